@@ -1,0 +1,1 @@
+"""The code that waits: sockets, files and timers around the pure core."""

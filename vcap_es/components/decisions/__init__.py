@@ -1,0 +1,1 @@
+"""One module a noun: which facts follow from a command. Pure functions of state, command and now."""

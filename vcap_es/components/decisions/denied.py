@@ -1,0 +1,22 @@
+"""How a master says no to an operator: a result, not an exception."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+DenialCode = Literal[
+    "unknown_cap",
+    "unknown_template",
+    "unknown_key",
+    "key_exists",
+    "version_conflict",
+    "retired",
+    "invalid",
+]
+
+
+class Denied(Struct, frozen=True, kw_only=True, gc=False):
+    """Nothing was recorded, because of `code`; `detail` says what to do."""
+
+    code: DenialCode
+    detail: str

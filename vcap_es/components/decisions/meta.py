@@ -1,0 +1,149 @@
+"""What follows from an operator's command about a cap. The same command twice gives nothing new."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.events.facts import (
+    Definition,
+    Fact,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    TemplateDefined,
+    TemplateRetired,
+    Version,
+)
+from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.meta import Meta
+
+
+class Define(Struct, frozen=True, kw_only=True, gc=False):
+    """Let `cap` have this definition, whether or not it exists.
+
+    With `if_version`, only where that is the version in force (`Version(0, 0)`: does not exist).
+    """
+
+    cap: str
+    definition: Definition
+    if_version: Version | None = None
+
+
+class Pause(Struct, frozen=True, kw_only=True, gc=False):
+    """Let the total in force be 0 until `Resume`."""
+
+    cap: str
+    if_version: Version | None = None
+
+
+class Resume(Struct, frozen=True, kw_only=True, gc=False):
+    """Let the total of the definition be in force again."""
+
+    cap: str
+    if_version: Version | None = None
+
+
+class Retire(Struct, frozen=True, kw_only=True, gc=False):
+    """End the cap and its open intervals."""
+
+    cap: str
+    if_version: Version | None = None
+
+
+class DefineTemplate(Struct, frozen=True, kw_only=True, gc=False):
+    """Let caps whose id matches `match` be defined on first use."""
+
+    match: str
+    definition: Definition
+
+
+class RetireTemplate(Struct, frozen=True, kw_only=True, gc=False):
+    """Define no further caps by the template `match`."""
+
+    match: str
+
+
+MetaCommand = Define | Pause | Resume | Retire | DefineTemplate | RetireTemplate
+NO_VERSION = Version(0, 0)
+
+
+def decide(state: DataCentre, command: MetaCommand) -> list[Fact] | Denied:
+    """The facts that follow from `command`; none where it is so already."""
+    match command:
+        case DefineTemplate():
+            same = state.templates.get(command.match) == command.definition
+            fact = TemplateDefined(match=command.match, definition=command.definition)
+            return [] if same else [fact]
+        case RetireTemplate():
+            if command.match not in state.templates:
+                return Denied(code="unknown_template", detail=f"no template {command.match!r}")
+            return [TemplateRetired(match=command.match)]
+        case _:
+            return _decide_cap(state.metas.get(command.cap), command)
+
+
+def _decide_cap(meta: Meta | None, command: Define | Pause | Resume | Retire) -> list[Fact] | Denied:
+    wanted, found = command.if_version, meta.version if meta else NO_VERSION
+    if wanted is not None and wanted != found:
+        detail = f"{command.cap} has version {found}, not {wanted}: read it again, then change it"
+        return Denied(code="version_conflict", detail=detail)
+    if isinstance(command, Define):
+        return _define(meta, command)
+    if meta is None:
+        return Denied(code="unknown_cap", detail=f"no cap {command.cap!r}: define it first")
+    if meta.retired:
+        return [] if isinstance(command, Retire) else _retired(command.cap)
+    return _CHANGES[type(command)](meta)
+
+
+def _define(meta: Meta | None, command: Define) -> list[Fact]:
+    if meta is None or meta.retired:
+        version = following(meta.version if meta else NO_VERSION)
+        return [MetaDefined(cap=command.cap, version=version, definition=command.definition)]
+    kept = settled(command.definition, meta.definition)
+    if kept == meta.definition:
+        return []
+    version = following(meta.version)
+    return [MetaChanged(cap=command.cap, version=version, definition=kept)]
+
+
+def settled(definition: Definition, before: Definition) -> Definition:
+    """The definition as it is kept: what the operator leaves open stays as it was decided."""
+    return definition if definition.start is not None else _with_start(definition, before.start)
+
+
+def _with_start(definition: Definition, start: int | None) -> Definition:
+    fields = {name: getattr(definition, name) for name in definition.__struct_fields__}
+    return Definition(**{**fields, "start": start})
+
+
+def _pause(meta: Meta) -> list[Fact]:
+    return [] if meta.paused else [MetaPaused(cap=meta.cap, version=following(meta.version))]
+
+
+def _resume(meta: Meta) -> list[Fact]:
+    return [MetaResumed(cap=meta.cap, version=following(meta.version))] if meta.paused else []
+
+
+def _retire(meta: Meta) -> list[Fact]:
+    version, ended_before = following(meta.version), meta.next_number
+    return [MetaRetired(cap=meta.cap, version=version, ended_before=ended_before)]
+
+
+_CHANGES: dict[type, Callable[[Meta], list[Fact]]] = {
+    Pause: _pause,
+    Resume: _resume,
+    Retire: _retire,
+}
+
+
+def following(version: Version) -> Version:
+    """The version of the next change."""
+    return Version(version.generation, version.number + 1)
+
+
+def _retired(cap: str) -> Denied:
+    return Denied(code="retired", detail=f"{cap} is retired: define it again first")

@@ -1,0 +1,169 @@
+"""The typed messages between a master and the volumecap servers of its data centre.
+
+`Report` and `Standing` carry all amounts, as running totals merged by maximum, so losing,
+repeating or reordering them changes nothing but time. The others say who is there, which
+intervals exist, and which API keys are good.
+"""
+
+from msgspec import Struct, msgpack
+
+from vcap_es.events.facts import ApiKeyCreated
+
+PROTOCOL = 1
+
+Order = tuple[int, int]
+"""(start counter of the journal, number of the message since that start): newer is larger."""
+
+Round = tuple[int, int]
+"""(epoch, number of the recall round in it)."""
+
+PoolVersion = tuple[int, int]
+"""(epoch, version of the pool in it): a verdict of an older version is not held against newer."""
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A server introduces itself, once per connection. `address` is its client plane's URL."""
+
+    protocol: int
+    incarnation: str
+    session: str
+    name: str
+    address: str
+
+
+class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Tell me of the intervals of these caps, now and whenever they change."""
+
+    caps: list[str]
+    sent_ns: int
+
+
+class Holding(Struct, frozen=True, array_like=True, gc=False):
+    """What a server has and wishes of one interval.
+
+    `received` is the running total that it has seen; `returned` and `refunded` only what its last
+    fsynced record has. `need` is the total that serves its first waiting consume (0: none), `want`
+    the total of its low-water mark. `answered` is the last recall round fully answered.
+    """
+
+    cap: str
+    number: int
+    received: int
+    returned: int
+    spent: int
+    refunded: int
+    refused: int
+    need: int
+    want: int
+    final: bool
+    answered: Round
+
+
+class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A server tells of many intervals at once. `sent_ns` is its own boot clock at sending."""
+
+    incarnation: str
+    order: Order
+    sent_ns: int
+    holdings: list[Holding]
+
+
+class Verdict(Struct, frozen=True, array_like=True, gc=False):
+    """Elsewhere there were at most `rest` units, having seen `returned` from you, at `version`.
+
+    A paced cap's verdict ends at `until`, microseconds UTC, when more is released; 0 otherwise.
+    """
+
+    rest: int
+    returned: int
+    version: PoolVersion
+    until: int = 0
+
+
+class Grant(Struct, frozen=True, array_like=True, gc=False):
+    """Where a server stands with the pool of one interval.
+
+    All but `recall` and `verdict` are running totals. `recall` asks the server to return until
+    the running total is the target. `available` is what the pool has, for people to read.
+    """
+
+    cap: str
+    number: int
+    moved: int
+    returned: int
+    spent: int
+    refunded: int
+    ended: bool
+    closed: bool
+    version: PoolVersion
+    recall: tuple[Round, int] | None
+    verdict: Verdict | None
+    available: int
+
+
+class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A master's answer to reports.
+
+    `now` is its clock in microseconds UTC; `echo_ns` the newest `sent_ns` it has from this server.
+    """
+
+    epoch: int
+    incarnation: str
+    now: int
+    echo_ns: int
+    grants: list[Grant]
+
+
+class Period(Struct, frozen=True, array_like=True, gc=False):
+    """An interval that exists: its number and its bounds in microseconds UTC."""
+
+    number: int
+    start: int
+    end: int
+    total: int
+
+
+class Notice(Struct, frozen=True, array_like=True, gc=False):
+    """What a cap is, and the intervals that it has open; an unknown cap has no periods.
+
+    `state` is `active`, `unknown`, `retired`, `not_started` or `over`.
+    """
+
+    cap: str
+    state: str
+    interval: str
+    mode: str
+    pacing: str
+    group: str | None
+    periods: list[Period]
+
+
+class Broadcast(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Intervals that a server watches were opened, changed or ended."""
+
+    epoch: int
+    now: int
+    echo_ns: int
+    notices: list[Notice]
+
+
+class Keyring(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """All API keys in force; they replace what the server had."""
+
+    epoch: int
+    keys: list[ApiKeyCreated]
+
+
+class Directory(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The client planes of all connected servers: incarnation -> URL."""
+
+    epoch: int
+    addresses: dict[str, str]
+
+
+FromServer = Hello | Watch | Report
+FromMaster = Standing | Broadcast | Keyring | Directory
+
+encode = msgpack.Encoder().encode
+decode_from_server = msgpack.Decoder(FromServer).decode
+decode_from_master = msgpack.Decoder(FromMaster).decode

@@ -1,0 +1,110 @@
+"""What a volumecap server answers to a client. A refusal is an answer like any other."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+RefusalCode = Literal[
+    "unknown_cap",
+    "not_started",
+    "ended",
+    "capped",
+    "paced",
+    "unavailable",
+    "key_reused",
+    "keys_full",
+    "unknown_id",
+    "settled",
+]
+
+
+class Consumed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """`consumed` units were taken and spent; `id` explains and refunds them.
+
+    `remaining` is what this server holds and what the pool was last heard to have, in units;
+    `resets_at` is the end of the interval in microseconds UTC. `shadow` names the refusal that a
+    shadow cap would have given.
+    """
+
+    id: str
+    cap: str
+    consumed: int
+    remaining: int
+    total: int
+    resets_at: int
+    shadow: RefusalCode | None = None
+
+
+class Held(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """`held` units are taken until they are committed or cancelled, at the latest `expires_at`."""
+
+    id: str
+    cap: str
+    held: int
+    remaining: int
+    total: int
+    resets_at: int
+    expires_at: int
+
+
+class Settled(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A hold is settled: `committed` units are spent and `refunded` came back.
+
+    `short` is what was asked above the hold and could not be had.
+    """
+
+    id: str
+    cap: str
+    committed: int
+    refunded: int
+    short: int = 0
+
+
+class Refunded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """`refunded` units of the consume `id` came back, and `refunded_in_all` so far."""
+
+    id: str
+    cap: str
+    refunded: int
+    refunded_in_all: int
+
+
+class Refused(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Nothing was taken, because of `code` at `cap`; `retry_after_ms` where waiting may help."""
+
+    code: RefusalCode
+    cap: str
+    detail: str
+    retry_after_ms: int | None = None
+
+
+class ConsumedAll(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Every item of an all-or-none consume was taken, in the order asked."""
+
+    items: list[Consumed]
+
+
+class ConsumedEach(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Each item of a batch of independent consumes has its own answer, in the order asked."""
+
+    items: list[Consumed | Refused]
+
+
+class Level(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """What is left of a cap: `here` at this server, `remaining` here and in the data centre.
+
+    Both are as last heard, in units. `start` and `resets_at` bound the interval, in microseconds
+    UTC. `name` is the kind of the interval.
+    """
+
+    cap: str
+    here: int
+    remaining: int
+    total: int
+    start: int
+    resets_at: int
+    name: str
+    mode: str
+
+
+Outcome = Consumed | Held | Settled | Refunded | Refused | ConsumedAll | ConsumedEach

@@ -1,0 +1,75 @@
+"""Everything that vcap_es raises, in one tree.
+
+    VcapError
+    ├── InvalidAmount       an amount is not an integer of the allowed range
+    ├── InvalidDefinition   a definition of a cap cannot be used; says which field and why
+    ├── InvalidInput        a file or argument cannot be read; says where and why
+    ├── SettingsError       a setting is unknown, missing or of the wrong type
+    ├── LogError
+    │   ├── EpochRefused    a writer of an older epoch tried to append
+    │   ├── OutcomeUnknown  a COMMIT failed: the batch may or may not be there
+    │   ├── LogDamaged      what is stored is not what was written
+    │   └── UnknownFact     the log holds a fact that this version cannot read
+    ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
+    ├── JournalError
+    │   └── JournalDamaged  a server's journal is not what was written
+    └── Unreachable         a node did not answer
+
+A refusal (`capped`, `paced`, ...) is a result, not an error.
+"""
+
+
+class VcapError(Exception):
+    """Anything that vcap_es itself raises."""
+
+
+class InvalidAmount(VcapError, ValueError):
+    """An amount is not an integer of the allowed range."""
+
+
+class InvalidDefinition(VcapError, ValueError):
+    """A definition of a cap cannot be used; the message names the field and what to do."""
+
+
+class InvalidInput(VcapError, ValueError):
+    """A file or argument cannot be read; the message names the place and what to do."""
+
+
+class SettingsError(VcapError, ValueError):
+    """A setting is unknown, missing or of the wrong type."""
+
+
+class LogError(VcapError):
+    """The log cannot do what was asked."""
+
+
+class EpochRefused(LogError):
+    """A writer of an older epoch tried to append; it is not the primary any more."""
+
+
+class OutcomeUnknown(LogError):
+    """A COMMIT failed, so the batch may or may not be there: stop, replay, retry with the same ids."""
+
+
+class LogDamaged(LogError):
+    """What is stored is not what was written."""
+
+
+class UnknownFact(LogError):
+    """The log holds a fact that this version cannot read: upgrade before going on."""
+
+
+class ProjectionStopped(VcapError):
+    """A fact could not be folded; the projection stands still at the position before it."""
+
+
+class JournalError(VcapError):
+    """The journal of a volumecap server cannot do what was asked."""
+
+
+class JournalDamaged(JournalError):
+    """The journal is not what was written: this incarnation must not go on."""
+
+
+class Unreachable(VcapError):
+    """A node did not answer; the message names its address."""

@@ -1,0 +1,1 @@
+"""The past: facts, how they are written down, and the log that keeps them."""

@@ -1,0 +1,76 @@
+"""What can have happened, in the past tense, one module a noun."""
+
+from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
+from vcap_es.events.facts.interval import (
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+)
+from vcap_es.events.facts.meta import (
+    Definition,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    TemplateDefined,
+    TemplateRetired,
+    Version,
+)
+from vcap_es.events.facts.primacy import EpochStarted
+from vcap_es.events.facts.volumecap import Returned, Spend, SpendReported, ToppedUp
+
+Fact = (
+    MetaDefined
+    | MetaChanged
+    | MetaPaused
+    | MetaResumed
+    | MetaRetired
+    | TemplateDefined
+    | TemplateRetired
+    | IntervalOpened
+    | IntervalTotalChanged
+    | IntervalEnded
+    | IntervalClosed
+    | ToppedUp
+    | Returned
+    | SpendReported
+    | EpochStarted
+    | ApiKeyCreated
+    | ApiKeyRevoked
+)
+
+
+def caps_of(fact: Fact) -> list[str]:
+    """The ids of the caps that `fact` speaks of: none, one, or (a spend report) several."""
+    if isinstance(fact, SpendReported):
+        return list(dict.fromkeys(entry.cap for entry in fact.entries))
+    cap = getattr(fact, "cap", None)
+    return [] if cap is None else [cap]
+
+
+__all__ = [
+    "ApiKeyCreated",
+    "ApiKeyRevoked",
+    "Definition",
+    "EpochStarted",
+    "Fact",
+    "IntervalClosed",
+    "IntervalEnded",
+    "IntervalOpened",
+    "IntervalTotalChanged",
+    "MetaChanged",
+    "MetaDefined",
+    "MetaPaused",
+    "MetaResumed",
+    "MetaRetired",
+    "Returned",
+    "Spend",
+    "SpendReported",
+    "TemplateDefined",
+    "TemplateRetired",
+    "ToppedUp",
+    "Version",
+    "caps_of",
+]

@@ -1,0 +1,94 @@
+"""Facts of a meta: the definition of a cap."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+IntervalKind = Literal["minute", "hour", "day", "week", "month", "single"]
+Mode = Literal["hard", "shadow"]
+Pacing = Literal["asap", "even"]
+
+
+class Version(Struct, frozen=True, order=True, array_like=True, gc=False):
+    """Which of two definitions of a cap is newer.
+
+    `generation` rises only when a lost home is replaced by force; `number` with every change.
+    """
+
+    generation: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.number}"
+
+
+class Definition(Struct, frozen=True, kw_only=True, gc=False):
+    """What an operator asks of a cap: `total` units in each interval, between `start` and `end`.
+
+    `total` and `initial_total` are units, `0 .. 2**63 - 1`; `initial_total` replaces `total` in a
+    first period that `start` cuts short. `start` and `end` are instants in microseconds UTC,
+    half-open; None means "from now" and "for ever".
+    """
+
+    total: int
+    interval: IntervalKind = "day"
+    timezone: str = "UTC"
+    start: int | None = None
+    end: int | None = None
+    initial_total: int | None = None
+    group: str | None = None
+    labels: dict[str, str] = {}
+    mode: Mode = "hard"
+    pacing: Pacing = "asap"
+    placement: str = "local"
+
+
+class MetaDefined(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The cap `cap` exists from now on, or again after it was retired."""
+
+    cap: str
+    version: Version
+    definition: Definition
+
+
+class MetaChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The cap has this whole definition from now on."""
+
+    cap: str
+    version: Version
+    definition: Definition
+
+
+class MetaPaused(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The total in force is 0 until the cap is resumed."""
+
+    cap: str
+    version: Version
+
+
+class MetaResumed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The total of the definition is in force again."""
+
+    cap: str
+    version: Version
+
+
+class MetaRetired(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The cap serves no more; every interval numbered below `ended_before` is over."""
+
+    cap: str
+    version: Version
+    ended_before: int
+
+
+class TemplateDefined(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A cap whose id matches `match` (with `*` for any characters) is defined on first use."""
+
+    match: str
+    definition: Definition
+
+
+class TemplateRetired(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """No further cap is defined by this template; those that were stay."""
+
+    match: str

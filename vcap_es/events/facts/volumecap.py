@@ -1,0 +1,47 @@
+"""Facts of a volumecap: the slice of an interval that one volumecap server holds.
+
+Every amount here is a running total of the server incarnation in the interval: it only grows, and
+a repeated or late fact therefore changes nothing.
+"""
+
+from msgspec import Struct
+
+
+class ToppedUp(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The pool has now moved `moved` units in all to this incarnation."""
+
+    cap: str
+    number: int
+    incarnation: str
+    moved: int
+
+
+class Returned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation has now returned `returned` units in all to the pool."""
+
+    cap: str
+    number: int
+    incarnation: str
+    returned: int
+
+
+class Spend(Struct, frozen=True, kw_only=True, gc=False):
+    """What one incarnation has spent of one interval so far.
+
+    `refused` counts the units that were asked for and refused; no balance depends on it. `final`
+    says that the books of this incarnation are closed: nothing held, nothing open.
+    """
+
+    cap: str
+    number: int
+    spent: int
+    refunded: int
+    refused: int
+    final: bool
+
+
+class SpendReported(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """One server told what it has spent, of many intervals at once."""
+
+    incarnation: str
+    entries: list[Spend]

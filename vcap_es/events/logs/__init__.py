@@ -1,0 +1,1 @@
+"""Adapters of the port `EventLog`, named by what keeps the events."""

@@ -1,0 +1,1 @@
+"""The present: what is therefore true, folded from the facts."""

@@ -1,0 +1,1 @@
+"""One module a noun: its state, and how each fact changes it."""

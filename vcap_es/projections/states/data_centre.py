@@ -1,0 +1,137 @@
+"""The state of a data centre: everything that its log says is true now."""
+
+from msgspec import Struct, field, msgpack
+
+from vcap_es.events.facts import (
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    Definition,
+    EpochStarted,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    Returned,
+    SpendReported,
+    TemplateDefined,
+    TemplateRetired,
+    ToppedUp,
+)
+from vcap_es.projections.states import access, interval, meta, volumecap
+from vcap_es.projections.states.access import Access
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.meta import Meta
+
+SHARED_DEFINITIONS_MAX = 4096
+
+
+class DataCentre(Struct):
+    """All metas with their open intervals, the templates and the API keys, at one epoch."""
+
+    epoch: int = 0
+    leader: str = ""
+    metas: dict[str, Meta] = {}
+    templates: dict[str, Definition] = {}
+    access: Access = field(default_factory=Access)
+
+    def interval(self, cap: str, number: int) -> Interval | None:
+        """The interval `number` of `cap`, unless it is closed or unknown."""
+        found = self.metas.get(cap)
+        return found and found.interval(number)
+
+
+class Fold:
+    """Folds facts into a `DataCentre`, one after the other; a prefix always gives the same state."""
+
+    def __init__(self, state: DataCentre | None = None) -> None:
+        self.state = state or DataCentre()
+        self._shared: dict[bytes, Definition] = {}
+
+    def evolve(self, fact: Fact) -> None:
+        """`fact` has become true. A fact that cannot be folded raises and must stop the reader."""
+        _HANDLERS[type(fact)](self, fact)
+
+    def _meta_defined(self, fact: MetaDefined) -> None:
+        found = self.state.metas.get(fact.cap)
+        found = self.state.metas[fact.cap] = meta.defined(fact, found)
+        found.definition = self._share(fact.definition)
+
+    def _meta_changed(self, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
+        found = self.state.metas[fact.cap]
+        meta.evolve(found, fact)
+        found.definition = self._share(found.definition)
+
+    def _template_defined(self, fact: TemplateDefined) -> None:
+        self.state.templates[fact.match] = self._share(fact.definition)
+
+    def _template_retired(self, fact: TemplateRetired) -> None:
+        self.state.templates.pop(fact.match, None)
+
+    def _interval_opened(self, fact: IntervalOpened) -> None:
+        found = self.state.metas[fact.cap]
+        assert fact.number >= found.next_number, f"{fact.cap} {fact.number} was opened before"
+        found.intervals += (interval.opened(fact),)
+        found.next_number = fact.number + 1
+        found.opened_until = fact.end
+
+    def _interval_changed(self, fact: IntervalTotalChanged | IntervalEnded) -> None:
+        interval.evolve(self._interval(fact.cap, fact.number), fact)
+
+    def _interval_closed(self, fact: IntervalClosed) -> None:
+        closing = self._interval(fact.cap, fact.number)
+        interval.evolve(closing, fact)
+        found = self.state.metas[fact.cap]
+        found.intervals = tuple(each for each in found.intervals if each is not closing)
+
+    def _moved(self, fact: ToppedUp | Returned) -> None:
+        volumecap.evolve_moved(self._interval(fact.cap, fact.number).pool, fact)
+
+    def _spend_reported(self, fact: SpendReported) -> None:
+        for entry in fact.entries:
+            pool = self._interval(entry.cap, entry.number).pool
+            volumecap.evolve_spend(pool, fact.incarnation, entry)
+
+    def _epoch_started(self, fact: EpochStarted) -> None:
+        assert fact.epoch > self.state.epoch, f"epoch {fact.epoch} is not above {self.state.epoch}"
+        self.state.epoch, self.state.leader = fact.epoch, fact.leader
+
+    def _access_changed(self, fact: ApiKeyCreated | ApiKeyRevoked) -> None:
+        access.evolve(self.state.access, fact)
+
+    def _interval(self, cap: str, number: int) -> Interval:
+        found = self.state.interval(cap, number)
+        assert found is not None, f"interval {number} of {cap} is not open"
+        return found
+
+    def _share(self, definition: Definition) -> Definition:
+        """One object for equal definitions: a hundred thousand caps often have but a few."""
+        if len(self._shared) >= SHARED_DEFINITIONS_MAX:
+            self._shared.clear()
+        return self._shared.setdefault(msgpack.encode(definition), definition)
+
+
+_HANDLERS = {
+    MetaDefined: Fold._meta_defined,
+    MetaChanged: Fold._meta_changed,
+    MetaPaused: Fold._meta_changed,
+    MetaResumed: Fold._meta_changed,
+    MetaRetired: Fold._meta_changed,
+    TemplateDefined: Fold._template_defined,
+    TemplateRetired: Fold._template_retired,
+    IntervalOpened: Fold._interval_opened,
+    IntervalTotalChanged: Fold._interval_changed,
+    IntervalEnded: Fold._interval_changed,
+    IntervalClosed: Fold._interval_closed,
+    ToppedUp: Fold._moved,
+    Returned: Fold._moved,
+    SpendReported: Fold._spend_reported,
+    EpochStarted: Fold._epoch_started,
+    ApiKeyCreated: Fold._access_changed,
+    ApiKeyRevoked: Fold._access_changed,
+}

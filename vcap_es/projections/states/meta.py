@@ -1,0 +1,73 @@
+"""The state of a meta: its definition register, and the intervals that are not closed."""
+
+from msgspec import Struct
+
+from vcap_es.events.facts import (
+    Definition,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    Version,
+)
+from vcap_es.projections.states.interval import Interval
+
+MetaFact = MetaDefined | MetaChanged | MetaPaused | MetaResumed | MetaRetired
+
+
+class Meta(Struct, gc=False):
+    """A cap's definition in force.
+
+    `next_number` is the number that the next interval gets; a cap keeps its numbers for ever.
+    `opened_until` is the end of the last period opened, in microseconds UTC. Every interval below
+    `ended_before` is over. `intervals` are those not closed yet, oldest first.
+    """
+
+    cap: str
+    version: Version
+    definition: Definition
+    paused: bool = False
+    retired: bool = False
+    ended_before: int = 0
+    next_number: int = 0
+    opened_until: int = 0
+    intervals: tuple[Interval, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """The total in force for an interval that is open now, in units."""
+        return 0 if self.paused else self.definition.total
+
+    def interval(self, number: int) -> Interval | None:
+        """The interval of that number, if it is open or ended but not closed."""
+        return next((each for each in self.intervals if each.number == number), None)
+
+    def at(self, now: int) -> Interval | None:
+        """The interval whose period contains the instant `now`."""
+        return next((each for each in self.intervals if each.start <= now < each.end), None)
+
+
+def defined(fact: MetaDefined, before: Meta | None) -> Meta:
+    """The meta as it is when it has just been defined, or defined again after it was retired."""
+    if before is None:
+        return Meta(fact.cap, fact.version, fact.definition)
+    before.version, before.definition = fact.version, fact.definition
+    before.retired = before.paused = False
+    return before
+
+
+def evolve(meta: Meta, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
+    """The meta has changed by `fact`."""
+    assert fact.version > meta.version, f"{fact} is not newer than {meta.version}"
+    meta.version = fact.version
+    match fact:
+        case MetaChanged():
+            meta.definition = fact.definition
+        case MetaPaused():
+            meta.paused = True
+        case MetaResumed():
+            meta.paused = False
+        case MetaRetired():
+            meta.retired = True
+            meta.ended_before = max(meta.ended_before, fact.ended_before)

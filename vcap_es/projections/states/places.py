@@ -1,0 +1,119 @@
+"""Places and movements: the one mechanism by which amounts move.
+
+The amounts of an interval live in places: the pool of a data centre, and whatever it deals with
+(volumecap servers; other pools). They change place only by movements, and each movement is one
+running total that only its giver writes:
+
+    balance(pool) = minted - expired - sum(out) + sum(back)
+
+A repeated, late or reordered total is a maximum already reached, and so changes nothing.
+"""
+
+from msgspec import Struct
+
+
+class Account(Struct, gc=False):
+    """What a pool has moved to one other place and had back from it; running totals in units.
+
+    `spent`, `refunded` and `refused` are what the place has told of itself; a pool never spends.
+    """
+
+    out: int = 0
+    back: int = 0
+    spent: int = 0
+    refunded: int = 0
+    refused: int = 0
+    final: bool = False
+
+    @property
+    def held(self) -> int:
+        """Units that are there, as far as it has told: moved to it, neither returned nor spent."""
+        return self.out - self.back - self.spent + self.refunded
+
+
+class Pool(Struct, gc=False):
+    """The amounts of one interval in one data centre.
+
+    `available` is signed: a total lowered below what has left makes it a debt, paid by returns.
+    """
+
+    minted: int = 0
+    available: int = 0
+    expired: int = 0
+    unreported: int = 0
+    ended: bool = False
+    closed: bool = False
+    accounts: dict[str, Account] | None = None
+
+    def account(self, place: str) -> Account:
+        """The account of `place`, opened on first use."""
+        if self.accounts is None:
+            self.accounts = {}
+        found = self.accounts.get(place)
+        if found is None:
+            found = self.accounts[place] = Account()
+        return found
+
+    def peek(self, place: str) -> Account:
+        """The account of `place`, or an empty one that is not kept."""
+        return (self.accounts or {}).get(place) or Account()
+
+    @property
+    def places(self) -> dict[str, Account]:
+        """All accounts; an empty mapping where none was opened."""
+        return self.accounts or {}
+
+    @property
+    def held(self) -> int:
+        """Units at all other places together, as far as they have told."""
+        return sum(account.held for account in self.places.values())
+
+
+def mint(pool: Pool, total: int) -> None:
+    """Let the pool's rights be `total` in all; a lower total than before may leave a debt."""
+    assert not pool.ended, "no total changes after the end"
+    pool.available += total - pool.minted
+    pool.minted = total
+
+
+def move_out(pool: Pool, place: str, total: int) -> None:
+    """Move on to `place` until the running total is `total`; the pool must have that much."""
+    account = pool.account(place)
+    amount = total - account.out
+    assert 0 < amount <= pool.available, f"cannot move {amount} of {pool.available} to {place}"
+    assert not pool.ended, "nothing is granted after the end"
+    pool.available -= amount
+    account.out = total
+
+
+def move_back(pool: Pool, place: str, total: int) -> None:
+    """Take in what `place` has moved here, `total` in all so far.
+
+    After the end a debt is paid first, and the rest expires.
+    """
+    account = pool.account(place)
+    amount = max(0, total - account.back)
+    account.back += amount
+    paid = min(amount, max(0, -pool.available)) if pool.ended else amount
+    pool.available += paid
+    pool.expired += amount - paid
+
+
+def end(pool: Pool) -> None:
+    """Expire what is available; a debt stays, for later returns to pay."""
+    left = max(0, pool.available)
+    pool.available -= left
+    pool.expired += left
+    pool.ended = True
+
+
+def close(pool: Pool, unreported: int) -> None:
+    """Make the books final: what is still held elsewhere counts as spent for ever."""
+    assert pool.ended, "an interval ends before it closes"
+    pool.unreported = unreported
+    pool.closed = True
+
+
+def wished(available: int, target: int, out: int) -> int:
+    """What is moved on a wish for `target` in all, of which `out` has left already; never below 0."""
+    return max(0, min(available, target - out))
