@@ -1,0 +1,53 @@
+# Everything a contributor types. `make` alone lists it.
+# A bare machine needs python3 (3.11 or newer, with venv) and a PyPI index; nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test lint bench lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: .venv/.ready ## make .venv from the hash-locked requirements
+
+up: .venv/.ready ## start a demo deployment on this machine
+	$(BIN)/vcap up --demo
+
+test: .venv/.ready ## run all tests; the last line has the totals
+	$(BIN)/python -m pytest
+
+lint: .venv/.ready ## check style, types and architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict vcap_es
+	$(BIN)/python -m pytest -q tests/architecture
+
+bench: .venv/.ready ## run the benchmarks; prints the machine, the settings and the ratios
+	$(BIN)/python -m benchmarks
+
+# A line that is locked stays as it is while it satisfies pyproject.toml; delete it to raise it.
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml --quiet \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links
+
+lock: .venv/.ready ## write both requirements locks anew from pyproject.toml
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove .venv, caches and build results; never data
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "vcap_es needs Python 3.11 or newer, and '$(PYTHON)' is not." >&2; \
+		echo "Name another one: make setup PYTHON=python3.12" >&2; \
+		exit 1; \
+	}
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -e .
+	@touch $@
