@@ -9,10 +9,14 @@
     │   ├── EpochRefused    a writer of an older epoch tried to append
     │   ├── OutcomeUnknown  a COMMIT failed: the batch may or may not be there
     │   ├── LogDamaged      what is stored is not what was written
-    │   └── UnknownFact     the log holds a fact that this version cannot read
+    │   ├── UnknownFact     the log holds a fact that this version cannot read
+    │   ├── InvalidFact     a fact holds a value that its schema does not allow
+    │   ├── LogLocked       another process has the log open for writing
+    │   └── LogClosed       the log was closed
     ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
     ├── JournalError
     │   └── JournalDamaged  a server's journal is not what was written
+    ├── SuspectServer       a volumecap server tells what cannot be true
     └── Unreachable         a node did not answer
 
 A refusal (`capped`, `paced`, ...) is a result, not an error.
@@ -48,7 +52,7 @@ class EpochRefused(LogError):
 
 
 class OutcomeUnknown(LogError):
-    """A COMMIT failed, so the batch may or may not be there: stop, replay, retry with the same ids."""
+    """A COMMIT failed: the batch may or may not be there. Stop, replay, retry with the same ids."""
 
 
 class LogDamaged(LogError):
@@ -57,6 +61,18 @@ class LogDamaged(LogError):
 
 class UnknownFact(LogError):
     """The log holds a fact that this version cannot read: upgrade before going on."""
+
+
+class InvalidFact(LogError, ValueError):
+    """A fact holds a value that its schema does not allow; nothing was written."""
+
+
+class LogLocked(LogError):
+    """Another process has the log open for writing; the message names its files."""
+
+
+class LogClosed(LogError):
+    """The log was closed before it was used."""
 
 
 class ProjectionStopped(VcapError):
@@ -69,6 +85,10 @@ class JournalError(VcapError):
 
 class JournalDamaged(JournalError):
     """The journal is not what was written: this incarnation must not go on."""
+
+
+class SuspectServer(VcapError):
+    """A volumecap server tells what cannot be true; it is not listened to."""
 
 
 class Unreachable(VcapError):

@@ -5,8 +5,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from vcap_es.events.chain import GENESIS
+from vcap_es.errors import EpochRefused, InvalidInput
+from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.envelope import Draft, Recorded
+
+BATCH_EVENTS_MAX = 10_000
+"""A longer batch is refused: it would hold up everyone who waits behind it."""
 
 
 class Head(Struct, frozen=True, kw_only=True, gc=False):
@@ -46,10 +50,46 @@ class EventLog(Protocol):
         """
         ...
 
+    async def read_stored(self, after: int = 0, *, limit: int = 1000) -> list[Stored]:
+        """Like `read`, with each fact in the bytes that were written, to verify or to copy."""
+        ...
+
     async def head(self) -> Head:
         """The end of the log as of the last append that succeeded."""
+        ...
+
+    async def wait(self, after: int) -> None:
+        """Return as soon as there is an event above `after`; a closed log raises `LogClosed`."""
         ...
 
     async def close(self) -> None:
         """Release files and threads; the log is not used afterwards."""
         ...
+
+
+def check_batch(batch: Sequence[Draft]) -> None:
+    """Raise `InvalidInput` for a batch that no log takes."""
+    if len(batch) > BATCH_EVENTS_MAX:
+        raise InvalidInput(f"a batch of {len(batch)} events: {BATCH_EVENTS_MAX} at most, split it")
+    for draft in batch:
+        _check_draft(draft)
+
+
+def _check_draft(draft: Draft) -> None:
+    if type(draft.event_id) is not bytes or len(draft.event_id) != 16:
+        raise InvalidInput(f"the event id {draft.event_id!r} is not 16 bytes")
+    if type(draft.recorded_at) is not int or not -(2**63) <= draft.recorded_at < 2**63:
+        raise InvalidInput(f"recorded_at {draft.recorded_at!r} is not a 64-bit integer")
+    for text in (draft.dc, draft.actor, draft.correlation):
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raise InvalidInput(f"{text!r} is not text: dc, actor and correlation are") from None
+
+
+def check_epoch(epoch: int, highest: int) -> None:
+    """Raise `EpochRefused` for a writer of an epoch below the highest on the log."""
+    if type(epoch) is not int or not 0 <= epoch < 2**63:
+        raise InvalidInput(f"the epoch {epoch!r} is not a 64-bit integer from 0 on")
+    if epoch < highest:
+        raise EpochRefused(f"epoch {epoch} is over: the log is at epoch {highest}; stop writing")
