@@ -36,7 +36,7 @@ class Consumed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Held(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """`held` units are taken until they are committed or cancelled, at the latest `expires_at`."""
+    """`held` units are taken until they are committed or cancelled, for at most `lifetime_ms`."""
 
     id: str
     cap: str
@@ -44,7 +44,7 @@ class Held(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     remaining: int
     total: int
     resets_at: int
-    expires_at: int
+    lifetime_ms: int
 
 
 class Settled(Struct, frozen=True, kw_only=True, tag=True, gc=False):

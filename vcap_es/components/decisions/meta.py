@@ -85,7 +85,9 @@ def decide(state: DataCentre, command: MetaCommand) -> list[Fact] | Denied:
             return _decide_cap(state.metas.get(command.cap), command)
 
 
-def _decide_cap(meta: Meta | None, command: Define | Pause | Resume | Retire) -> list[Fact] | Denied:
+def _decide_cap(
+    meta: Meta | None, command: Define | Pause | Resume | Retire
+) -> list[Fact] | Denied:
     wanted, found = command.if_version, meta.version if meta else NO_VERSION
     if wanted is not None and wanted != found:
         detail = f"{command.cap} has version {found}, not {wanted}: read it again, then change it"

@@ -1,5 +1,7 @@
 """The state of a data centre: everything that its log says is true now."""
 
+from collections.abc import Callable
+
 from msgspec import Struct, field, msgpack
 
 from vcap_es.events.facts import (
@@ -43,7 +45,7 @@ class DataCentre(Struct):
     def interval(self, cap: str, number: int) -> Interval | None:
         """The interval `number` of `cap`, unless it is closed or unknown."""
         found = self.metas.get(cap)
-        return found and found.interval(number)
+        return found.interval(number) if found is not None else None
 
 
 class Fold:
@@ -116,7 +118,7 @@ class Fold:
         return self._shared.setdefault(msgpack.encode(definition), definition)
 
 
-_HANDLERS = {
+_HANDLERS: dict[type, Callable[..., None]] = {
     MetaDefined: Fold._meta_defined,
     MetaChanged: Fold._meta_changed,
     MetaPaused: Fold._meta_changed,

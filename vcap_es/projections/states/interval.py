@@ -27,9 +27,7 @@ def opened(fact: IntervalOpened) -> Interval:
     return Interval(fact.number, fact.start, fact.end, pool)
 
 
-def evolve(
-    interval: Interval, fact: IntervalTotalChanged | IntervalEnded | IntervalClosed
-) -> None:
+def evolve(interval: Interval, fact: IntervalTotalChanged | IntervalEnded | IntervalClosed) -> None:
     """The interval has changed by `fact`."""
     match fact:
         case IntervalTotalChanged():

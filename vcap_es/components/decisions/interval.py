@@ -1,0 +1,139 @@
+"""What follows for the intervals of a meta as time passes and definitions change."""
+
+from vcap_es.events.facts import (
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+)
+from vcap_es.events.periods import Window, first_window, next_window, opening_total, tzdata_version
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.meta import Meta
+
+CLOSE_AFTER_US = 24 * 3600 * 1_000_000
+
+
+def due(meta: Meta, now: int) -> list[Fact]:
+    """The next facts of this meta's intervals at `now`; asked again after they hold, no more.
+
+    Ends come before openings, so that an amount is never open twice, and an interval is never
+    ended before it is opened.
+    """
+    return [
+        *(_ended(meta, each) for each in meta.intervals if _is_over(meta, each, now)),
+        *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
+        *_opened(meta, now),
+        *(_closed(meta, each) for each in meta.intervals if _is_settled(each, now)),
+    ]
+
+
+def next_due(meta: Meta, now: int) -> int | None:
+    """The instant at which time alone will next change something; None where it never does."""
+    instants = [_next_due(each) for each in meta.intervals if each.end > now or each.pool.ended]
+    later = [instant for instant in instants if instant > now]
+    if not meta.retired:
+        later += _future_start(meta, now)
+    return min(later, default=None)
+
+
+def _next_due(interval: Interval) -> int:
+    return interval.end + CLOSE_AFTER_US if interval.pool.ended else interval.end
+
+
+def _future_start(meta: Meta, now: int) -> list[int]:
+    """A cap that starts later opens its first interval a little before, not long before."""
+    window = _next_window(meta, now)
+    if window is None or window.start <= now:
+        return []
+    return [opening_instant(window, now)] if opening_instant(window, now) > now else []
+
+
+def opening_instant(window: Window, now: int) -> int:
+    """When a window after now may be opened: one length ahead of its start, not earlier."""
+    return max(now, window.start - (window.end - window.start))
+
+
+def _is_over(meta: Meta, interval: Interval, now: int) -> bool:
+    over = now >= interval.end or interval.number < meta.ended_before
+    return over and not interval.pool.ended
+
+
+def _ended(meta: Meta, interval: Interval) -> IntervalEnded:
+    return IntervalEnded(cap=meta.cap, number=interval.number)
+
+
+def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
+    if interval.pool.ended or _is_over(meta, interval, now):
+        return []
+    total = _total(meta, interval.number, Window(interval.start, interval.end))
+    if total == interval.pool.minted:
+        return []
+    fact = IntervalTotalChanged(
+        cap=meta.cap, number=interval.number, total=total, version=meta.version
+    )
+    return [fact]
+
+
+def _total(meta: Meta, number: int, window: Window) -> int:
+    if meta.paused:
+        return 0
+    first = number == 0 and meta.definition.initial_total is not None
+    total = meta.definition.initial_total if first else opening_total(meta.definition, window)
+    assert total is not None
+    return total
+
+
+def _opened(meta: Meta, now: int) -> list[Fact]:
+    """The current interval and the next one, as far as they are not open yet."""
+    facts: list[Fact] = []
+    window = None if meta.retired else _next_window(meta, now)
+    number, ahead = (
+        meta.next_number,
+        sum(each.start > now and not each.pool.ended for each in meta.intervals),
+    )
+    while window is not None and (window.start <= now or ahead < 1):
+        if opening_instant(window, now) > now:
+            break
+        facts.append(_open(meta, number, window))
+        ahead += window.start > now
+        number, window = number + 1, next_window(meta.definition, window.end)
+    return facts
+
+
+def _next_window(meta: Meta, now: int) -> Window | None:
+    """The first window that is not open: after the last one, and none that is over already."""
+    if meta.definition.interval == "single" and meta.next_number > meta.ended_before:
+        return None
+    if meta.next_number and meta.opened_until > now:
+        return next_window(meta.definition, meta.opened_until)
+    window = first_window(meta.definition, now)
+    if window is None or window.start >= meta.opened_until:
+        return window
+    return Window(meta.opened_until, window.end)
+
+
+def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
+    return IntervalOpened(
+        cap=meta.cap,
+        number=number,
+        start=window.start,
+        end=window.end,
+        total=_total(meta, number, window),
+        version=meta.version,
+        timezone=meta.definition.timezone,
+        tzdata=tzdata_version(),
+    )
+
+
+def _is_settled(interval: Interval, now: int) -> bool:
+    """Every holder has told its last, or a day has passed."""
+    pool = interval.pool
+    if not pool.ended:
+        return False
+    told = all(account.final for account in pool.places.values() if account.out > 0)
+    return told or now >= interval.end + CLOSE_AFTER_US
+
+
+def _closed(meta: Meta, interval: Interval) -> IntervalClosed:
+    return IntervalClosed(cap=meta.cap, number=interval.number, unreported=interval.pool.held)

@@ -1,0 +1,330 @@
+"""The desk of one interval: where volumecap servers queue for amounts of its pool.
+
+Who needs most urgently is served first in, first out, with the whole need or nothing. When the pool
+has too little, slices that lie idle elsewhere are recalled; when everybody has answered and it is
+still too little, the head of the queue gets a verdict of exhaustion. All of it is memory of one
+epoch: it is lost at a failover and comes back with the servers' reports.
+"""
+
+from collections import deque
+from typing import Protocol
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.volumecap import free, released_at, share
+from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Round, Verdict
+from vcap_es.errors import SuspectServer
+from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp
+from vcap_es.projections.states.interval import Interval
+
+RECALL_US = 2_000_000
+DEBT_RECALL_US = 1_000_000
+
+
+class Office(Protocol):
+    """What a desk needs of the local handler."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this master leads."""
+
+    def record(self, fact: Fact) -> None:
+        """Let `fact` become true, and be appended with the next commit round."""
+
+    def tell(self, incarnation: str, desk: "Desk") -> None:
+        """Let this incarnation hear where it stands, after the next commit round."""
+
+    def is_connected(self, incarnation: str) -> bool:
+        """Whether the incarnation has a connection now."""
+
+
+class Wish(Struct):
+    """What an incarnation last told of itself; taken only from its newest report."""
+
+    order: Order = (0, 0)
+    connection: int = 0
+    received: int = 0
+    need: int = 0
+    want: int = 0
+    final: bool = False
+
+
+class Recall(Struct):
+    """A round in which the others are asked to give back, for the need of `head`.
+
+    `head` is "" when the round pays a debt. `targets` are running totals of returns.
+    """
+
+    number: Round
+    head: str
+    need: int
+    version: int
+    since: int
+    targets: dict[str, int]
+    waiting: set[str]
+
+
+class Desk:
+    """The queue, the recall round and the verdicts of one interval."""
+
+    def __init__(self, cap: str, interval: Interval, paced: bool, office: Office) -> None:
+        self.cap = cap
+        self.interval = interval
+        self.paced = paced
+        self._pool = interval.pool
+        self._office = office
+        self._version = 0
+        self._rounds = 0
+        self._round: Recall | None = None
+        self._queue: deque[str] = deque()
+        self._wishes: dict[str, Wish] = {}
+        self._eager: dict[str, None] = {}
+        self._verdicts: dict[str, Verdict] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether time alone may change something here."""
+        return bool(self._queue) or self._round is not None or self._pool.available < 0
+
+    def hear(
+        self, incarnation: str, connection: int, order: Order, holding: Holding
+    ) -> list[Spend]:
+        """Take in what one server tells; returns what it newly spent, to be recorded together."""
+        wish = self._wishes.get(incarnation)
+        if wish is None:
+            wish = self._wishes[incarnation] = Wish()
+        newer = order > wish.order
+        if newer:
+            first = connection != wish.connection
+            self._take_newest(wish, incarnation, connection, order, holding)
+            if first:
+                self._reconnected(incarnation)
+        news = self._take_totals(incarnation, holding, wish)
+        self._count_answer(incarnation, holding)
+        if newer:
+            self._queue_up(incarnation, wish)
+        return news
+
+    def _take_newest(
+        self, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
+    ) -> None:
+        wish.order, wish.connection, wish.received = order, connection, holding.received
+        wish.need, wish.want = holding.need, holding.want
+        wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
+
+    def _reconnected(self, incarnation: str) -> None:
+        if self._pool.peek(incarnation).held > 0:
+            self.bump()
+        if self._round and incarnation not in self._round.targets:
+            self._round = None
+
+    def _take_totals(self, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
+        account = self._pool.peek(incarnation)
+        returned = max(account.back, holding.returned)
+        spent = max(account.spent, holding.spent)
+        refunded = max(account.refunded, holding.refunded)
+        refused = max(account.refused, holding.refused)
+        final = account.final or (wish.final and account.out > 0)
+        if refunded > spent or returned + spent - refunded > account.out:
+            raise SuspectServer(
+                f"{incarnation} tells of more than the {account.out} units that it was given of "
+                f"{self.cap}, interval {self.interval.number}: {holding}"
+            )
+        if returned > account.back:
+            self._office.record(
+                Returned(
+                    cap=self.cap,
+                    number=self.interval.number,
+                    incarnation=incarnation,
+                    returned=returned,
+                )
+            )
+        told = (account.spent, account.refunded, account.refused, account.final)
+        if (spent, refunded, refused, final) == told:
+            return []
+        if refunded > account.refunded:
+            self.bump()
+        return [
+            Spend(
+                cap=self.cap,
+                number=self.interval.number,
+                spent=spent,
+                refunded=refunded,
+                refused=refused,
+                final=final,
+            )
+        ]
+
+    def _count_answer(self, incarnation: str, holding: Holding) -> None:
+        current = self._round
+        seen_all = holding.received >= self._pool.peek(incarnation).out
+        if current and tuple(holding.answered) == current.number and seen_all:
+            current.waiting.discard(incarnation)
+
+    def _queue_up(self, incarnation: str, wish: Wish) -> None:
+        out = self._pool.peek(incarnation).out
+        if self._pool.ended:
+            return
+        if wish.need > out and incarnation not in self._queue:
+            self._queue.append(incarnation)
+        if wish.want > out:
+            self._eager[incarnation] = None
+
+    def bump(self) -> None:
+        """There may be more than the verdicts said: wake those who were told otherwise."""
+        self._version += 1
+        told, self._verdicts = self._verdicts, {}
+        for incarnation in told:
+            self._office.tell(incarnation, self)
+
+    def serve(self, now: int) -> None:
+        """Grant what can be granted at the instant `now`, and ask back what is needed."""
+        if self._pool.ended:
+            self._stop_serving()
+            return
+        while self._queue:
+            if not self._serve_head(self._queue[0], now):
+                return
+        if self._pool.available < 0:
+            self._recall_debt(now)
+            return
+        if self._round and self._round.head == "":
+            self._round = None
+        self._serve_eager(now)
+
+    def _stop_serving(self) -> None:
+        self._queue.clear()
+        self._eager.clear()
+        self._round = None
+
+    def _serve_head(self, head: str, now: int) -> bool:
+        """Whether the head left the queue; if not, nobody else gets anything meanwhile."""
+        missing = self._wishes[head].need - self._pool.peek(head).out
+        if missing <= 0 or not self._office.is_connected(head):
+            return self._leave(head)
+        available = self._free(now)
+        if available >= missing:
+            self._grant_head(head, available)
+            return self._leave(head)
+        recall = self._recall_for(head, missing - available, now)
+        recall.waiting = {each for each in recall.waiting if self._office.is_connected(each)}
+        if now - recall.since > RECALL_US:
+            return self._leave(head)
+        if recall.waiting:
+            return False
+        if recall.version != self._version or self._more_to_ask(recall):
+            self._start_recall(head, missing - available, recall.since)
+            return not self._round_is_waiting()
+        self._give_verdict(head, available, missing)
+        return self._leave(head)
+
+    def _round_is_waiting(self) -> bool:
+        return self._round is not None and bool(self._round.waiting)
+
+    def _leave(self, head: str) -> bool:
+        self._queue.remove(head)
+        if self._round and self._round.head == head:
+            self._round = None
+        return True
+
+    def _grant_head(self, head: str, available: int) -> None:
+        wish = self._wishes[head]
+        target = wish.need
+        if len(self._queue) == 1:
+            target = max(target, self._eager_target(wish, available))
+        self._top_up(head, min(target, self._pool.peek(head).out + available))
+
+    def _serve_eager(self, now: int) -> None:
+        eager, self._eager = self._eager, {}
+        for incarnation in eager:
+            out, available = self._pool.peek(incarnation).out, self._free(now)
+            target = min(self._eager_target(self._wishes[incarnation], available), out + available)
+            if target > out and self._office.is_connected(incarnation):
+                self._top_up(incarnation, target)
+
+    def _eager_target(self, wish: Wish, available: int) -> int:
+        """The total up to which a wish ahead of need is met; it counts from what was received."""
+        return min(wish.want, wish.received + share(available, self._active()))
+
+    def _active(self) -> int:
+        return sum(map(self._office.is_connected, self._wishes))
+
+    def _free(self, now: int) -> int:
+        return free(self.interval, now) if self.paced else self._pool.available
+
+    def _top_up(self, incarnation: str, moved: int) -> None:
+        self._office.record(
+            ToppedUp(
+                cap=self.cap, number=self.interval.number, incarnation=incarnation, moved=moved
+            )
+        )
+        self._office.tell(incarnation, self)
+
+    def _recall_for(self, head: str, missing: int, now: int) -> Recall:
+        current = self._round
+        if current and current.head == head and current.need == self._wishes[head].need:
+            return current
+        return self._start_recall(head, missing, now)
+
+    def _start_recall(self, head: str, missing: int, since: int) -> Recall:
+        targets = {
+            place: account.back + min(account.held, missing)
+            for place, account in self._pool.places.items()
+            if place != head and account.held > 0 and self._office.is_connected(place)
+        }
+        self._rounds += 1
+        number = (self._office.epoch, self._rounds)
+        need = self._wishes[head].need if head else 0
+        self._round = Recall(number, head, need, self._version, since, targets, set(targets))
+        for place in targets:
+            self._office.tell(place, self)
+        return self._round
+
+    def _recall_debt(self, now: int) -> None:
+        current = self._round
+        fresh = current and current.version == self._version and current.head == ""
+        if not fresh or now - current.since > DEBT_RECALL_US:  # type: ignore[union-attr]  # fresh implies a round
+            self._start_recall("", -self._pool.available, now)
+
+    def _more_to_ask(self, recall: Recall) -> bool:
+        accounts = self._pool.places
+        return any(
+            accounts[place].back >= target
+            and accounts[place].held > 0
+            and self._office.is_connected(place)
+            for place, target in recall.targets.items()
+        )
+
+    def _give_verdict(self, head: str, available: int, missing: int) -> None:
+        until = 0
+        if self.paced and missing <= self._pool.available:
+            until = released_at(self.interval, missing)
+        returned = self._pool.peek(head).back
+        rest = max(0, available)
+        self._verdicts[head] = Verdict(rest, returned, self._pool_version(), until)
+        self._office.tell(head, self)
+
+    def _pool_version(self) -> PoolVersion:
+        return (self._office.epoch, self._version)
+
+    def grant(self, incarnation: str) -> Grant:
+        """Where `incarnation` stands with this interval."""
+        account = self._pool.peek(incarnation)
+        current = self._round
+        recall = None
+        if current and incarnation in current.waiting:
+            recall = (current.number, current.targets[incarnation])
+        return Grant(
+            cap=self.cap,
+            number=self.interval.number,
+            moved=account.out,
+            returned=account.back,
+            spent=account.spent,
+            refunded=account.refunded,
+            ended=self._pool.ended,
+            closed=self._pool.closed,
+            version=self._pool_version(),
+            recall=recall,
+            verdict=self._verdicts.get(incarnation),
+            available=max(0, self._pool.available),
+        )

@@ -1,0 +1,76 @@
+"""Idempotency keys: the same key gives the same answer, until the end of the interval."""
+
+from msgspec import Struct, field
+
+from vcap_es.components.commands import Idempotency
+from vcap_es.components.journal_records import Keyed
+from vcap_es.components.outcomes import Outcome, Refused
+from vcap_es.components.slice import Slice
+
+
+class Call(Struct):
+    """A keyed call: its answer once there is one, and who waits for it."""
+
+    fingerprint: bytes
+    outcome: Outcome | None = None
+    waiting: list[int] = field(default_factory=list)
+
+
+class KeyStore:
+    """The keyed calls of one server, bounded; a full store refuses new keys."""
+
+    def __init__(self, keys_max: int, keyed: dict[str, Keyed]) -> None:
+        self._keys_max = keys_max
+        self._calls = {
+            key: Call(fingerprint=each.fingerprint, outcome=each.outcome)
+            for key, each in keyed.items()
+        }
+
+    def admit(self, idempotency: Idempotency, token: int) -> Outcome | bool:
+        """True: go on and `finish`; False: `token` waits for the first call's answer."""
+        call = self._calls.get(idempotency.key)
+        if call is None:
+            return self._begin(idempotency, token)
+        if call.fingerprint != idempotency.fingerprint:
+            detail = "this Idempotency-Key was used for another request: use a new key"
+            return Refused(code="key_reused", cap="", detail=detail)
+        if call.outcome is not None:
+            return call.outcome
+        call.waiting.append(token)
+        return False
+
+    def _begin(self, idempotency: Idempotency, token: int) -> Outcome | bool:
+        if len(self._calls) >= self._keys_max:
+            detail = "no room for more idempotency keys until an interval ends"
+            return Refused(code="keys_full", cap="", detail=detail, retry_after_ms=1000)
+        self._calls[idempotency.key] = Call(fingerprint=idempotency.fingerprint, waiting=[token])
+        return True
+
+    def finish(self, key: str, outcome: Outcome, found: Slice | None) -> list[int]:
+        """The call is answered: who waits for it. Kept if it must stay so until `found` closes."""
+        call = self._calls[key]
+        waiting, call.waiting = call.waiting, []
+        if found is None or not sticks(outcome):
+            del self._calls[key]
+            return waiting
+        call.outcome = outcome
+        if found.keys is None:
+            found.keys = []
+        found.keys.append(key)
+        return waiting
+
+    def forget(self, found: Slice) -> None:
+        """The interval is closed, and its keys with it."""
+        for key in found.keys or ():
+            self._calls.pop(key, None)
+
+    def adopt(self, key: str, found: Slice) -> None:
+        """A key read from the journal lives as long as this slice."""
+        if found.keys is None:
+            found.keys = []
+        found.keys.append(key)
+
+
+def sticks(outcome: Outcome) -> bool:
+    """Whether a key keeps this answer: a yes does, and of the refusals only `capped`."""
+    return not isinstance(outcome, Refused) or outcome.code == "capped"

@@ -1,0 +1,171 @@
+"""What a volumecap server writes into its journal, and what it knows when it reads it again.
+
+A frame of entries is written at once and read back whole or not at all. Entries that must survive
+the machine are fsynced; the others need only survive the process. The running `spent` of each
+slice lives beside the frames, in cells of shared memory.
+"""
+
+from collections.abc import MutableSequence
+
+from msgspec import Struct, field, msgpack
+
+from vcap_es.components.outcomes import Outcome
+from vcap_es.errors import JournalDamaged
+
+
+class Begun(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The server started; `start` counts the starts of this journal."""
+
+    incarnation: str
+    start: int
+    session: str
+    boot: str
+
+
+class Kept(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The running totals of a slice, and the ceiling that its `spent` stays below.
+
+    `slot` is the place of its cells. Units refunded count from here on only, and never before.
+    """
+
+    cap: str
+    number: int
+    start: int
+    end: int
+    slot: int
+    received: int
+    returned: int
+    ceiling: int
+    refunded: int
+
+
+class Dropped(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The interval is closed and its slot is free."""
+
+    cap: str
+    number: int
+
+
+class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Of the consume that spent the range `[first, last)`, `refunded` units came back in all."""
+
+    cap: str
+    number: int
+    first: int
+    last: int
+    refunded: int
+
+
+class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The hold of the range `[first, last)` is open until `expires_ns`, or settled."""
+
+    cap: str
+    number: int
+    first: int
+    last: int
+    expires_ns: int
+    is_open: bool
+    spent: int
+
+
+class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The call with this idempotency key was answered so.
+
+    `spent` are the running totals that the answer stands for, by cap and interval number: they
+    hold even where a cell was not written any more.
+    """
+
+    key: str
+    fingerprint: bytes
+    outcome: Outcome
+    cap: str
+    number: int
+    spent: list[tuple[str, int, int]]
+
+
+Entry = Begun | Kept | Dropped | Marked | HoldNoted | Keyed
+Key = tuple[str, int]
+Range = tuple[int, int]
+
+
+class Journal(Struct):
+    """What the entries of a journal say together."""
+
+    incarnation: str = ""
+    start: int = 0
+    session: str = ""
+    boot: str = ""
+    kept: dict[Key, Kept] = field(default_factory=dict)
+    marks: dict[Key, dict[Range, int]] = field(default_factory=dict)
+    holds: dict[Key, dict[Range, HoldNoted]] = field(default_factory=dict)
+    keyed: dict[str, Keyed] = field(default_factory=dict)
+    spent: dict[Key, int] = field(default_factory=dict)
+
+    def fold(self, entry: Entry) -> None:
+        """Take in the next entry."""
+        match entry:
+            case Begun():
+                self.incarnation, self.start = entry.incarnation, entry.start
+                self.session, self.boot = entry.session, entry.boot
+            case Kept():
+                self.kept[(entry.cap, entry.number)] = entry
+            case Marked():
+                marks = self.marks.setdefault((entry.cap, entry.number), {})
+                marks[(entry.first, entry.last)] = entry.refunded
+            case HoldNoted():
+                self._fold_hold(entry)
+            case Keyed():
+                self._fold_keyed(entry)
+            case Dropped():
+                self._drop((entry.cap, entry.number))
+
+    def _fold_hold(self, entry: HoldNoted) -> None:
+        key = (entry.cap, entry.number)
+        self.holds.setdefault(key, {})[(entry.first, entry.last)] = entry
+        self.spent[key] = max(self.spent.get(key, 0), entry.spent)
+
+    def _fold_keyed(self, entry: Keyed) -> None:
+        self.keyed[entry.key] = entry
+        for cap, number, spent in entry.spent:
+            self.spent[(cap, number)] = max(self.spent.get((cap, number), 0), spent)
+
+    def _drop(self, key: Key) -> None:
+        for known in (self.kept, self.marks, self.holds, self.spent):
+            known.pop(key, None)
+        for name in [each for each, at in self.keyed.items() if (at.cap, at.number) == key]:
+            del self.keyed[name]
+
+    def entries(self) -> list[Entry]:
+        """The same knowledge in the fewest entries, for a journal that is written anew."""
+        begun = Begun(
+            incarnation=self.incarnation, start=self.start, session=self.session, boot=self.boot
+        )
+        marks = [
+            Marked(cap=cap, number=number, first=first, last=last, refunded=refunded)
+            for (cap, number), ranges in self.marks.items()
+            for (first, last), refunded in ranges.items()
+        ]
+        holds = [each for ranges in self.holds.values() for each in ranges.values()]
+        return [begun, *self.kept.values(), *marks, *holds, *self.keyed.values()]
+
+
+encode = msgpack.Encoder().encode
+decode = msgpack.Decoder(list[Entry]).decode
+
+
+def settle_cells(journal: Journal, cells: MutableSequence[int], *, same_boot: bool) -> None:
+    """Set the cells to what is surely spent.
+
+    After the death of the process the cells are exact, but for answers noted just before it;
+    after the death of the machine everything below the ceiling counts as spent.
+    """
+    for key, kept in journal.kept.items():
+        spent = cells[kept.slot] if same_boot else kept.ceiling
+        cells[kept.slot] = max(spent, journal.spent.get(key, 0) if same_boot else 0)
+        if not same_boot:
+            cells[kept.slot + 1] = 0
+        if not cells[kept.slot] <= kept.ceiling:
+            raise JournalDamaged(
+                f"{kept.cap}, interval {kept.number}: spent {cells[kept.slot]} is above the "
+                f"ceiling {kept.ceiling}"
+            )

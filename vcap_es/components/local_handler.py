@@ -1,0 +1,340 @@
+"""The local handler: grants slices of intervals to the volumecap servers of its data centre.
+
+It takes servers' reports to the desk of each interval, broadcasts intervals to those who watch
+them, and composes what each server is told at the start of a commit round, so that it speaks of
+everything decided before and leaves when that is durable.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+
+from msgspec import Struct, field
+
+from vcap_es.components.desk import Desk
+from vcap_es.components.messages import (
+    Broadcast,
+    Directory,
+    FromMaster,
+    Grant,
+    Hello,
+    Keyring,
+    Notice,
+    Period,
+    Report,
+    Standing,
+    Watch,
+)
+from vcap_es.errors import SuspectServer
+from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp
+from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.meta import Meta
+
+GRANTS_PER_MESSAGE = 2000
+NOTICES_PER_MESSAGE = 2000
+WATCHED_PER_SERVER_MAX = 2_000_000
+
+Key = tuple[str, int]
+
+
+class Server(Struct):
+    """A connected volumecap server, and what it must be told with the next round."""
+
+    connection: int
+    incarnation: str
+    session: str
+    name: str
+    address: str
+    connected_at: int
+    echo_ns: int = 0
+    tell: dict[Key, None] = field(default_factory=dict)
+    announce: dict[str, None] = field(default_factory=dict)
+    watches: set[str] = field(default_factory=set)
+
+
+class LocalHandler:
+    """The desks of all intervals, and the servers that stand at them."""
+
+    def __init__(
+        self,
+        state: DataCentre,
+        record: Callable[[Fact], None],
+        define_by_template: Callable[[str], bool],
+    ) -> None:
+        self.servers: dict[str, Server] = {}
+        self._state = state
+        self._record = record
+        self._define_by_template = define_by_template
+        self._desks: dict[Key, Desk] = {}
+        self._busy: dict[Key, None] = {}
+        self._watchers: dict[str, set[str]] = {}
+        self._by_connection: dict[int, str] = {}
+        self._pending: dict[int, list[FromMaster]] = {}
+        self._holders = _holders(state)
+
+    # what a desk asks of its office
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this master leads."""
+        return self._state.epoch
+
+    def record(self, fact: Fact) -> None:
+        """Let `fact` become true."""
+        self._record(fact)
+
+    def tell(self, incarnation: str, desk: Desk) -> None:
+        """Let a server hear where it stands with the interval of `desk`, if it is connected."""
+        server = self.servers.get(incarnation)
+        if server is not None:
+            server.tell[(desk.cap, desk.interval.number)] = None
+
+    def is_connected(self, incarnation: str) -> bool:
+        """Whether the incarnation has a connection now."""
+        return incarnation in self.servers
+
+    # what comes from servers
+
+    def hello(self, connection: int, message: Hello, now: int) -> bool:
+        """A server has connected; False where its incarnation is connected with other session.
+
+        Two sessions of one incarnation at the same time mean a copied journal: the second is not
+        let in.
+        """
+        before = self.servers.get(message.incarnation)
+        if before is not None and before.session != message.session:
+            return False
+        if before is not None:
+            self.goodbye(before.connection)
+        self.servers[message.incarnation] = Server(
+            connection=connection,
+            incarnation=message.incarnation,
+            session=message.session,
+            name=message.name,
+            address=message.address,
+            connected_at=now,
+        )
+        self._by_connection[connection] = message.incarnation
+        self._send(connection, self._keyring())
+        self._send_directory()
+        self._remind(self.servers[message.incarnation])
+        return True
+
+    def _remind(self, server: Server) -> None:
+        """Tell a server of everything that was ever moved to it and is not closed.
+
+        It may have stopped before it heard, and would otherwise never come back for it.
+        """
+        for key in self._holders.get(server.incarnation, ()):
+            server.announce[key[0]] = None
+            server.tell[key] = None
+
+    def goodbye(self, connection: int) -> None:
+        """A connection is gone. Nothing is reclaimed: what the server holds stays held."""
+        incarnation = self._by_connection.pop(connection, None)
+        self._pending.pop(connection, None)
+        if incarnation is None:
+            return
+        server = self.servers.pop(incarnation)
+        for cap in server.watches:
+            self._unwatch(cap, incarnation)
+        self._send_directory()
+
+    def watch(self, connection: int, message: Watch) -> None:
+        """A server wants to hear of these caps from now on; an unknown one may match a template."""
+        server = self.servers[self._by_connection[connection]]
+        server.echo_ns = max(server.echo_ns, message.sent_ns)
+        for cap in message.caps:
+            if cap not in self._state.metas:
+                self._define_by_template(cap)
+            if len(server.watches) < WATCHED_PER_SERVER_MAX:
+                server.watches.add(cap)
+                self._watchers.setdefault(cap, set()).add(server.incarnation)
+            server.announce[cap] = None
+
+    def report(self, connection: int, message: Report, now: int) -> None:
+        """A server tells what it has spent and returned, and what it needs."""
+        incarnation = self._by_connection[connection]
+        if incarnation != message.incarnation:
+            raise SuspectServer(f"{incarnation} reports for {message.incarnation}")
+        server = self.servers[incarnation]
+        server.echo_ns = max(server.echo_ns, message.sent_ns)
+        news: list[Spend] = []
+        touched: list[Desk] = []
+        for holding in message.holdings:
+            server.tell[(holding.cap, holding.number)] = None
+            desk = self._desk(holding.cap, holding.number)
+            if desk is not None:
+                news += desk.hear(incarnation, connection, message.order, holding)
+                touched.append(desk)
+        if news:
+            self._record(SpendReported(incarnation=incarnation, entries=news))
+        for desk in touched:
+            self._serve(desk, now)
+
+    # what comes from the log and the clock
+
+    def changed(self, cap: str) -> None:
+        """A meta or one of its intervals has changed: tell those who watch it."""
+        for incarnation in self._watchers.get(cap, ()):
+            self.servers[incarnation].announce[cap] = None
+
+    def total_changed(self, cap: str, number: int, now: int) -> None:
+        """The total of an open interval has changed: old verdicts may be wrong."""
+        desk = self._desk(cap, number)
+        if desk is not None:
+            desk.bump()
+            self._serve(desk, now)
+
+    def topped_up(self, fact: ToppedUp) -> None:
+        """An amount was moved to a server."""
+        self._holders.setdefault(fact.incarnation, set()).add((fact.cap, fact.number))
+
+    def ended(self, cap: str, number: int, now: int) -> None:
+        """An interval has ended: everybody who holds some of it must hear."""
+        desk = self._desk(cap, number)
+        if desk is None:
+            return
+        for incarnation in desk.interval.pool.places:
+            self.tell(incarnation, desk)
+        self._serve(desk, now)
+
+    def closed(self, cap: str, number: int) -> None:
+        """An interval is closed: its desk is not needed any more."""
+        self._desks.pop((cap, number), None)
+        self._busy.pop((cap, number), None)
+        for held in self._holders.values():
+            held.discard((cap, number))
+
+    def access_changed(self) -> None:
+        """API keys were created or revoked: every server must hear."""
+        for server in self.servers.values():
+            self._send(server.connection, self._keyring())
+
+    def step(self, now: int) -> None:
+        """Look again at the desks where time alone may change something."""
+        for key in list(self._busy):
+            self._serve(self._desks[key], now)
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` is wanted soon."""
+        return bool(self._busy)
+
+    # what servers are told
+
+    def compose(self, now: int) -> list[tuple[int, FromMaster]]:
+        """Everything that servers are to be told of what is decided so far, by connection."""
+        messages = [(each, message) for each, queue in self._pending.items() for message in queue]
+        self._pending.clear()
+        for server in self.servers.values():
+            messages += [(server.connection, each) for each in self._compose(server, now)]
+        return messages
+
+    def _compose(self, server: Server, now: int) -> list[FromMaster]:
+        composed: list[FromMaster] = []
+        while caps := list(islice(server.announce, NOTICES_PER_MESSAGE)):
+            notices = [self._notice(cap, now) for cap in caps]
+            composed.append(
+                Broadcast(epoch=self.epoch, now=now, echo_ns=server.echo_ns, notices=notices)
+            )
+            for cap in caps:
+                del server.announce[cap]
+        while keys := list(islice(server.tell, GRANTS_PER_MESSAGE)):
+            composed.append(self._standing(server, keys, now))
+            for key in keys:
+                del server.tell[key]
+        return composed
+
+    def _standing(self, server: Server, keys: list[Key], now: int) -> Standing:
+        grants = [self._grant(server.incarnation, key) for key in keys]
+        return Standing(
+            epoch=self.epoch,
+            incarnation=server.incarnation,
+            now=now,
+            echo_ns=server.echo_ns,
+            grants=[grant for grant in grants if grant is not None],
+        )
+
+    def _grant(self, incarnation: str, key: Key) -> Grant | None:
+        desk = self._desk(*key)
+        if desk is not None:
+            return desk.grant(incarnation)
+        cap, number = key
+        meta = self._state.metas.get(cap)
+        if meta is None or number >= meta.next_number:
+            return None
+        return Grant(cap, number, 0, 0, 0, 0, True, True, (self.epoch, 0), None, None, 0)
+
+    def _notice(self, cap: str, now: int) -> Notice:
+        meta = self._state.metas.get(cap)
+        if meta is None:
+            return Notice(cap, "unknown", "", "hard", "asap", None, [])
+        definition = meta.definition
+        periods = [
+            Period(each.number, each.start, each.end, each.pool.minted)
+            for each in meta.intervals
+            if not each.pool.ended
+        ]
+        return Notice(
+            cap,
+            _notice_state(meta, now),
+            definition.interval,
+            definition.mode,
+            definition.pacing,
+            definition.group,
+            periods,
+        )
+
+    def _keyring(self) -> Keyring:
+        return Keyring(epoch=self.epoch, keys=list(self._state.access.keys.values()))
+
+    def _send_directory(self) -> None:
+        addresses = {each.incarnation: each.address for each in self.servers.values()}
+        for server in self.servers.values():
+            self._send(server.connection, Directory(epoch=self.epoch, addresses=addresses))
+
+    def _send(self, connection: int, message: FromMaster) -> None:
+        self._pending.setdefault(connection, []).append(message)
+
+    def _serve(self, desk: Desk, now: int) -> None:
+        desk.serve(now)
+        key = (desk.cap, desk.interval.number)
+        if desk.busy and not desk.interval.pool.ended:
+            self._busy[key] = None
+        else:
+            self._busy.pop(key, None)
+
+    def _desk(self, cap: str, number: int) -> Desk | None:
+        found = self._desks.get((cap, number))
+        if found is None:
+            interval = self._state.interval(cap, number)
+            if interval is None:
+                return None
+            paced = self._state.metas[cap].definition.pacing == "even"
+            found = self._desks[(cap, number)] = Desk(cap, interval, paced, self)
+        return found
+
+    def _unwatch(self, cap: str, incarnation: str) -> None:
+        watchers = self._watchers[cap]
+        watchers.discard(incarnation)
+        if not watchers:
+            del self._watchers[cap]
+
+
+def _holders(state: DataCentre) -> dict[str, set[Key]]:
+    holders: dict[str, set[Key]] = {}
+    for cap, meta in state.metas.items():
+        for interval in meta.intervals:
+            for incarnation in interval.pool.places:
+                holders.setdefault(incarnation, set()).add((cap, interval.number))
+    return holders
+
+
+def _notice_state(meta: Meta, now: int) -> str:
+    if meta.retired:
+        return "retired"
+    if meta.definition.start is not None and now < meta.definition.start:
+        return "not_started"
+    if meta.definition.end is not None and now >= meta.definition.end:
+        return "over"
+    return "active"

@@ -1,0 +1,249 @@
+"""The primary master: composes the handlers, and lets nothing out before it is durable.
+
+Output commit, in one place: whatever is decided waits for a commit round that started after it
+was decided. `begin_round` hands out the facts to append; `round_committed` releases the outputs.
+A failed append is not reported here: the process stops and comes back by replay.
+"""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.access import AccessCommand
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import MetaCommand
+from vcap_es.components.interval_handler import IntervalHandler
+from vcap_es.components.local_handler import LocalHandler
+from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
+from vcap_es.components.meta_handler import MetaHandler
+from vcap_es.errors import SuspectServer
+from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.facts import (
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    EpochStarted,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    SpendReported,
+    ToppedUp,
+)
+from vcap_es.projections.states.data_centre import DataCentre, Fold
+
+DESKS_EVERY_US = 20_000
+"""How often desks are looked at where time alone may change something."""
+
+
+class Done(Struct, frozen=True, kw_only=True, gc=False):
+    """A command holds, durably at `position`; no facts where it was so already."""
+
+    facts: list[Recorded]
+    position: int
+
+
+class Send(Struct, frozen=True, gc=False):
+    """Send `message` on `connection`."""
+
+    connection: int
+    message: FromMaster
+
+
+class Close(Struct, frozen=True, gc=False):
+    """Close `connection`, telling the other side why."""
+
+    connection: int
+    reason: str
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """Answer the call `token`."""
+
+    token: int
+    outcome: object
+
+
+Output = Send | Close | Answer
+
+
+class Round(Struct, frozen=True, kw_only=True):
+    """One group commit: what to append, and what leaves when it is durable."""
+
+    drafts: list[Draft]
+    outputs: list[Output]
+    commands: list[tuple[int, int, int]]
+
+
+class PrimaryMaster:
+    """One data centre's single writer. Plain code: it is told the time and never waits."""
+
+    def __init__(self, fold: Fold, *, dc: str, name: str, epoch: int, now: int) -> None:
+        """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended."""
+        self.dc = dc
+        self.name = name
+        self.state: DataCentre = fold.state
+        self._fold = fold
+        self._now = now
+        self._actor, self._correlation = name, ""
+        self._sequence = 0
+        self._drafts: list[Draft] = []
+        self._outputs: list[Output] = []
+        self._commands: list[tuple[int, int, int]] = []
+        self.metas = MetaHandler(self.state, self._record)
+        self.intervals = IntervalHandler(self.state, self._record, now)
+        self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template)
+        self._epoch = epoch
+        self._record(EpochStarted(epoch=epoch, leader=name))
+
+    # inputs
+
+    def received(self, connection: int, message: FromServer, now: int) -> None:
+        """A message has come from a volumecap server."""
+        self._advance(now)
+        try:
+            self._take(connection, message)
+        except SuspectServer as suspicion:
+            self._outputs.append(Close(connection, str(suspicion)))
+        finally:
+            self._actor = self.name
+
+    def _take(self, connection: int, message: FromServer) -> None:
+        match message:
+            case Hello():
+                self._hello(connection, message)
+            case Watch():
+                self.locals.watch(connection, message)
+            case Report():
+                self._actor = message.incarnation
+                self.locals.report(connection, message, self._now)
+
+    def disconnected(self, connection: int) -> None:
+        """A connection is gone."""
+        self.locals.goodbye(connection)
+
+    def command(
+        self,
+        token: int,
+        command: MetaCommand | AccessCommand,
+        actor: str,
+        correlation: str,
+        now: int,
+    ) -> None:
+        """An operator asks for something; `token` is answered with `Done` or `Denied`."""
+        self._advance(now)
+        self._actor, self._correlation = actor, correlation
+        before = len(self._drafts)
+        denied = self.metas.handle(command)
+        self._actor, self._correlation = self.name, ""
+        if denied is not None:
+            self._outputs.append(Answer(token, denied))
+        else:
+            self._commands.append((token, before, len(self._drafts)))
+
+    def read(self, token: int, view: Callable[[DataCentre], object]) -> None:
+        """Somebody reads: `token` is answered with what `view` gives now, when that is durable."""
+        self._outputs.append(Answer(token, view(self.state)))
+
+    def tick(self, now: int) -> None:
+        """Time has passed."""
+        self._advance(now)
+        self.intervals.step(self._now)
+        self.locals.step(self._now)
+
+    def next_tick(self, now: int) -> int | None:
+        """The instant at which `tick` is wanted next, in microseconds UTC."""
+        desks = now + DESKS_EVERY_US if self.locals.busy else None
+        wanted = [each for each in (self.intervals.next_due, desks) if each is not None]
+        return min(wanted, default=None)
+
+    # commit rounds
+
+    def begin_round(self, now: int) -> Round | None:
+        """Start a commit round with all that was decided so far; None where nothing waits."""
+        self._advance(now)
+        sends: list[Output] = [Send(*each) for each in self.locals.compose(self._now)]
+        if not (self._drafts or self._outputs or self._commands or sends):
+            return None
+        started = Round(drafts=self._drafts, outputs=self._outputs + sends, commands=self._commands)
+        self._drafts, self._outputs, self._commands = [], [], []
+        return started
+
+    def round_committed(
+        self, committed: Round, recorded: list[Recorded], head: int
+    ) -> list[Output]:
+        """The round is durable, with the log's head at `head`: what may leave now."""
+        answers: list[Output] = [
+            Answer(token, Done(facts=recorded[start:end], position=head))
+            for token, start, end in committed.commands
+        ]
+        return answers + committed.outputs
+
+    # inside
+
+    def _advance(self, now: int) -> None:
+        """The stamp of facts never runs backwards."""
+        self._now = max(self._now, now)
+
+    def _hello(self, connection: int, message: Hello) -> None:
+        if message.protocol != PROTOCOL:
+            reason = f"protocol {message.protocol} is spoken here as {PROTOCOL}: upgrade one of us"
+            self._outputs.append(Close(connection, reason))
+        elif not self.locals.hello(connection, message, self._now):
+            reason = "this incarnation is connected already: its journal was copied"
+            self._outputs.append(Close(connection, reason))
+
+    def _record(self, fact: Fact) -> None:
+        """Let `fact` become true now, and durable with the next round."""
+        self._drafts.append(
+            Draft(
+                event_id=self._event_id(),
+                recorded_at=self._now,
+                dc=self.dc,
+                actor=self._actor,
+                correlation=self._correlation,
+                fact=fact,
+            )
+        )
+        self._fold.evolve(fact)
+        self._react(fact)
+
+    def _event_id(self) -> bytes:
+        """Unique for ever: an epoch has one leader, and the leader counts."""
+        self._sequence += 1
+        return self._epoch.to_bytes(8, "big") + self._sequence.to_bytes(8, "big")
+
+    def _react(self, fact: Fact) -> None:
+        match fact:
+            case MetaDefined() | MetaChanged() | MetaPaused() | MetaResumed() | MetaRetired():
+                self.intervals.look_at(fact.cap, self._now)
+                self.locals.changed(fact.cap)
+            case IntervalOpened():
+                self.locals.changed(fact.cap)
+            case IntervalTotalChanged():
+                self.locals.total_changed(fact.cap, fact.number, self._now)
+                self.locals.changed(fact.cap)
+            case IntervalEnded():
+                self.locals.ended(fact.cap, fact.number, self._now)
+                self.locals.changed(fact.cap)
+            case ToppedUp():
+                self.locals.topped_up(fact)
+            case IntervalClosed():
+                self.locals.closed(fact.cap, fact.number)
+            case SpendReported():
+                self._settle(fact)
+            case ApiKeyCreated() | ApiKeyRevoked():
+                self.locals.access_changed()
+
+    def _settle(self, fact: SpendReported) -> None:
+        for entry in fact.entries:
+            if entry.final:
+                self.intervals.look_later(entry.cap, self._now)
+
+
+__all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send"]
