@@ -49,7 +49,9 @@ CLOCK_CALLS = re.compile(r"\b(datetime|date)\.(now|utcnow|today)$")
 ALLOWED: dict[str, tuple[frozenset[str], str]] = {
     "vcap_es.events.log": (frozenset({"async"}), "the port: a log is waited for"),
     "vcap_es.events.logs": (
-        frozenset({"aiokafka", "aiosqlite", "async", "asyncio", "os", "pathlib", "sqlite3"}),
+        frozenset(
+            {"aiokafka", "aiosqlite", "async", "asyncio", "concurrent", "os", "pathlib", "sqlite3"}
+        ),
         "keeps the log: on a disk, in a broker, behind one writer task",
     ),
     "vcap_es.events.subscription": (frozenset({"async", "asyncio"}), "waits for the next event"),

@@ -9,6 +9,7 @@ so a log that began under old schemas verifies for ever.
 from collections.abc import Iterable
 from hashlib import sha256
 from struct import Struct as Layout
+from struct import error as BadLayout  # noqa: N812 (an error named like a function)
 
 import msgspec
 
@@ -94,16 +95,25 @@ def verify(events: Iterable[Stored], previous: bytes = GENESIS) -> bytes:
     """Check every link of `events`, which follow the event whose link is `previous`.
 
     Gives the last link, to go on from with the next chunk. Raises `LogDamaged` with the position
-    of the first event that is not what was recorded, or does not follow the one before it.
+    of the first event that is not what was recorded, or does not follow the one before it. Events
+    dropped from the end leave a whole chain: compare the last link with one kept elsewhere.
     """
     for event in events:
-        if event.link != link(previous, _canonical(event)):
+        if not _follows(event, previous):
             raise LogDamaged(
                 f"the chain breaks at position {event.position}: this event or the one before it"
                 " was changed, dropped, inserted or moved"
             )
         previous = event.link
     return previous
+
+
+def _follows(event: Stored, previous: bytes) -> bool:
+    try:
+        covered = _canonical(event)
+    except (ValueError, TypeError, AttributeError, BadLayout):  # no event looks like that
+        return False
+    return event.link == link(previous, covered)
 
 
 def _canonical(event: Stored) -> bytes:

@@ -1,0 +1,147 @@
+"""The SQLite file of a log: its tables, its settings, its lock. Synchronous, one thread at a time.
+
+A log is one row an event. Beside the file are SQLite's own `-wal` and `-shm`, and `-lock`, which
+the process that writes holds.
+"""
+
+import os
+import sqlite3
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from vcap_es.errors import LogDamaged, LogError, LogLocked, UnknownFact
+
+Synchronous = Literal["FULL", "OFF"]
+"""FULL outlives the machine; OFF outlives the process only, for tests and benchmarks."""
+
+APPLICATION_ID = 0x76636170  # "vcap"
+LAYOUT_VERSION = 1
+
+_TABLES = (
+    """CREATE TABLE events (
+        position INTEGER PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        event_id BLOB NOT NULL UNIQUE,
+        recorded_at INTEGER NOT NULL,
+        dc TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        correlation TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        fact BLOB NOT NULL,
+        link BLOB NOT NULL
+    ) STRICT""",
+    """CREATE TABLE caps (
+        cap TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        PRIMARY KEY (cap, position)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE fence (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL) STRICT",
+    "INSERT INTO fence VALUES (1, 0)",
+    """CREATE TRIGGER fence_never_falls BEFORE UPDATE ON fence WHEN new.epoch < old.epoch
+        BEGIN SELECT RAISE(ABORT, 'an epoch never falls'); END""",
+    "CREATE TRIGGER fence_stays BEFORE DELETE ON fence"
+    " BEGIN SELECT RAISE(ABORT, 'the fence stays'); END",
+    *(
+        f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table}"
+        " BEGIN SELECT RAISE(ABORT, 'the past is never changed'); END"
+        for table in ("events", "caps")
+        for verb in ("update", "delete")
+    ),
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {LAYOUT_VERSION}",
+)
+
+
+def lock(path: Path) -> int:
+    """Take the right to write the log at `path`, and give the descriptor that holds it.
+
+    Raises `LogLocked` if somebody has it. The lock goes with the process, whatever ends it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    holder = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        flock(holder, LOCK_EX | LOCK_NB)
+    except OSError:
+        owner = os.pread(holder, 20, 0).decode(errors="replace").strip()
+        os.close(holder)
+        raise LogLocked(
+            f"{path} is open for writing by process {owner}; stop that one, or only read"
+        ) from None
+    os.ftruncate(holder, 0)
+    os.pwrite(holder, f"{os.getpid()}\n".encode(), 0)
+    return holder
+
+
+def unlock(holder: int) -> None:
+    """Give back the right that `lock` took."""
+    os.close(holder)
+
+
+def open_to_write(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """The one connection that writes, to a file that is made if there is none."""
+    # Made here for its mode, which SQLite gives to -wal and -shm as well.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        for setting in (
+            "journal_mode = WAL",
+            f"synchronous = {synchronous}",
+            "wal_autocheckpoint = 0",  # the writer does it between transactions
+            "temp_store = MEMORY",
+            "trusted_schema = OFF",
+        ):
+            db.execute(f"PRAGMA {setting}")
+        if _is_empty(db):
+            _create(db, path)
+        check_layout(path, *_layout(db))
+        # What a crash left in the WAL may not have reached the disk, and from here on it is acted
+        # upon: this writes it to the main file and syncs that.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def uri_to_read(path: Path) -> str:
+    """How SQLite opens the file at `path` without the means to change it."""
+    return f"file:{quote(str(path.absolute()))}?mode=ro"
+
+
+def check_layout(path: Path, application_id: int, version: int) -> None:
+    """Raise what is wrong with a file that is not a log, or not one this version can read."""
+    if application_id != APPLICATION_ID:
+        raise LogDamaged(f"{path} is not a log of vcap_es")
+    if version > LAYOUT_VERSION:
+        raise UnknownFact(f"{path} has layout {version}, this version knows 1: upgrade vcap_es")
+
+
+def failure(path: Path, error: sqlite3.Error) -> LogError:
+    """What a failed read means: the file is damaged, or it could not be read this time."""
+    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+    damaged = name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    return (LogDamaged if damaged else LogError)(f"{path} cannot be read: {error} ({name})")
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return bool(tables == (0,)) and _layout(db) == (0, 0)
+
+
+def _layout(db: sqlite3.Connection) -> tuple[int, int]:
+    application_id = db.execute("PRAGMA application_id").fetchone()[0]
+    return application_id, db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _create(db: sqlite3.Connection, path: Path) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    for statement in _TABLES:
+        db.execute(statement)
+    db.execute("COMMIT")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)  # the new file's name must outlive the machine too
+    finally:
+        os.close(directory)
