@@ -5,12 +5,24 @@ the machine are fsynced; the others need only survive the process. The running `
 slice lives beside the frames, in cells of shared memory.
 """
 
-from collections.abc import MutableSequence
+from typing import Protocol
 
 from msgspec import Struct, field, msgpack
 
 from vcap_es.components.outcomes import Outcome
 from vcap_es.errors import JournalDamaged
+
+
+class Cells(Protocol):
+    """Shared memory of signed 64-bit integers; each slice has a slot of them."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """The integer at `index`."""
+        ...
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Let the integer at `index` be `value`, in one store."""
+        ...
 
 
 class Begun(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -153,7 +165,7 @@ encode = msgpack.Encoder().encode
 decode = msgpack.Decoder(list[Entry]).decode
 
 
-def settle_cells(journal: Journal, cells: MutableSequence[int], *, same_boot: bool) -> None:
+def settle_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> None:
     """Set the cells to what is surely spent.
 
     After the death of the process the cells are exact, but for answers noted just before it;

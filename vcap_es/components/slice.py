@@ -5,13 +5,12 @@ usable  = min(balance, ceiling - spent) - pinned
 """
 
 from collections import deque
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 
-from vcap_es.components.journal_records import HoldNoted, Range
+from vcap_es.components.journal_records import Cells, HoldNoted, Range
 from vcap_es.components.messages import PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
 
-Cells = MutableSequence[int]
 CELLS_PER_SLOT = 2
 NO_SLOT = -1
 NEVER_NS = 1 << 62
@@ -75,9 +74,9 @@ class Slice:
         "rated_spent",
         "recall",
         "received",
-        "refused_before",
         "refunded",
         "refunded_kept",
+        "refused_before",
         "returned",
         "returned_heard",
         "returned_kept",

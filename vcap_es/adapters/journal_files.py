@@ -1,0 +1,196 @@
+"""The journal of a volumecap server, as files in one directory that one process locks.
+
+    frames   appended: length, CRC-32, entries in MessagePack; a torn tail is cut off
+    cells    shared memory of 64-bit integers: what each slice has spent
+
+Whatever is written outlives the process; what is synced outlives the machine. A journal must never
+be restored from a backup.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from zlib import crc32
+
+import msgspec
+
+from vcap_es.components.journal_records import (
+    Begun,
+    Entry,
+    Journal,
+    decode,
+    encode,
+    settle_cells,
+)
+from vcap_es.components.slice import CELLS_PER_SLOT
+from vcap_es.errors import JournalDamaged, JournalError
+
+FRAME = struct.Struct("<II")
+COMPACT_AT_BYTES = 64 * 1024 * 1024
+FRAME_BYTES_MAX = 256 * 1024 * 1024
+
+
+class JournalFiles:
+    """An open journal. `write` is called by one thread; `sync` may run in another meanwhile."""
+
+    def __init__(self, directory: Path, *, slots_max: int, synchronous: bool = True) -> None:
+        """Lock and read the journal in `directory`, which is made where there is none.
+
+        `slots_max` bounds the slices that it can keep. Without `synchronous` nothing is fsynced,
+        for rehearsals. Raises `JournalError` where another process has it.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory = directory
+        self._synchronous = synchronous
+        self._lock_file = _locked(directory / "lock")
+        self._swap = Lock()
+        self._slots_max = slots_max
+        self.journal = Journal()
+        self._size = self._read()
+        self._compacted_size = self._size
+        self._frames = os.open(self._frames_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._cells_file, self._map = self._map_cells()
+        whole = memoryview(self._map)
+        self.cells = whole.cast("q")
+        self._views = (self.cells, whole)
+
+    @property
+    def _frames_path(self) -> Path:
+        return self.directory / "frames"
+
+    def begin(self, *, incarnation: Callable[[], str], session: str) -> Journal:
+        """Count a start, durably, and give what the journal says.
+
+        `incarnation` makes the 128-bit name of a journal that is new. Raises `JournalDamaged`
+        where the cells cannot be true.
+        """
+        boot = _boot_id()
+        settle_cells(self.journal, self.cells, same_boot=boot == self.journal.boot)
+        begun = Begun(
+            incarnation=self.journal.incarnation or incarnation(),
+            start=self.journal.start + 1,
+            session=session,
+            boot=boot,
+        )
+        self.journal.fold(begun)
+        self._compact()
+        return self.journal
+
+    def write(self, entries: list[Entry]) -> None:
+        """Append one frame; it outlives the process from here on."""
+        payload = encode(entries)
+        frame = FRAME.pack(len(payload), crc32(payload)) + payload
+        with self._swap:
+            written = os.write(self._frames, frame)
+            self._size += written
+        if written != len(frame):
+            raise JournalError(f"{self._frames_path}: short write; is the disk full?")
+
+    def sync(self) -> None:
+        """Make everything written so far outlive the machine; now and then, shorten the file."""
+        if self._size > max(COMPACT_AT_BYTES, 4 * self._compacted_size):
+            self._compact()
+        elif self._synchronous:
+            os.fdatasync(self._frames)
+
+    def close(self) -> None:
+        """Give the files back; another process may have them then."""
+        os.close(self._frames)
+        for view in self._views:
+            view.release()
+        self._map.close()
+        os.close(self._cells_file)
+        os.close(self._lock_file)
+
+    def set_aside(self) -> Path:
+        """Close, and move the journal out of the way, for people to look at; gives the new path."""
+        self.close()
+        number = 1
+        while (aside := self.directory.with_name(f"{self.directory.name}.aside{number}")).exists():
+            number += 1
+        return self.directory.rename(aside)
+
+    def _read(self) -> int:
+        """Fold all whole frames; cut off the rest. Gives the size of what is whole."""
+        self.journal = Journal()
+        if not self._frames_path.exists():
+            return 0
+        data = self._frames_path.read_bytes()
+        whole = _fold_frames(data, self.journal, self._frames_path)
+        if whole < len(data):
+            os.truncate(self._frames_path, whole)
+        return whole
+
+    def _compact(self) -> None:
+        """Write the journal anew in the fewest entries, and put it in the place of the old one."""
+        with self._swap:
+            upto = self._size
+        journal = Journal()
+        _fold_frames(self._frames_path.read_bytes()[:upto], journal, self._frames_path)
+        if self.journal.start > journal.start:
+            journal = self.journal
+        payload = encode(journal.entries())
+        fresh = self.directory / "frames.new"
+        target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.write(target, FRAME.pack(len(payload), crc32(payload)) + payload)
+        with self._swap:
+            with self._frames_path.open("rb") as old:
+                old.seek(upto)
+                os.write(target, old.read())
+            os.fsync(target)
+            fresh.rename(self._frames_path)
+            _sync_directory(self.directory)
+            os.close(self._frames)
+            self._frames = target
+            self._size = self._compacted_size = os.fstat(target).st_size
+
+    def _map_cells(self) -> tuple[int, mmap.mmap]:
+        size = self._slots_max * CELLS_PER_SLOT * 8
+        descriptor = os.open(self.directory / "cells", os.O_RDWR | os.O_CREAT, 0o600)
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
+        return descriptor, mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+
+
+def _fold_frames(data: bytes, journal: Journal, path: Path) -> int:
+    at = 0
+    while at + FRAME.size <= len(data):
+        length, checksum = FRAME.unpack_from(data, at)
+        payload = data[at + FRAME.size : at + FRAME.size + length]
+        if len(payload) < length or length > FRAME_BYTES_MAX or crc32(payload) != checksum:
+            break
+        try:
+            entries = decode(payload)
+        except msgspec.DecodeError as error:
+            message = f"{path} at byte {at}: {error}: was it written by a newer version?"
+            raise JournalDamaged(message) from error
+        for entry in entries:
+            journal.fold(entry)
+        at += FRAME.size + length
+    return at
+
+
+def _locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise JournalError(
+            f"{path.parent} is in use by another process: stop it, or choose another directory"
+        ) from error
+    return descriptor
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,0 +1,44 @@
+"""The link between a master and a server: MessagePack messages over one WebSocket.
+
+A message posted is sent in order or not at all; when the connection is gone, that is news.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from vcap_es.components.messages import FromMaster, FromServer, encode
+
+QUEUE_MAX = 10_000
+PATH = "/v1/link"
+
+
+class Link:
+    """The sending side of a connection, fed by plain code that does not wait."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """`send` carries one message, and waits while the other side is slow."""
+        self._send = send
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self.is_overrun = False
+
+    def post(self, message: FromServer | FromMaster) -> None:
+        """Send a message soon. A peer too slow for a whole queue is given up."""
+        try:
+            self._queue.put_nowait(encode(message))
+        except asyncio.QueueFull:
+            self.is_overrun = True
+
+    def finish(self) -> None:
+        """Let `run` return when everything posted before is sent."""
+        try:
+            self._queue.put_nowait(None)
+        except asyncio.QueueFull:
+            self.is_overrun = True
+
+    async def run(self) -> None:
+        """Send what is posted, until `finish`, an overrun, or an error of the connection."""
+        while not self.is_overrun:
+            message = await self._queue.get()
+            if message is None:
+                return
+            await self._send(message)

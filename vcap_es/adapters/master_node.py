@@ -1,0 +1,262 @@
+"""A master as it runs: the core, its log, and the links of its volumecap servers."""
+
+import asyncio
+import hmac
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import TypeVar
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vcap_es.adapters.link import Link
+from vcap_es.clock import boot_ns, now_us
+from vcap_es.components.decisions.access import AccessCommand
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import MetaCommand
+from vcap_es.components.local_handler import Server
+from vcap_es.components.messages import decode_from_server
+from vcap_es.components.primary_master import (
+    Answer,
+    Close,
+    Done,
+    Output,
+    PrimaryMaster,
+    Round,
+    Send,
+)
+from vcap_es.errors import LogError
+from vcap_es.events.envelope import Recorded
+from vcap_es.events.log import EventLog
+from vcap_es.projections.runner import replay
+from vcap_es.projections.states.data_centre import DataCentre, Fold
+
+T = TypeVar("T")
+DRIFT_US = 5_000_000
+POLICY_VIOLATION = 1008
+
+log = structlog.get_logger()
+
+
+class MasterNode:
+    """The primary master of one data centre. Use it as an asynchronous context."""
+
+    def __init__(self, events: EventLog, *, dc: str, name: str, secret: str) -> None:
+        """Lead the log `events` of data centre `dc`; `secret` lets servers link."""
+        self.log = events
+        self.dc, self.name, self.role = dc, name, "primary"
+        self.metrics = CollectorRegistry()
+        self._secret = secret
+        self._tokens, self._connections = count(1), count(1)
+        self._waiting: dict[int, asyncio.Future[object]] = {}
+        self._links: dict[int, tuple[Link, WebSocket]] = {}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed: asyncio.Future[None] | None = None
+        self._core: PrimaryMaster | None = None
+
+    @property
+    def core(self) -> PrimaryMaster:
+        """The running core."""
+        assert self._core is not None, "the node is not running"
+        return self._core
+
+    @property
+    def state(self) -> DataCentre:
+        """The live state, decided facts included; `view` waits until what it shows is durable."""
+        return self.core.state
+
+    @property
+    def servers(self) -> Mapping[str, Server]:
+        """The connected volumecap servers by incarnation."""
+        return self.core.locals.servers
+
+    def now(self) -> int:
+        """The wall clock, in microseconds UTC."""
+        return now_us()
+
+    async def __aenter__(self) -> "MasterNode":
+        """Replay the log, start an epoch, and lead."""
+        fold = Fold()
+        head = await replay(self.log, fold)
+        epoch = max(fold.state.epoch, head.epoch) + 1
+        log.info("replayed", events=head.position, caps=len(fold.state.metas), epoch=epoch)
+        last = await self.log.read(head.position - 1, limit=1) if head.position else []
+        stamp = max([self.now(), *(each.recorded_at for each in last)])
+        self._core = PrimaryMaster(fold, dc=self.dc, name=self.name, epoch=epoch, now=stamp)
+        self._epoch = epoch
+        self._failed = asyncio.get_running_loop().create_future()
+        self._tasks = [
+            asyncio.create_task(self._commit(), name="commit"),
+            asyncio.create_task(self._tick(), name="tick"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+        await self.view(lambda _: None)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop leading; what waits for an answer gets none."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for future in self._waiting.values():
+            future.cancel()
+
+    _epoch = 0
+    _clock_is_sound = True
+
+    async def failure(self) -> None:
+        """Wait until this master cannot go on; raises why."""
+        assert self._failed is not None, "the node is not running"
+        await asyncio.shield(self._failed)
+
+    # ---- operators
+
+    async def submit(
+        self, command: MetaCommand | AccessCommand, *, actor: str, correlation: str
+    ) -> Done | Denied:
+        """Do what an operator asks; returns when it is durable."""
+        answer = await self._ask(
+            lambda token: self.core.command(token, command, actor, correlation, self.now())
+        )
+        assert isinstance(answer, Done | Denied)
+        return answer
+
+    async def view(self, read: Callable[[DataCentre], T]) -> T:
+        """What `read` gives of the state now; returns when all that it depends on is durable."""
+        return await self._ask(lambda token: self.core.read(token, read))  # type: ignore[return-value]  # the core hands back what `read` gave
+
+    async def _ask(self, ask: Callable[[int], None]) -> object:
+        assert self._failed is not None, "the node is not running"
+        if self._failed.done():
+            raise LogError("this master has stopped: its log failed")
+        token = next(self._tokens)
+        future = self._waiting[token] = asyncio.get_running_loop().create_future()
+        try:
+            ask(token)
+            self._wake.set()
+            return await future
+        finally:
+            self._waiting.pop(token, None)
+
+    # ---- the two loops
+
+    async def _commit(self) -> None:
+        """Round after round: what is decided while one is written goes into the next."""
+        while True:
+            started = self.core.begin_round(self.now())
+            if started is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            recorded = await self.log.append(started.drafts, self._epoch)
+            self._release(started, recorded)
+
+    def _release(self, started: Round, recorded: list[Recorded]) -> None:
+        head = recorded[-1].position if recorded else self._head
+        self._head = head
+        for output in self.core.round_committed(started, recorded, head):
+            self._do(output)
+
+    _head = 0
+
+    def _do(self, output: Output) -> None:
+        match output:
+            case Send(connection, message):
+                if connection in self._links:
+                    self._links[connection][0].post(message)
+            case Answer(token, outcome):
+                future = self._waiting.get(token)
+                if future is not None and not future.done():
+                    future.set_result(outcome)
+            case Close(connection, reason):
+                log.warning("server refused", connection=connection, reason=reason)
+                if connection in self._links:
+                    link, socket = self._links[connection]
+                    link.finish()
+                    self._closing = asyncio.create_task(
+                        socket.close(POLICY_VIOLATION, reason[:120])
+                    )
+
+    _closing: asyncio.Task[None] | None = None
+
+    async def _tick(self) -> None:
+        """Tell the core the time when it wants to know."""
+        departure_us = self.now() - boot_ns() // 1000
+        while True:
+            self._judge_clock(abs(self.now() - boot_ns() // 1000 - departure_us))
+            if self._clock_is_sound:
+                self.core.tick(self.now())
+                self._wake.set()
+            wanted = self.core.next_tick(self.now())
+            delay_s = 1.0 if wanted is None else max(0.0, (wanted - self.now()) / 1e6)
+            await asyncio.sleep(min(delay_s, 0.1))
+
+    def _judge_clock(self, departed_us: int) -> None:
+        """A wall clock that jumps must not open or end intervals; people must look at it."""
+        is_sound = departed_us <= DRIFT_US
+        if is_sound != self._clock_is_sound:
+            log.error(
+                "wall clock jumped" if not is_sound else "wall clock is sound again",
+                seconds=departed_us // 1_000_000,
+            )
+        self._clock_is_sound = is_sound
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        log.critical("this master stops", error=str(error), task=task.get_name())
+        assert self._failed is not None
+        if not self._failed.done():
+            self._failed.set_exception(error)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(LogError(f"outcome unknown: {error}"))
+
+    # ---- links
+
+    async def serve_link(self, socket: WebSocket) -> None:
+        """Speak with one volumecap server until its connection ends."""
+        given = socket.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._secret}".encode()):
+            await socket.close(POLICY_VIOLATION, "wrong node secret")
+            return
+        await socket.accept()
+        connection = next(self._connections)
+        link = Link(socket.send_bytes)
+        self._links[connection] = (link, socket)
+        sending = asyncio.create_task(link.run())
+        try:
+            while not link.is_overrun:
+                message = decode_from_server(await socket.receive_bytes())
+                self.core.received(connection, message, self.now())
+                self._wake.set()
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # the other side is gone: that is what the end of a link looks like
+        except msgspec.DecodeError as error:
+            log.warning("a server speaks what is not understood", error=str(error))
+        finally:
+            del self._links[connection]
+            sending.cancel()
+            self.core.disconnected(connection)
+            self._wake.set()
+
+    # ---- health
+
+    def ready(self) -> list[tuple[str, bool, str]]:
+        """Whether it can serve now: each check, its verdict, and a word on it."""
+        assert self._failed is not None, "the node is not running"
+        failed = self._failed.done()
+        return [
+            ("log", not failed, "failed" if failed else f"durable up to {self._head}"),
+            ("primacy", True, f"{self.name} leads epoch {self._epoch}"),
+            (
+                "clock",
+                self._clock_is_sound,
+                "sound" if self._clock_is_sound else "the wall clock jumped: set it, then restart",
+            ),
+        ]
