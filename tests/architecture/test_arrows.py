@@ -28,7 +28,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
         "vcap_es.components.outcomes",
     ),
     ("vcap_es.components",),
-    ("vcap_es.clock", "vcap_es.telemetry", "vcap_es.settings"),
+    ("vcap_es.caps_file", "vcap_es.clock", "vcap_es.settings", "vcap_es.telemetry"),
     ("vcap_es.adapters",),
     ("vcap_es.client", "vcap_es.backtest", "vcap_es.sim"),
     (PACKAGE,),
