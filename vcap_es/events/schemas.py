@@ -59,7 +59,7 @@ def released() -> Iterator[Schema]:
             yield Schema(fact=name, number=number, fingerprint=identity(parsed), parsed=parsed)
 
 
-def identity(schema: dict[str, Any]) -> bytes:
+def identity(schema: str | dict[str, Any]) -> bytes:
     """The 8 bytes that name a schema on the wire: CRC-64-AVRO of its canonical form.
 
     They are in little-endian order, as single-object encoding wants them.

@@ -1,0 +1,82 @@
+"""One example of every fact, with every field filled."""
+
+from vcap_es.events.facts import (
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    Definition,
+    EpochStarted,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    Returned,
+    Spend,
+    SpendReported,
+    TemplateDefined,
+    TemplateRetired,
+    ToppedUp,
+    Version,
+)
+
+_PLAIN = Definition(total=100)
+_FULL = Definition(
+    total=2**63 - 1,
+    interval="month",
+    timezone="Europe/Amsterdam",
+    start=1_790_000_000_000_000,
+    end=1_890_000_000_000_000,
+    initial_total=0,
+    group="shoes",
+    labels={"team": "ads", "été": "☀"},
+    mode="shadow",
+    pacing="even",
+    placement="spread 2",
+)
+_SPENDS = [
+    Spend(cap="1111", number=20_412, spent=40, refunded=2, refused=0, final=False),
+    Spend(cap="2222", number=7, spent=2**63 - 1, refunded=0, refused=9, final=True),
+]
+
+EXAMPLES: list[Fact] = [
+    MetaDefined(cap="1111", version=Version(0, 1), definition=_PLAIN),
+    MetaDefined(cap="1111", version=Version(1, 5), definition=_FULL),
+    MetaChanged(cap="1111", version=Version(0, 2), definition=_FULL),
+    MetaPaused(cap="1111", version=Version(0, 3)),
+    MetaResumed(cap="1111", version=Version(0, 4)),
+    MetaRetired(cap="1111", version=Version(0, 5), ended_before=20_414),
+    TemplateDefined(match="user:*", definition=_PLAIN),
+    TemplateRetired(match="user:*"),
+    IntervalOpened(
+        cap="1111",
+        number=20_412,
+        start=1_763_596_800_000_000,
+        end=1_763_683_200_000_000,
+        total=100,
+        version=Version(0, 1),
+        timezone="UTC",
+        tzdata="2026f",
+    ),
+    IntervalTotalChanged(cap="1111", number=20_412, total=50, version=Version(0, 2)),
+    IntervalEnded(cap="1111", number=20_412),
+    IntervalClosed(cap="1111", number=20_412, unreported=3),
+    ToppedUp(cap="1111", number=20_412, incarnation="5f" * 16, moved=15),
+    Returned(cap="1111", number=20_412, incarnation="5f" * 16, returned=4),
+    SpendReported(incarnation="5f" * 16, entries=_SPENDS),
+    SpendReported(incarnation="5f" * 16, entries=[]),
+    EpochStarted(epoch=3, leader="master-1"),
+    ApiKeyCreated(
+        key="key-1",
+        digest=bytes(range(32)),
+        role="operator",
+        scopes=["1*", "group:shoes"],
+        expires_at=1_890_000_000_000_000,
+    ),
+    ApiKeyCreated(key="key-2", digest=bytes(32), role="client", scopes=[], expires_at=None),
+    ApiKeyRevoked(key="key-1"),
+]
