@@ -130,15 +130,6 @@ class Desk:
                 f"{incarnation} tells of more than the {account.out} units that it was given of "
                 f"{self.cap}, interval {self.interval.number}: {holding}"
             )
-        if returned > account.back:
-            self._office.record(
-                Returned(
-                    cap=self.cap,
-                    number=self.interval.number,
-                    incarnation=incarnation,
-                    returned=returned,
-                )
-            )
         told = (account.spent, account.refunded, account.refused, account.final)
         if (spent, refunded, refused, final) == told:
             return []
@@ -154,6 +145,21 @@ class Desk:
                 final=final,
             )
         ]
+
+    def take_back(self, incarnation: str, holding: Holding) -> None:
+        """Record what one server has returned, after what it newly spent.
+
+        A unit that was refunded and then returned was not there before its refund.
+        """
+        if holding.returned > self._pool.peek(incarnation).back:
+            self._office.record(
+                Returned(
+                    cap=self.cap,
+                    number=self.interval.number,
+                    incarnation=incarnation,
+                    returned=holding.returned,
+                )
+            )
 
     def _count_answer(self, incarnation: str, holding: Holding) -> None:
         current = self._round

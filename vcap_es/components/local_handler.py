@@ -17,6 +17,7 @@ from vcap_es.components.messages import (
     FromMaster,
     Grant,
     Hello,
+    Holding,
     Keyring,
     Notice,
     Period,
@@ -159,16 +160,18 @@ class LocalHandler:
         server = self.servers[incarnation]
         server.echo_ns = max(server.echo_ns, message.sent_ns)
         news: list[Spend] = []
-        touched: list[Desk] = []
+        touched: list[tuple[Desk, Holding]] = []
         for holding in message.holdings:
             server.tell[(holding.cap, holding.number)] = None
             desk = self._desk(holding.cap, holding.number)
             if desk is not None:
                 news += desk.hear(incarnation, connection, message.order, holding)
-                touched.append(desk)
+                touched.append((desk, holding))
         if news:
             self._record(SpendReported(incarnation=incarnation, entries=news))
-        for desk in touched:
+        for desk, holding in touched:
+            desk.take_back(incarnation, holding)
+        for desk, _ in touched:
             self._serve(desk, now)
 
     # what comes from the log and the clock

@@ -49,7 +49,7 @@ class DataCentre(Struct):
 
 
 class Fold:
-    """Folds facts into a `DataCentre`, one after the other; a prefix always gives the same state."""
+    """Folds facts into a `DataCentre`, one after the other; equal facts give an equal state."""
 
     def __init__(self, state: DataCentre | None = None) -> None:
         self.state = state or DataCentre()
@@ -95,8 +95,11 @@ class Fold:
         volumecap.evolve_moved(self._interval(fact.cap, fact.number).pool, fact)
 
     def _spend_reported(self, fact: SpendReported) -> None:
-        for entry in fact.entries:
-            pool = self._interval(entry.cap, entry.number).pool
+        told = [(self._interval(each.cap, each.number).pool, each) for each in fact.entries]
+        # All is checked before any is taken in: a fact that is refused has changed nothing.
+        for pool, entry in told:
+            volumecap.check_spend(pool, fact.incarnation, entry)
+        for pool, entry in told:
             volumecap.evolve_spend(pool, fact.incarnation, entry)
 
     def _epoch_started(self, fact: EpochStarted) -> None:

@@ -52,6 +52,7 @@ def defined(fact: MetaDefined, before: Meta | None) -> Meta:
     """The meta as it is when it has just been defined, or defined again after it was retired."""
     if before is None:
         return Meta(fact.cap, fact.version, fact.definition)
+    assert fact.version > before.version, f"{fact} is not newer than {before.version}"
     before.version, before.definition = fact.version, fact.definition
     before.retired = before.paused = False
     return before

@@ -78,12 +78,13 @@ def mint(pool: Pool, total: int) -> None:
 
 def move_out(pool: Pool, place: str, total: int) -> None:
     """Move on to `place` until the running total is `total`; the pool must have that much."""
-    account = pool.account(place)
-    amount = total - account.out
-    assert 0 < amount <= pool.available, f"cannot move {amount} of {pool.available} to {place}"
+    amount = total - pool.peek(place).out
+    if amount <= 0:
+        return
+    assert amount <= pool.available, f"cannot move {amount} of {pool.available} to {place}"
     assert not pool.ended, "nothing is granted after the end"
     pool.available -= amount
-    account.out = total
+    pool.account(place).out = total
 
 
 def move_back(pool: Pool, place: str, total: int) -> None:
@@ -91,8 +92,9 @@ def move_back(pool: Pool, place: str, total: int) -> None:
 
     After the end a debt is paid first, and the rest expires.
     """
-    account = pool.account(place)
+    account = pool.peek(place)
     amount = max(0, total - account.back)
+    assert amount <= account.held, f"{place} gives back {amount} units, but holds {account.held}"
     account.back += amount
     paid = min(amount, max(0, -pool.available)) if pool.ended else amount
     pool.available += paid
@@ -110,10 +112,11 @@ def end(pool: Pool) -> None:
 def close(pool: Pool, unreported: int) -> None:
     """Make the books final: what is still held elsewhere counts as spent for ever."""
     assert pool.ended, "an interval ends before it closes"
+    assert unreported == pool.held, f"closed with {unreported} unreported, but {pool.held} held"
     pool.unreported = unreported
     pool.closed = True
 
 
 def wished(available: int, target: int, out: int) -> int:
-    """What is moved on a wish for `target` in all, of which `out` has left already; never below 0."""
+    """What is moved on a wish for `target` in all, of which `out` has left; never below 0."""
     return max(0, min(available, target - out))

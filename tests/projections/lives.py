@@ -1,0 +1,286 @@
+"""Lives of a data centre: random but valid sequences of facts, made by a small model of its own.
+
+The model keeps plain dictionaries and shares no code with what it tests.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.facts import (
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    Definition,
+    EpochStarted,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    Returned,
+    Spend,
+    SpendReported,
+    TemplateDefined,
+    TemplateRetired,
+    ToppedUp,
+    Version,
+)
+
+NOON = 1_767_268_800_000_000
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+CAPS = ("campaign", "key.1", "user:7")
+SERVERS = ("a1", "b2", "c3")
+
+Server = dict[str, int]
+Open = dict[str, Any]
+
+
+class Life:
+    """Applies random steps that are valid in the state so far, and keeps the facts."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self._epoch = 0
+        self._caps: dict[str, dict[str, Any]] = {}
+
+    def step(self, kind: int, first: int, second: int, amount: int) -> None:
+        """Take the step of that kind, if there is something that it can be done to."""
+        getattr(self, _STEPS[kind % len(_STEPS)])(first, second, amount)
+
+    def define(self, first: int, second: int, amount: int) -> None:
+        name = CAPS[first % len(CAPS)]
+        cap = self._caps.setdefault(
+            name, {"version": 0, "next": 0, "until": NOON, "open": {}, "retired": None}
+        )
+        cap["version"] += 1
+        version, definition = Version(0, cap["version"]), Definition(total=amount * 2)
+        if cap["retired"] is False:
+            self.facts.append(MetaChanged(cap=name, version=version, definition=definition))
+        else:
+            self.facts.append(MetaDefined(cap=name, version=version, definition=definition))
+        cap["retired"] = False
+
+    def turn(self, first: int, second: int, amount: int) -> None:
+        name, cap = self._cap(first)
+        if cap is None or cap["retired"]:
+            return
+        cap["version"] += 1
+        version = Version(0, cap["version"])
+        if second % 3 == 0:
+            cap["retired"] = True
+            self.facts.append(MetaRetired(cap=name, version=version, ended_before=cap["next"]))
+        else:
+            kind = MetaPaused if second % 3 == 1 else MetaResumed
+            self.facts.append(kind(cap=name, version=version))
+
+    def open(self, first: int, second: int, amount: int) -> None:
+        name, cap = self._cap(first)
+        if cap is None or cap["retired"]:
+            return
+        number, start = cap["next"] + (second % 10 == 0), cap["until"]
+        cap["next"], cap["until"] = number + 1, start + DAY
+        cap["open"][number] = {"total": amount, "ended": False, "paid": 0, "servers": {}}
+        self.facts.append(
+            IntervalOpened(
+                cap=name,
+                number=number,
+                start=start,
+                end=start + DAY,
+                total=amount,
+                version=Version(0, cap["version"]),
+                timezone="UTC",
+                tzdata="2026a",
+            )
+        )
+
+    def change_total(self, first: int, second: int, amount: int) -> None:
+        name, number, interval = self._interval(first, second)
+        if interval is None or interval["ended"]:
+            return
+        interval["total"] = amount
+        version = Version(0, self._caps[name]["version"])
+        self.facts.append(
+            IntervalTotalChanged(cap=name, number=number, total=amount, version=version)
+        )
+
+    def top_up(self, first: int, second: int, amount: int) -> None:
+        name, number, interval = self._interval(first, second)
+        if interval is None or interval["ended"]:
+            return
+        left = interval["total"] - sum(s["out"] - s["back"] for s in interval["servers"].values())
+        more = min(left, amount)
+        if more > 0:
+            incarnation = SERVERS[second % len(SERVERS)]
+            server = interval["servers"].setdefault(incarnation, _fresh())
+            server["out"] += more
+            self.facts.append(
+                ToppedUp(cap=name, number=number, incarnation=incarnation, moved=server["out"])
+            )
+
+    def give_back(self, first: int, second: int, amount: int) -> None:
+        name, number, interval = self._interval(first, second)
+        if interval is None or not interval["servers"]:
+            return
+        incarnation = sorted(interval["servers"])[second % len(interval["servers"])]
+        server = interval["servers"][incarnation]
+        more = min(_held(server), amount)
+        if more > 0 and not server["final"]:
+            server["back"] += more
+            self.facts.append(
+                Returned(cap=name, number=number, incarnation=incarnation, returned=server["back"])
+            )
+
+    def report(self, first: int, second: int, amount: int) -> None:
+        incarnation = SERVERS[first % len(SERVERS)]
+        entries = []
+        for name, cap in self._caps.items():
+            for number, interval in cap["open"].items():
+                server = interval["servers"].get(incarnation)
+                if server is not None and (number + second) % 2 == 0:
+                    entries.append(self._spend(name, number, server, second, amount, interval))
+        if entries:
+            self.facts.append(SpendReported(incarnation=incarnation, entries=entries))
+
+    def _spend(
+        self, name: str, number: int, server: Server, back: int, amount: int, interval: Open
+    ) -> Spend:
+        server["refused"] += back % 4
+        if not server["final"]:
+            refund = min(back % 7, server["spent"] - server["refunded"])
+            server["refunded"] += refund
+            server["spent"] += min(_held(server), amount)
+            server["final"] = int(interval["ended"] and _held(server) == 0)
+        return Spend(
+            cap=name,
+            number=number,
+            spent=server["spent"],
+            refunded=server["refunded"],
+            refused=server["refused"],
+            final=bool(server["final"]),
+        )
+
+    def end(self, first: int, second: int, amount: int) -> None:
+        name, number, interval = self._interval(first, second)
+        if interval is not None and not interval["ended"]:
+            interval["ended"] = True
+            self.facts.append(IntervalEnded(cap=name, number=number))
+
+    def close(self, first: int, second: int, amount: int) -> None:
+        name, number, interval = self._interval(first, second)
+        if interval is not None and interval["ended"]:
+            held = sum(_held(server) for server in interval["servers"].values())
+            del self._caps[name]["open"][number]
+            self.facts.append(IntervalClosed(cap=name, number=number, unreported=held))
+
+    def repeat(self, first: int, second: int, amount: int) -> None:
+        """An earlier running total comes again, of an interval that is still open."""
+        again = [fact for fact in self.facts if isinstance(fact, ToppedUp | Returned)]
+        again = [fact for fact in again if fact.number in self._caps[fact.cap]["open"]]
+        if again:
+            found = again[first % len(again)]
+            newest = [f for f in again if type(f) is type(found) and _slice(f) == _slice(found)]
+            self.facts.append(newest[-1])
+
+    def lead(self, first: int, second: int, amount: int) -> None:
+        self._epoch += 1 + second % 2
+        self.facts.append(EpochStarted(epoch=self._epoch, leader=f"master {first % 2}"))
+
+    def access(self, first: int, second: int, amount: int) -> None:
+        key, match = f"key {first % 2}", f"user:{second % 2}*"
+        key_created = ApiKeyCreated(
+            key=key, digest=bytes(32), role="client", scopes=["*"], expires_at=None
+        )
+        choices: list[Fact] = [
+            key_created,
+            ApiKeyRevoked(key=key),
+            TemplateDefined(match=match, definition=Definition(total=amount)),
+            TemplateRetired(match=match),
+        ]
+        self.facts.append(choices[amount % len(choices)])
+
+    def _cap(self, first: int) -> tuple[str, dict[str, Any] | None]:
+        name = CAPS[first % len(CAPS)]
+        return name, self._caps.get(name)
+
+    def _interval(self, first: int, second: int) -> tuple[str, int, Open | None]:
+        name, cap = self._cap(first)
+        if cap is None or not cap["open"]:
+            return name, 0, None
+        number = sorted(cap["open"])[second % len(cap["open"])]
+        return name, number, cap["open"][number]
+
+
+def _fresh() -> Server:
+    return {"out": 0, "back": 0, "spent": 0, "refunded": 0, "refused": 0, "final": 0}
+
+
+def _held(server: Server) -> int:
+    return server["out"] - server["back"] - server["spent"] + server["refunded"]
+
+
+def _slice(fact: ToppedUp | Returned) -> tuple[str, int, str]:
+    return fact.cap, fact.number, fact.incarnation
+
+
+_STEPS = (
+    *["define", "open", "open", "turn", "change_total", "end", "close", "repeat", "lead"],
+    *["access", "give_back", "give_back", "report", "report", "report", "report"],
+    *["top_up", "top_up", "top_up", "top_up"],
+)
+
+
+@st.composite
+def lives(draw: st.DrawFn, longest: int = 80) -> list[Fact]:
+    """The facts of a random life, always with a cap and an interval to begin with."""
+    life = Life()
+    life.define(0, 0, 50)
+    life.open(0, 1, 100)
+    step = st.tuples(*[st.integers(0, 99)] * 4)
+    for each in draw(st.lists(step, max_size=longest)):
+        life.step(*each)
+    return life.facts
+
+
+def recorded(facts: Iterable[Fact], *, after: int = 0) -> list[Recorded]:
+    """The facts as events a second apart, at positions from `after` + 1 on, without links."""
+    epoch = 0
+    events = []
+    for position, fact in enumerate(facts, after + 1):
+        epoch = fact.epoch if isinstance(fact, EpochStarted) else epoch
+        events.append(
+            Recorded(
+                position=position,
+                epoch=epoch,
+                event_id=position.to_bytes(16, "big"),
+                recorded_at=NOON + position * SECOND,
+                dc="north",
+                actor="operator:ada",
+                correlation="",
+                fact=fact,
+                link=bytes(32),
+            )
+        )
+    return events
+
+
+def drafts(facts: Iterable[Fact]) -> list[Draft]:
+    """The facts as drafts a second apart, to be appended to a log."""
+    return [
+        Draft(
+            event_id=event.event_id,
+            recorded_at=event.recorded_at,
+            dc=event.dc,
+            actor=event.actor,
+            correlation=event.correlation,
+            fact=event.fact,
+        )
+        for event in recorded(facts)
+    ]

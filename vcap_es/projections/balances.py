@@ -1,0 +1,185 @@
+"""Live balances for people: where the amounts of each cap are, down to each server.
+
+The equation holds in every value given here, exactly:
+
+    total = available + held + spent + expired + unreported
+
+`available` is signed: below 0 the interval is "over by n", a debt that returns pay. `spent` is net
+of refunds. When an interval closes, whatever is held becomes unreported.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, json
+
+from vcap_es.events.facts import Definition, Version
+from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.meta import Meta
+from vcap_es.projections.states.places import Account, Pool
+
+
+class Amounts(Struct, frozen=True, kw_only=True, order=True, gc=False):
+    """Where `total` units are; all in units, `available` signed and `spent` net of refunds."""
+
+    total: int = 0
+    available: int = 0
+    held: int = 0
+    spent: int = 0
+    expired: int = 0
+    unreported: int = 0
+
+    def __add__(self, other: "Amounts") -> "Amounts":
+        return Amounts(
+            total=self.total + other.total,
+            available=self.available + other.available,
+            held=self.held + other.held,
+            spent=self.spent + other.spent,
+            expired=self.expired + other.expired,
+            unreported=self.unreported + other.unreported,
+        )
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the equation holds."""
+        places = self.available + self.held + self.spent + self.expired + self.unreported
+        return self.total == places
+
+
+class ServerBalance(Struct, frozen=True, kw_only=True, gc=False):
+    """What one server incarnation was given of an interval, and what became of it, in units.
+
+    moved = returned + spent + held + unreported. `spent` is net of the units `refunded`; `refused`
+    counts units that were asked for there and refused. `final` says its books are closed.
+    """
+
+    incarnation: str
+    moved: int
+    returned: int
+    spent: int
+    refunded: int
+    refused: int
+    held: int
+    unreported: int
+    final: bool
+
+
+class IntervalBalance(Struct, frozen=True, kw_only=True, gc=False):
+    """Where the `total` units of the period `[start, end)` are; instants in microseconds UTC.
+
+    `over` is the debt that a lowered total left, else 0. `servers` are sorted by incarnation.
+    """
+
+    number: int
+    start: int
+    end: int
+    total: int
+    available: int
+    held: int
+    spent: int
+    refunded: int
+    expired: int
+    unreported: int
+    refused: int
+    over: int
+    ended: bool
+    closed: bool
+    servers: list[ServerBalance]
+
+    @property
+    def amounts(self) -> Amounts:
+        """The terms of the equation alone."""
+        return Amounts(
+            total=self.total,
+            available=self.available,
+            held=self.held,
+            spent=self.spent,
+            expired=self.expired,
+            unreported=self.unreported,
+        )
+
+
+class CapBalance(Struct, frozen=True, kw_only=True, gc=False):
+    """A cap's definition in force and the balance of each of its intervals, oldest first."""
+
+    cap: str
+    version: Version
+    definition: Definition
+    paused: bool
+    retired: bool
+    intervals: list[IntervalBalance]
+
+
+def balance_of(meta: Meta, closed: Iterable[Interval] = ()) -> CapBalance:
+    """The balance of a cap: of the intervals that are not closed, and of those given besides."""
+    return CapBalance(
+        cap=meta.cap,
+        version=meta.version,
+        definition=meta.definition,
+        paused=meta.paused,
+        retired=meta.retired,
+        intervals=[interval_balance(each) for each in (*closed, *meta.intervals)],
+    )
+
+
+def interval_balance(interval: Interval) -> IntervalBalance:
+    """The balance of one interval. Asserts the equation, for it and for each server."""
+    pool = interval.pool
+    servers = [_server_balance(pool, *each) for each in sorted(pool.places.items())]
+    balance = IntervalBalance(
+        number=interval.number,
+        start=interval.start,
+        end=interval.end,
+        total=pool.minted,
+        available=pool.available,
+        held=sum(each.held for each in servers),
+        spent=sum(each.spent for each in servers),
+        refunded=sum(each.refunded for each in servers),
+        expired=pool.expired,
+        unreported=pool.unreported,
+        refused=sum(each.refused for each in servers),
+        over=max(0, -pool.available),
+        ended=pool.ended,
+        closed=pool.closed,
+        servers=servers,
+    )
+    assert balance.amounts.is_balanced, f"the equation does not hold: {balance}"
+    assert balance.unreported == sum(each.unreported for each in servers), f"{balance}"
+    return balance
+
+
+def _server_balance(pool: Pool, incarnation: str, account: Account) -> ServerBalance:
+    held = account.held
+    return ServerBalance(
+        incarnation=incarnation,
+        moved=account.out,
+        returned=account.back,
+        spent=account.spent - account.refunded,
+        refunded=account.refunded,
+        refused=account.refused,
+        held=0 if pool.closed else held,
+        unreported=held if pool.closed else 0,
+        final=account.final,
+    )
+
+
+def amounts_of(balances: Iterable[CapBalance]) -> Amounts:
+    """The terms of the equation, summed over all intervals of the given caps."""
+    each = (interval.amounts for cap in balances for interval in cap.intervals)
+    return sum(each, Amounts())
+
+
+def encode(state: DataCentre) -> bytes:
+    """The whole state in canonical bytes: equal states give equal bytes, unequal ones never.
+
+    Lines of JSON with sorted names, the caps one a line in the order of their ids, so that `diff`
+    shows people where a rebuild went another way.
+    """
+    heading = {
+        "epoch": state.epoch,
+        "leader": state.leader,
+        "templates": state.templates,
+        "keys": state.access.keys,
+    }
+    lines = [heading, *(state.metas[cap] for cap in sorted(state.metas))]
+    return b"".join(json.encode(line, order="sorted") + b"\n" for line in lines)
