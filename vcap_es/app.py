@@ -1,0 +1,143 @@
+"""The composition root: settings in, a running node out, everything in one TaskGroup."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from secrets import token_bytes, token_hex
+
+import structlog
+
+from vcap_es import telemetry
+from vcap_es.adapters.http.clients import client_app
+from vcap_es.adapters.http.keys import create_key
+from vcap_es.adapters.http.operators import control_app
+from vcap_es.adapters.http.server import serving
+from vcap_es.adapters.master_node import MasterNode
+from vcap_es.adapters.server_node import ServerNode
+from vcap_es.errors import SettingsError
+from vcap_es.events.logs.sqlite import SqliteLog
+from vcap_es.settings import Settings, read_secret
+
+ADMIN_KEY_FILE = "admin.key"
+
+log = structlog.get_logger()
+
+
+def run_primary(settings: Settings) -> None:
+    """Run the primary master until a signal or a failure ends it.
+
+    On its first start it makes an admin's API key and writes it to `admin.key` beside its log.
+    """
+    telemetry.configure(settings.log_level, node=settings.primary.name, component="primary_master")
+    _run(lambda stop: _primary(settings, stop))
+
+
+def run_server(settings: Settings) -> None:
+    """Run a volumecap server until a signal or a failure ends it; an orderly end returns all."""
+    telemetry.configure(settings.log_level, node=settings.server.name, component="volumecap_server")
+    _run(lambda stop: _server(settings, stop))
+
+
+async def _primary(settings: Settings, stop: asyncio.Event) -> None:
+    own = settings.primary
+    directory = Path(own.directory)
+    async with AsyncExitStack() as stack:
+        events = await SqliteLog.open(directory / "log.sqlite", synchronous=own.synchronous)
+        stack.push_async_callback(events.close)
+        node = await stack.enter_async_context(
+            MasterNode(
+                events,
+                dc=settings.data_centre,
+                name=own.name,
+                secret=read_secret(Path(settings.node_secret_file)),
+            )
+        )
+        await _first_admin(node, directory / ADMIN_KEY_FILE)
+        port = await stack.enter_async_context(
+            serving(control_app(node), host=own.host, port=own.port, websockets=True)
+        )
+        log.info("serving", url=f"http://{own.host}:{port}", data=str(directory))
+        await _until(stop, node.failure)
+
+
+async def _server(settings: Settings, stop: asyncio.Event) -> None:
+    own = settings.server
+    async with AsyncExitStack() as stack:
+        node = ServerNode(
+            Path(own.directory),
+            name=own.name,
+            master_url=own.master,
+            secret=read_secret(Path(settings.node_secret_file)),
+            address=own.address or f"http://{own.host}:{own.port}",
+            limits=own.limits,
+        )
+        # The node is entered first and left last: clients get no new answer once it drains.
+        await stack.enter_async_context(node)
+        port = await stack.enter_async_context(
+            serving(client_app(node), host=own.host, port=own.port, fast_lane=node)
+        )
+        log.info("serving", url=f"http://{own.host}:{port}", incarnation=node.incarnation)
+        await _until(stop, node.failure)
+
+
+async def _first_admin(node: MasterNode, path: Path) -> None:
+    """Somebody must be able to make the other keys."""
+    if node.state.access.keys:
+        return
+    _, text = await create_key(node, role="admin", scopes=["*"], random=token_bytes(40))
+    write_secret(path, text)
+    log.info("made the first admin key", file=str(path))
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a secret that only its owner can read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
+    path.chmod(0o600)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def ensure_node_secret(path: Path) -> None:
+    """Make the secret by which nodes know each other, where there is none."""
+    if not path.exists():
+        write_secret(path, token_hex(32))
+
+
+async def _until(stop: asyncio.Event, failure: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a signal to stop, or for the node's failure, which is raised."""
+    stopping = asyncio.ensure_future(stop.wait())
+    failing = asyncio.ensure_future(failure())
+    try:
+        await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            failing.result()
+    finally:
+        stopping.cancel()
+        failing.cancel()
+        await asyncio.gather(stopping, failing, return_exceptions=True)
+
+
+def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    async def body() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, stop.set)
+        await main(stop)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(body())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The faster loop, where uvloop is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+__all__ = ["ADMIN_KEY_FILE", "SettingsError", "ensure_node_secret", "run_primary", "run_server"]
