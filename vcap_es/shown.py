@@ -12,7 +12,9 @@ class _Brief(reprlib.Repr):
 
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to write out an integer of thousands of digits.
-        return repr(x) if x.bit_length() <= 128 else f"<integer of {x.bit_length()} bits>"
+        if x.bit_length() > 128:
+            return f"<integer of {x.bit_length()} bits>"
+        return super().repr_int(x, level)
 
 
 _brief = _Brief()

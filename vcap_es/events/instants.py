@@ -36,7 +36,9 @@ def parse_instant(text: str) -> int:
     try:
         # Six decimals and an offset in digits are what every datetime reads.
         microseconds = (decimals or ".").ljust(7, "0")
-        moment = datetime.fromisoformat(f"{day}T{time}{microseconds}{offset.replace('Z', '+00:00')}")
+        moment = datetime.fromisoformat(
+            f"{day}T{time}{microseconds}{offset.replace('Z', '+00:00')}"
+        )
     except ValueError as error:
         raise InvalidInput(f"{shown(text)} is not a real time: {error}") from error
     return instant_of(moment)

@@ -29,6 +29,20 @@ from vcap_es.events.instants import (
 )
 from vcap_es.events.zones import check_timezone, tzdata_version, zone
 
+__all__ = [
+    "Window",
+    "check_single_has_end",
+    "check_timezone",
+    "first_window",
+    "format_instant",
+    "next_window",
+    "opening_total",
+    "parse_instant",
+    "start_of_day",
+    "tzdata_version",
+    "window_at",
+]
+
 _DAY = timedelta(days=1)
 _CACHED_WINDOWS = 8192
 
@@ -57,9 +71,10 @@ def window_at(kind: IntervalKind, timezone: str, instant: int) -> Window:
     second = instant // SECOND_US
     local = datetime.fromtimestamp(second, zone(timezone))
     if kind == "minute":
-        return _clock_window(timezone, 60, second - local.second)
+        return _clock_window(timezone, 60, second - local.second, local.utcoffset())
     if kind == "hour":
-        return _clock_window(timezone, 3600, second - local.second - 60 * local.minute)
+        mark = second - local.second - 60 * local.minute
+        return _clock_window(timezone, 3600, mark, local.utcoffset())
     window = _date_window(kind, timezone, local.date())
     # A clock set back over midnight shows the old date again, but the new day has begun.
     return window if instant < window.end else window_at(kind, timezone, window.end)
@@ -174,9 +189,40 @@ def _start_of_day(tz: ZoneInfo, day: date) -> int:
 
 
 @lru_cache(maxsize=_CACHED_WINDOWS)
-def _clock_window(timezone: str, unit: int, second: int) -> Window:
-    """The window of `unit` seconds that a clock left alone would have begun at `second`."""
-    raise NotImplementedError
+def _clock_window(timezone: str, unit: int, mark: int, offset: timedelta | None) -> Window:
+    """The minute or hour (`unit` in seconds) of an instant at which `offset` is in force.
+
+    `mark` is the second at which the clock would have shown a whole unit, had it had that offset
+    all the time since.
+    """
+    tz = zone(timezone)
+    if _offset(tz, mark) == offset:
+        start = inside = mark
+    else:
+        # The clock was set after the mark, so the unit began by the offset before that.
+        inside = _first_second(mark, mark + unit, lambda at: _offset(tz, at) == offset)
+        start = inside - 1 - _shown_of(tz, unit, inside - 1)
+    return Window(start * SECOND_US, _next_mark(tz, unit, inside) * SECOND_US)
+
+
+def _next_mark(tz: ZoneInfo, unit: int, second: int) -> int:
+    """The first second after this one at which the clock shows a whole unit."""
+    offset = _offset(tz, second)
+    mark = second + unit - _shown_of(tz, unit, second)
+    if _offset(tz, mark) == offset:
+        return mark
+    change = _first_second(second, mark, lambda at: _offset(tz, at) != offset)
+    return change if _shown_of(tz, unit, change) == 0 else _next_mark(tz, unit, change)
+
+
+def _shown_of(tz: ZoneInfo, unit: int, second: int) -> int:
+    """How many seconds of the unit the clock shows."""
+    local = _local(tz, second)
+    return (local.minute * 60 + local.second) % unit
+
+
+def _offset(tz: ZoneInfo, second: int) -> timedelta | None:
+    return datetime.fromtimestamp(second, tz).utcoffset()
 
 
 def _first_second(start: int, end: int, holds: Callable[[int], bool]) -> int:
