@@ -17,6 +17,7 @@
     ├── JournalError
     │   └── JournalDamaged  a server's journal is not what was written
     ├── SuspectServer       a volumecap server tells what cannot be true
+    ├── RequestRefused      a request over HTTP cannot be carried out; has the problem's code
     └── Unreachable         a node did not answer
 
 A refusal (`capped`, `paced`, ...) is a result, not an error.
@@ -89,6 +90,18 @@ class JournalDamaged(JournalError):
 
 class SuspectServer(VcapError):
     """A volumecap server tells what cannot be true; it is not listened to."""
+
+
+class RequestRefused(VcapError):
+    """A request over HTTP cannot be carried out; `code` is that of the problem that answers it."""
+
+    def __init__(
+        self, code: str, detail: str, *, cap: str | None = None, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.cap = cap
+        self.retry_after_ms = retry_after_ms
 
 
 class Unreachable(VcapError):

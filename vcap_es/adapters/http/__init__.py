@@ -1,1 +1,1 @@
-"""The two faces over HTTP: clients at the volumecap servers, operators and auditors at the masters."""
+"""The two faces over HTTP: clients at the servers, operators and auditors at the masters."""

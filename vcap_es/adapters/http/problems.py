@@ -1,0 +1,148 @@
+"""Problems: what is answered where a call is not carried out (RFC 9457), and rate limit fields.
+
+One table holds every code with its status. A refusal of a cap and a fault of the request look
+alike to a caller: `code` says what happened, `detail` what to do about it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.responses import Response
+
+from vcap_es.components.outcomes import Refused
+from vcap_es.errors import RequestRefused
+
+MEDIA_TYPE = "application/problem+json"
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+FIELD_INTEGER_MAX = 999_999_999_999_999
+"""The largest integer of a structured field (RFC 9651); a larger amount is shown as this one."""
+
+
+class Kind(NamedTuple):
+    """How a code is answered; `retry`: the very same call may succeed later."""
+
+    status: int
+    title: str
+    retry: bool = False
+    type: str = "about:blank"
+
+
+KINDS: dict[str, Kind] = {
+    # Refusals of a volumecap server.
+    "unknown_cap": Kind(404, "Unknown cap"),
+    "not_started": Kind(409, "Not started", retry=True),
+    "ended": Kind(409, "Ended"),
+    "capped": Kind(429, "Capped", retry=True, type=QUOTA_EXCEEDED),
+    "paced": Kind(429, "Paced", retry=True, type=QUOTA_EXCEEDED),
+    "unavailable": Kind(503, "Unavailable", retry=True),
+    "key_reused": Kind(422, "Idempotency key reused"),
+    "keys_full": Kind(503, "Too many idempotency keys", retry=True),
+    "unknown_id": Kind(404, "Unknown id"),
+    "settled": Kind(409, "Settled already"),
+    # Faults of a request.
+    "bad_request": Kind(400, "Bad request"),
+    "invalid_amount": Kind(400, "Invalid amount"),
+    "unauthorized": Kind(401, "Unauthorized"),
+    "forbidden": Kind(403, "Forbidden"),
+    "not_found": Kind(404, "Not found"),
+    "method_not_allowed": Kind(405, "Method not allowed"),
+    "timeout": Kind(408, "Request timeout", retry=True),
+    "body_too_large": Kind(413, "Body too large"),
+    "path_too_long": Kind(414, "Path too long"),
+    "unsupported_media_type": Kind(415, "Unsupported media type"),
+    "busy": Kind(429, "Busy", retry=True),
+    "headers_too_large": Kind(431, "Headers too large"),
+    "internal_error": Kind(500, "Internal error", retry=True),
+    "too_many_connections": Kind(503, "Too many connections", retry=True),
+}
+
+
+def problem(
+    code: str,
+    detail: str,
+    *,
+    cap: str | None = None,
+    retry_after_ms: int | None = None,
+    kind: Kind | None = None,
+) -> dict[str, Any]:
+    """The members of a problem; `kind` for a code that is not in `KINDS`."""
+    kind = kind or KINDS[code]
+    members: dict[str, Any] = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "code": code,
+    }
+    if cap:
+        members["cap"] = cap
+    members["retry"] = kind.retry
+    if retry_after_ms is not None:
+        members["retry_after_ms"] = retry_after_ms
+    if kind.type == QUOTA_EXCEEDED and cap:
+        members["violated-policies"] = [cap]
+    return members
+
+
+def refusal_problem(refused: Refused) -> dict[str, Any]:
+    """The members of the problem that a refusal is."""
+    return problem(
+        refused.code, refused.detail, cap=refused.cap, retry_after_ms=refused.retry_after_ms
+    )
+
+
+def problem_response(
+    members: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Response:
+    """The response with these members; it carries `Retry-After` where they say when."""
+    fields = {"cache-control": "no-store", **(headers or {})}
+    if members["status"] == 401:
+        fields["www-authenticate"] = "Bearer"
+    retry_after_ms = members.get("retry_after_ms")
+    if retry_after_ms is not None:
+        fields["retry-after"] = str(-(-retry_after_ms // 1000))
+    return Response(
+        msgspec.json.encode(members), members["status"], headers=fields, media_type=MEDIA_TYPE
+    )
+
+
+def refused_response(refused: RequestRefused, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to a request that was refused with an exception."""
+    members = problem(
+        refused.code, str(refused), cap=refused.cap, retry_after_ms=refused.retry_after_ms
+    )
+    return problem_response(members, headers)
+
+
+def raw_problem(code: str, detail: str, *, retry_after_s: int | None = None) -> bytes:
+    """A whole HTTP/1.1 response for where no application answers; the connection ends with it."""
+    kind = KINDS[code]
+    body = msgspec.json.encode(problem(code, detail))
+    retry = f"retry-after: {retry_after_s}\r\n" if retry_after_s is not None else ""
+    head = (
+        f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+        f"cache-control: no-store\r\n{retry}content-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+# ---- rate limit fields (draft-ietf-httpapi-ratelimit-headers-10); the policy is named for the cap
+
+
+def rate_limit_policy(cap: str, total: int, window_s: int | None = None) -> str:
+    """An item of `RateLimit-Policy`: `total` units of `cap`, in `window_s` seconds where known."""
+    window = "" if window_s is None else f";w={min(window_s, FIELD_INTEGER_MAX)}"
+    return f'"{cap}";q={min(total, FIELD_INTEGER_MAX)}{window}'
+
+
+def rate_limit(cap: str, remaining: int, reset_s: int) -> str:
+    """An item of `RateLimit`: `remaining` units of `cap`, until it resets in `reset_s` seconds."""
+    remaining = min(max(remaining, 0), FIELD_INTEGER_MAX)
+    return f'"{cap}";r={remaining};t={min(max(reset_s, 0), FIELD_INTEGER_MAX)}'
+
+
+def listed(items: Iterable[str]) -> str:
+    """Several items of one structured field."""
+    return ", ".join(items)
