@@ -131,7 +131,7 @@ def test_minutes_and_hours_agree_with_a_second_opinion(
     assert window == expected(kind, timezone, instant)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(clock_kinds, near_changes())
 def test_minutes_and_hours_begin_where_the_clock_shows_zero(
     kind: IntervalKind, place: tuple[str, int]
@@ -168,7 +168,7 @@ def test_each_instant_lies_in_exactly_one_period(
     assert window_at(kind, timezone, window.start - 1).end == window.start
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(kinds, st.one_of(near_changes(), st.tuples(zones, instants)))
 def test_a_walk_of_400_periods_has_no_gap_and_no_overlap(
     kind: IntervalKind, place: tuple[str, int]
