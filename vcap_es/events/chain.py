@@ -57,10 +57,10 @@ def canonical(
     event id (16), recorded_at (8, signed), the lengths of the four parts that follow (4 each), then
     dc, actor and correlation in UTF-8, and the encoded fact.
     """
-    texts = dc.encode(), actor.encode(), correlation.encode()
-    lengths = len(texts[0]), len(texts[1]), len(texts[2]), len(fact)
+    place, cause, request = dc.encode(), actor.encode(), correlation.encode()
+    lengths = len(place), len(cause), len(request), len(fact)
     head = _ENVELOPE.pack(_LAYOUT_NUMBER, position, epoch, event_id, recorded_at, *lengths)
-    return b"".join((head, *texts, fact))
+    return head + place + cause + request + fact
 
 
 def record(draft: Draft, fact: bytes, *, position: int, epoch: int, previous: bytes) -> Recorded:

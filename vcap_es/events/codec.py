@@ -101,12 +101,12 @@ def _recorder(struct_type: type[Struct]) -> Callable[[Any], dict[str, Any]]:
     """
     info = inspect.type_info(struct_type)
     assert isinstance(info, inspect.StructType)
-    values_of: Callable[[Any], Any] = astuple if info.array_like else asdict
+    positional = info.array_like
     nested = [(f.name, step) for f in info.fields if (step := _nested(f.type))]
 
     def record_of(struct: Any) -> dict[str, Any]:
-        convert(values_of(struct), struct_type)
         record = asdict(struct)
+        convert(astuple(struct) if positional else record, struct_type)
         for name, step in nested:
             record[name] = step(record[name])
         return record

@@ -89,6 +89,7 @@ def open_to_write(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
             "wal_autocheckpoint = 0",  # the writer does it between transactions
+            "cache_size = -65536",  # 64 MiB: the inner pages of the index of caps stay at hand
             "temp_store = MEMORY",
             "trusted_schema = OFF",
         ):

@@ -44,10 +44,13 @@ class SqliteReader:
         """Read the log at `path`; raises `LogDamaged` or `LogError` if there is none to read."""
         path = Path(path)
         try:
-            db = await aiosqlite.connect(uri_to_read(path), uri=True, isolation_level=None)
+            # Opened here, which reads nothing yet: aiosqlite leaks its thread if it cannot connect.
+            db = sqlite3.connect(
+                uri_to_read(path), uri=True, isolation_level=None, check_same_thread=False
+            )
         except sqlite3.Error as error:
             raise failure(path, error) from error
-        reader = cls(db, path)
+        reader = cls(await aiosqlite.Connection(lambda: db, iter_chunk_size=64), path)
         try:
             [(application_id,)] = await reader._fetch("PRAGMA application_id")
             [(version,)] = await reader._fetch("PRAGMA user_version")

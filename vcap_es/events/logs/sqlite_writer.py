@@ -43,7 +43,8 @@ class _Transaction:
     """What one transaction adds, worked out in memory before a row is written."""
 
     def __init__(self, head: Head, epoch: int) -> None:
-        self.head = head
+        self.position = head.position
+        self.link = head.link
         self.epoch = epoch
         self.rows: list[Row] = []
         self.caps: list[tuple[str, int]] = []
@@ -51,14 +52,18 @@ class _Transaction:
 
     def add(self, draft: Draft, fact: bytes, epoch: int) -> Recorded:
         """Put one event at the end."""
-        head = self.head
-        event = record(draft, fact, position=head.position + 1, epoch=epoch, previous=head.link)
+        position = self.position + 1
+        event = record(draft, fact, position=position, epoch=epoch, previous=self.link)
         self.rows.append(row_of(event, fact))
-        self.caps.extend((cap, event.position) for cap in caps_of(event.fact))
-        self.head = Head(position=event.position, epoch=epoch, link=event.link)
-        self.epoch = epoch
+        for cap in caps_of(draft.fact):
+            self.caps.append((cap, position))
+        self.position, self.epoch, self.link = position, epoch, event.link
         self.bytes += _EVENT_BYTES + len(fact)
         return event
+
+    def head(self) -> Head:
+        """The end of the log with everything in it."""
+        return Head(position=self.position, epoch=self.epoch, link=self.link)
 
 
 class SqliteWriter:
@@ -147,7 +152,8 @@ class SqliteWriter:
         if transaction.epoch != epoch:
             self._db.execute("UPDATE fence SET epoch = ?", (transaction.epoch,))
         self._db.execute("COMMIT")
-        self.head = transaction.head
+        if transaction.rows:
+            self.head = transaction.head()
         self._wal_bytes += transaction.bytes
 
     def _known(self, event_id: bytes, fresh: dict[bytes, Recorded]) -> Recorded | None:
