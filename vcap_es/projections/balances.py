@@ -13,37 +13,11 @@ from collections.abc import Iterable
 from msgspec import Struct, json
 
 from vcap_es.events.facts import Definition, Version
+from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Account, Pool
-
-
-class Amounts(Struct, frozen=True, kw_only=True, order=True, gc=False):
-    """Where `total` units are; all in units, `available` signed and `spent` net of refunds."""
-
-    total: int = 0
-    available: int = 0
-    held: int = 0
-    spent: int = 0
-    expired: int = 0
-    unreported: int = 0
-
-    def __add__(self, other: "Amounts") -> "Amounts":
-        return Amounts(
-            total=self.total + other.total,
-            available=self.available + other.available,
-            held=self.held + other.held,
-            spent=self.spent + other.spent,
-            expired=self.expired + other.expired,
-            unreported=self.unreported + other.unreported,
-        )
-
-    @property
-    def is_balanced(self) -> bool:
-        """Whether the equation holds."""
-        places = self.available + self.held + self.spent + self.expired + self.unreported
-        return self.total == places
 
 
 class ServerBalance(Struct, frozen=True, kw_only=True, gc=False):
@@ -143,7 +117,7 @@ def interval_balance(interval: Interval) -> IntervalBalance:
         closed=pool.closed,
         servers=servers,
     )
-    assert balance.amounts.is_balanced, f"the equation does not hold: {balance}"
+    assert balance.amounts.difference == 0, f"the equation does not hold: {balance}"
     assert balance.unreported == sum(each.unreported for each in servers), f"{balance}"
     return balance
 
@@ -163,10 +137,9 @@ def _server_balance(pool: Pool, incarnation: str, account: Account) -> ServerBal
     )
 
 
-def amounts_of(balances: Iterable[CapBalance]) -> Amounts:
-    """The terms of the equation, summed over all intervals of the given caps."""
-    each = (interval.amounts for cap in balances for interval in cap.intervals)
-    return sum(each, Amounts())
+def amounts_of(balances: Iterable[CapBalance]) -> dict[tuple[str, int], Amounts]:
+    """The terms of the equation of every interval shown, by cap and number."""
+    return {(cap.cap, each.number): each.amounts for cap in balances for each in cap.intervals}
 
 
 def encode(state: DataCentre) -> bytes:

@@ -54,6 +54,8 @@ class Fold:
     def __init__(self, state: DataCentre | None = None) -> None:
         self.state = state or DataCentre()
         self._shared: dict[bytes, Definition] = {}
+        for each in self.state.metas.values():
+            each.definition = self._share(each.definition)
 
     def evolve(self, fact: Fact) -> None:
         """`fact` has become true. A fact that cannot be folded raises and must stop the reader."""

@@ -1,0 +1,216 @@
+"""The independent audit: silent over every true history, and right about every false one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from msgspec.structs import replace
+
+from tests.projections.lives import lives, recorded
+from vcap_es.events.facts import (
+    Definition,
+    EpochStarted,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaRetired,
+    Returned,
+    Spend,
+    SpendReported,
+    ToppedUp,
+    Version,
+)
+from vcap_es.projections.amounts import Amounts
+from vcap_es.projections.audit import FINDINGS_MAX, Audit, Finding
+from vcap_es.projections.balances import amounts_of, balance_of
+from vcap_es.projections.history import fold_until
+
+V1 = Version(0, 1)
+
+
+def opened(number: int, start: int = 0, end: int = 10, total: int = 100) -> IntervalOpened:
+    """An interval of the cap "c"."""
+    return IntervalOpened(
+        cap="c",
+        number=number,
+        start=start,
+        end=end,
+        total=total,
+        version=V1,
+        timezone="UTC",
+        tzdata="",
+    )
+
+
+def told(spent: int, refunded: int = 0, refused: int = 0, *, final: bool = False) -> SpendReported:
+    """A report of the server "s" about interval 0 of the cap "c"."""
+    entry = Spend(cap="c", number=0, spent=spent, refunded=refunded, refused=refused, final=final)
+    return SpendReported(incarnation="s", entries=[entry])
+
+
+def moved(amount: int, number: int = 0) -> ToppedUp:
+    """A topup of the server "s"."""
+    return ToppedUp(cap="c", number=number, incarnation="s", moved=amount)
+
+
+def back(amount: int) -> Returned:
+    """A return of the server "s"."""
+    return Returned(cap="c", number=0, incarnation="s", returned=amount)
+
+
+DEFINED = MetaDefined(cap="c", version=V1, definition=Definition(total=100))
+LIFE: list[Fact] = [
+    EpochStarted(epoch=1, leader="m"),
+    DEFINED,
+    opened(0),
+    moved(40),
+    told(30, 4, 7),
+    back(5),
+    IntervalEnded(cap="c", number=0),
+    told(39, 4, 9, final=True),
+    IntervalClosed(cap="c", number=0, unreported=0),
+]
+
+
+def findings(facts: Sequence[Fact]) -> list[Finding]:
+    """What the audit finds in the facts."""
+    audit = Audit()
+    for event in recorded(facts):
+        audit.feed(event)
+    return audit.findings
+
+
+@given(lives())
+def test_a_true_history_gives_no_finding(facts: list[Fact]) -> None:
+    """Nothing is found in a valid life, and the recomputed amounts are those that are shown."""
+    audit = Audit()
+    for event in recorded(facts):
+        audit.feed(event)
+    history = fold_until(recorded(facts))
+    audit.compare(amounts_of(balance_of(meta) for meta in history.state.metas.values()))
+    assert audit.findings == []
+    shown = [history.balance(cap) for cap in history.state.metas]
+    closed = [i.amounts for cap in shown if cap for i in cap.intervals if i.closed]
+    assert audit.totals().closed == sum(closed, Amounts())
+    assert audit.totals().sum.difference == 0
+
+
+def test_the_sum_counts_closed_intervals_too() -> None:
+    """Closed books leave the intervals and stay in the sum."""
+    audit = Audit()
+    for event in recorded([*LIFE, opened(1, 10, 20, total=50)]):
+        audit.feed(event)
+    totals = audit.totals()
+    assert totals.intervals == {("c", 1): Amounts(total=50, available=50)}
+    assert totals.closed == Amounts(total=100, spent=35, expired=65)
+    assert totals.sum == Amounts(total=150, available=50, spent=35, expired=65)
+
+
+FALSE: list[tuple[str, list[Fact]]] = [
+    ("version", [*LIFE, MetaChanged(cap="c", version=V1, definition=Definition(total=5))]),
+    ("version", [*LIFE, DEFINED]),
+    ("unknown", [LIFE[0], opened(0)]),
+    ("unknown", [*LIFE, moved(1, number=7)]),
+    ("one mint", [*LIFE[:4], opened(0, 10, 20)]),
+    ("numbers grow", [*LIFE, opened(0, 10, 20)]),
+    ("periods", [*LIFE, opened(1, 9, 20)]),
+    ("periods", [*LIFE, opened(1, 20, 20)]),
+    (
+        "after the end",
+        [*LIFE, MetaRetired(cap="c", version=Version(0, 2), ended_before=1), opened(1, 10, 20)],
+    ),
+    ("after the end", [*LIFE[:7], moved(41)]),
+    ("after the end", [*LIFE[:7], LIFE[6]]),
+    ("after the end", [*LIFE[:7], IntervalTotalChanged(cap="c", number=0, total=1, version=V1)]),
+    ("after the end", [*LIFE[:4], IntervalClosed(cap="c", number=0, unreported=40)]),
+    ("totals shrink", [*LIFE[:4], moved(39)]),
+    ("totals shrink", [*LIFE[:6], back(4)]),
+    ("totals shrink", [*LIFE[:5], told(29, 4, 7)]),
+    ("totals shrink", [*LIFE[:5], told(30, 3, 7)]),
+    ("totals shrink", [*LIFE[:5], told(30, 4, 6)]),
+    ("overdrawn", [*LIFE[:3], moved(101)]),
+    (
+        "overdrawn",
+        [*LIFE[:4], IntervalTotalChanged(cap="c", number=0, total=30, version=V1), moved(41)],
+    ),
+    ("overspent", [*LIFE[:4], told(41)]),
+    ("overspent", [*LIFE[:4], told(1, 2)]),
+    ("overspent", [*LIFE[:4], back(41)]),
+    ("final", [*LIFE[:7], told(39, 4, 9, final=True), told(39, 5, 9, final=True)]),
+    ("final", [*LIFE[:7], told(38, 4, 9, final=True), back(6)]),
+    ("closed is final", [*LIFE, back(6)]),
+    ("closed is final", [*LIFE, told(39, 5, 9)]),
+    ("closed is final", [*LIFE, LIFE[-1]]),
+    ("equation", [*LIFE[:-1], IntervalClosed(cap="c", number=0, unreported=1)]),
+    ("equation", [*LIFE[:7], IntervalClosed(cap="c", number=0, unreported=0)]),
+    ("order", [*LIFE, EpochStarted(epoch=0, leader="m")]),
+]
+
+
+def test_the_history_that_is_falsified_below_is_true() -> None:
+    """The life that the false ones are made from gives no finding."""
+    assert findings(LIFE) == []
+
+
+@pytest.mark.parametrize(("rule", "facts"), FALSE)
+def test_a_false_history_breaks_its_rule_at_its_event(rule: str, facts: list[Fact]) -> None:
+    """Each kind of false fact is found at its position, under its rule."""
+    found = findings(facts)
+    assert (len(facts), rule) in [(each.position, each.rule) for each in found]
+    assert all(each.position == len(facts) for each in found)
+
+
+def test_a_dropped_or_doubled_amount_is_found() -> None:
+    """A topup that is taken out of the history leaves spends that nobody can have made."""
+    without = [fact for fact in LIFE if not isinstance(fact, ToppedUp)]
+    assert "overspent" in {each.rule for each in findings(without)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda event: replace(event, position=3),
+        lambda event: replace(event, recorded_at=event.recorded_at - 10**9),
+        lambda event: replace(event, epoch=0),
+    ],
+)
+def test_positions_stamps_and_epochs_never_run_backwards(change: Callable[[Any], Any]) -> None:
+    """An event that stands where it cannot have been recorded is found."""
+    audit = Audit()
+    events = recorded(LIFE)
+    for event in [*events[:5], change(events[5])]:
+        audit.feed(event)
+    assert [finding.rule for finding in audit.findings] == ["order"]
+
+
+def test_balances_that_differ_are_found() -> None:
+    """A unit too many in what is shown, an interval too many and one too few are each found."""
+    facts = [*LIFE[:6], opened(1, 10, 20)]
+    history = fold_until(recorded(facts))
+    shown = history.balance("c")
+    assert shown is not None
+    first, second = shown.intervals
+    for intervals in (
+        [replace(first, spent=first.spent + 1), second],
+        [first],
+        [first, second, replace(second, number=2)],
+    ):
+        audit = Audit()
+        for event in recorded(facts):
+            audit.feed(event)
+        audit.compare(amounts_of([replace(shown, intervals=intervals)]))
+        assert [finding.rule for finding in audit.findings] == ["balances"]
+
+
+def test_findings_are_bounded_and_all_counted() -> None:
+    """A log that is wrong everywhere fills no memory, and still tells how wrong it is."""
+    audit = Audit()
+    for event in recorded([moved(1)] * (FINDINGS_MAX + 5)):
+        audit.feed(event)
+    assert len(audit.findings) == FINDINGS_MAX
+    assert audit.count == FINDINGS_MAX + 5

@@ -1,0 +1,33 @@
+"""The terms of the equation: where the units of an interval are.
+
+total = available + held + spent + expired + unreported
+"""
+
+from msgspec import Struct
+
+
+class Amounts(Struct, frozen=True, kw_only=True, gc=False):
+    """Where `total` units are; all in units, `available` signed and `spent` net of refunds."""
+
+    total: int = 0
+    available: int = 0
+    held: int = 0
+    spent: int = 0
+    expired: int = 0
+    unreported: int = 0
+
+    def __add__(self, other: "Amounts") -> "Amounts":
+        return Amounts(
+            total=self.total + other.total,
+            available=self.available + other.available,
+            held=self.held + other.held,
+            spent=self.spent + other.spent,
+            expired=self.expired + other.expired,
+            unreported=self.unreported + other.unreported,
+        )
+
+    @property
+    def difference(self) -> int:
+        """What the total is above the sum of all places: 0 where the equation holds."""
+        places = self.available + self.held + self.spent + self.expired + self.unreported
+        return self.total - places

@@ -1,0 +1,370 @@
+"""The independent audit: the books recomputed from the raw facts, by other code than the balances.
+
+It shares no code with the states. Where they move amounts step by step, the audit keeps the raw
+running totals and computes in closed form; both must come out the same:
+
+    left      = total - sum of moved + sum of returned
+    available = left                        before the end
+    available = min(left, 0), expired = max(left, 0)       from the end on
+    held      = moved - returned - spent + refunded, of each server; unreported from the close on
+
+It never stops at what it finds: each finding names the event, the rule and the detail.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from vcap_es.events.envelope import Recorded
+from vcap_es.events.facts import (
+    EpochStarted,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    Returned,
+    Spend,
+    SpendReported,
+    ToppedUp,
+    Version,
+)
+from vcap_es.projections.amounts import Amounts
+
+Rule = Literal[
+    "order",
+    "version",
+    "one mint",
+    "numbers grow",
+    "periods",
+    "unknown",
+    "totals shrink",
+    "after the end",
+    "overdrawn",
+    "overspent",
+    "final",
+    "closed is final",
+    "equation",
+    "balances",
+]
+
+FINDINGS_MAX = 1000
+"""Findings that are kept; a log that is wrong in one place may be wrong in a million."""
+
+
+class Finding(Struct, frozen=True, kw_only=True, gc=False):
+    """What is wrong: the event at `position` breaks `rule`."""
+
+    position: int
+    rule: Rule
+    detail: str
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """The recomputed amounts of every interval that is not closed, and the sum over all ever."""
+
+    intervals: dict[tuple[str, int], Amounts]
+    closed: Amounts
+    sum: Amounts
+
+
+class _Server(Struct, gc=False):
+    moved: int = 0
+    returned: int = 0
+    spent: int = 0
+    refunded: int = 0
+    refused: int = 0
+    final: bool = False
+
+    @property
+    def held(self) -> int:
+        return self.moved - self.returned - self.spent + self.refunded
+
+
+class _Interval(Struct):
+    """`away` is the sum of moved less the sum of returned, over all servers."""
+
+    total: int
+    away: int = 0
+    ended: bool = False
+    servers: dict[str, _Server] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        return self.total - self.away
+
+    def amounts(self) -> Amounts:
+        left = self.left
+        return Amounts(
+            total=self.total,
+            available=min(left, 0) if self.ended else left,
+            held=sum(each.held for each in self.servers.values()),
+            spent=sum(each.spent - each.refunded for each in self.servers.values()),
+            expired=max(left, 0) if self.ended else 0,
+        )
+
+
+class _Cap(Struct):
+    version: Version
+    opened: int = -1
+    opened_until: int = -(2**63)
+    ended_before: int = 0
+    retired: bool = False
+    intervals: dict[int, _Interval] = field(default_factory=dict)
+
+
+class Audit:
+    """Feed it every event of a log, from the first on; then read `findings` and `totals`.
+
+    `count` is the number of findings, of which the first `FINDINGS_MAX` are kept.
+    """
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.count = 0
+        self._position = self._recorded_at = self._epoch = 0
+        self._caps: dict[str, _Cap] = {}
+        self._closed = Amounts()
+
+    def feed(self, recorded: Recorded) -> None:
+        """Check the next event against all before it."""
+        self._check_order(recorded)
+        check = _CHECKS.get(type(recorded.fact))
+        if check is not None:
+            check(self, recorded.fact)
+
+    def totals(self) -> Totals:
+        """The amounts as of the last event."""
+        intervals = {
+            (name, number): interval.amounts()
+            for name, cap in self._caps.items()
+            for number, interval in cap.intervals.items()
+        }
+        whole = sum(intervals.values(), self._closed)
+        return Totals(intervals=intervals, closed=self._closed, sum=whole)
+
+    def compare(self, shown: Mapping[tuple[str, int], Amounts]) -> None:
+        """Find where the live balances differ from the recomputed ones, and where either lacks one.
+
+        `shown` are the balances as of the last event of all intervals that are not closed, by cap
+        and number.
+        """
+        computed = self.totals().intervals
+        for key in sorted(computed.keys() | shown.keys()):
+            if computed.get(key) != shown.get(key):
+                place = f"interval {key[1]} of {key[0]}"
+                self._find(
+                    "balances", f"{place} is shown as {shown.get(key)}, but is {computed.get(key)}"
+                )
+
+    def _find(self, rule: Rule, detail: str) -> None:
+        self.count += 1
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(position=self._position, rule=rule, detail=detail))
+
+    def _check_order(self, recorded: Recorded) -> None:
+        before = self._position
+        self._position = recorded.position
+        if recorded.position <= before:
+            self._find("order", f"position {recorded.position} follows position {before}")
+        if recorded.recorded_at < self._recorded_at:
+            self._find("order", f"recorded at {recorded.recorded_at}, after {self._recorded_at}")
+        if recorded.epoch < self._epoch:
+            self._find("order", f"written in epoch {recorded.epoch}, after epoch {self._epoch}")
+        self._recorded_at = max(self._recorded_at, recorded.recorded_at)
+        self._epoch = max(self._epoch, recorded.epoch)
+
+    # primacy and metas
+
+    def _epoch_started(self, fact: EpochStarted) -> None:
+        if fact.epoch < self._epoch:
+            self._find("order", f"epoch {fact.epoch} starts after epoch {self._epoch}")
+
+    def _defined(self, fact: MetaDefined) -> None:
+        cap = self._caps.get(fact.cap)
+        if cap is None:
+            self._caps[fact.cap] = _Cap(fact.version)
+            return
+        self._check_version(fact.cap, cap, fact.version)
+        cap.retired = False
+
+    def _changed(self, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
+        cap = self._cap(fact.cap)
+        if cap is None:
+            return
+        self._check_version(fact.cap, cap, fact.version)
+        if isinstance(fact, MetaRetired):
+            cap.retired = True
+            cap.ended_before = max(cap.ended_before, fact.ended_before)
+
+    def _check_version(self, name: str, cap: _Cap, version: Version) -> None:
+        if version <= cap.version:
+            self._find("version", f"{name} goes from version {cap.version} to {version}")
+        cap.version = max(cap.version, version)
+
+    # intervals
+
+    def _opened(self, fact: IntervalOpened) -> None:
+        cap = self._cap(fact.cap)
+        if cap is None:
+            return
+        place = f"interval {fact.number} of {fact.cap}"
+        if fact.number in cap.intervals:
+            self._find("one mint", f"{place} is opened a second time")
+            return
+        if fact.number <= cap.opened:
+            self._find("numbers grow", f"{place} is opened after interval {cap.opened}")
+        if cap.retired or fact.number < cap.ended_before:
+            self._find("after the end", f"{place} is opened, but the cap is retired")
+        if not cap.opened_until <= fact.start < fact.end:
+            ends = f"[{fact.start}, {fact.end}) after one that ends at {cap.opened_until}"
+            self._find("periods", f"{place} is opened for {ends}")
+        cap.opened = max(cap.opened, fact.number)
+        cap.opened_until = max(cap.opened_until, fact.end)
+        cap.intervals[fact.number] = _Interval(fact.total)
+
+    def _total_changed(self, fact: IntervalTotalChanged) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if interval.ended:
+            self._find("after the end", f"the total of {_name(fact)} changes to {fact.total}")
+        interval.total = fact.total
+
+    def _ended(self, fact: IntervalEnded) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if interval.ended:
+            self._find("after the end", f"{_name(fact)} ends a second time")
+        interval.ended = True
+
+    def _close(self, fact: IntervalClosed) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if not interval.ended:
+            self._find("after the end", f"{_name(fact)} closes before it ends")
+        amounts = interval.amounts()
+        final = Amounts(
+            total=amounts.total,
+            available=amounts.available,
+            spent=amounts.spent,
+            expired=amounts.expired,
+            unreported=fact.unreported,
+        )
+        if final.difference:
+            told = f"{fact.unreported} unreported, with {amounts.held} held"
+            self._find("equation", f"{_name(fact)} closes with {told}: {final}")
+        self._closed += final
+        del self._caps[fact.cap].intervals[fact.number]
+
+    # movements and spends
+
+    def _topped_up(self, fact: ToppedUp) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        server = interval.servers.setdefault(fact.incarnation, _Server())
+        more = fact.moved - server.moved
+        if more < 0:
+            self._shrinks(fact, "moved", server.moved, fact.moved)
+        if more <= 0:
+            return
+        if interval.ended:
+            self._find("after the end", f"{more} of {_name(fact)} go to {fact.incarnation}")
+        if more > interval.left:
+            left = f"{more} of {_name(fact)} go to {fact.incarnation}; {interval.left} were left"
+            self._find("overdrawn", left)
+        server.moved = fact.moved
+        interval.away += more
+
+    def _returned(self, fact: Returned) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        server = interval.servers.setdefault(fact.incarnation, _Server())
+        more = fact.returned - server.returned
+        if more < 0:
+            self._shrinks(fact, "returned", server.returned, fact.returned)
+        if more <= 0:
+            return
+        if server.final:
+            self._find("final", f"{fact.incarnation} returns of {_name(fact)} after its final")
+        server.returned = fact.returned
+        interval.away -= more
+        self._check_within(fact, fact.incarnation, server)
+
+    def _spend_reported(self, fact: SpendReported) -> None:
+        for entry in fact.entries:
+            interval = self._interval(entry.cap, entry.number)
+            if interval is not None:
+                server = interval.servers.setdefault(fact.incarnation, _Server())
+                self._spend(fact.incarnation, server, entry)
+
+    def _spend(self, incarnation: str, server: _Server, entry: Spend) -> None:
+        for total in ("spent", "refunded", "refused"):
+            before, told = getattr(server, total), getattr(entry, total)
+            if told < before:
+                self._shrinks(entry, total, before, told)
+            elif told > before and server.final and total != "refused":
+                self._find("final", f"{incarnation} has {total} of {_name(entry)} after its final")
+            setattr(server, total, max(before, told))
+        server.final |= entry.final
+        self._check_within(entry, incarnation, server)
+
+    def _check_within(self, fact: Returned | Spend, incarnation: str, server: _Server) -> None:
+        if server.held < 0 or server.refunded > server.spent:
+            self._find(
+                "overspent", f"{incarnation} tells what cannot be of {_name(fact)}: {server}"
+            )
+
+    def _shrinks(
+        self, fact: ToppedUp | Returned | Spend, total: str, before: int, now: int
+    ) -> None:
+        self._find("totals shrink", f"{total} of {_name(fact)} goes from {before} to {now}")
+
+    # what a fact speaks of
+
+    def _cap(self, name: str) -> _Cap | None:
+        cap = self._caps.get(name)
+        if cap is None:
+            self._find("unknown", f"{name} was never defined")
+        return cap
+
+    def _interval(self, name: str, number: int) -> _Interval | None:
+        cap = self._cap(name)
+        if cap is None:
+            return None
+        interval = cap.intervals.get(number)
+        if interval is None and number <= cap.opened:
+            self._find("closed is final", f"interval {number} of {name} is closed, and is changed")
+        elif interval is None:
+            self._find("unknown", f"interval {number} of {name} was never opened")
+        return interval
+
+
+def _name(fact: Any) -> str:
+    return f"interval {fact.number} of {fact.cap}"
+
+
+_CHECKS: dict[type, Callable[[Audit, Any], None]] = {
+    EpochStarted: Audit._epoch_started,
+    MetaDefined: Audit._defined,
+    MetaChanged: Audit._changed,
+    MetaPaused: Audit._changed,
+    MetaResumed: Audit._changed,
+    MetaRetired: Audit._changed,
+    IntervalOpened: Audit._opened,
+    IntervalTotalChanged: Audit._total_changed,
+    IntervalEnded: Audit._ended,
+    IntervalClosed: Audit._close,
+    ToppedUp: Audit._topped_up,
+    Returned: Audit._returned,
+    SpendReported: Audit._spend_reported,
+}

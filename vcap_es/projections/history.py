@@ -1,0 +1,336 @@
+"""The life of a cap for auditors: balances as they were, and a statement with a line an event.
+
+Everything is folded from the events of the log; nothing else is kept. A statement is double-entry:
+each line moves an amount from one place to another, so what went into a place less what left it is
+the balance of that place, exactly.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import fields
+
+from vcap_es.events.envelope import Recorded
+from vcap_es.events.facts import (
+    Definition,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    IntervalTotalChanged,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    Returned,
+    Spend,
+    SpendReported,
+    ToppedUp,
+    caps_of,
+)
+from vcap_es.projections.balances import CapBalance, balance_of
+from vcap_es.projections.states.data_centre import Fold
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.places import Pool
+
+Place = Literal["minted", "available", "held", "spent", "expired", "unreported"]
+What = Literal[
+    "defined",
+    "changed",
+    "paused",
+    "resumed",
+    "retired",
+    "opened",
+    "total changed",
+    "topup",
+    "return",
+    "expired",
+    "spent",
+    "refunded",
+    "refused",
+    "final",
+    "ended",
+    "closed",
+]
+
+
+class History(Fold):
+    """A fold that keeps closed intervals too, of one cap or (without `cap`) of all.
+
+    It grows with every interval that was ever open: fold what is asked for, and let it go.
+    """
+
+    def __init__(self, cap: str | None = None) -> None:
+        super().__init__()
+        self.closed: dict[str, list[Interval]] = {}
+        self._cap = cap
+
+    def evolve(self, fact: Fact) -> None:
+        """`fact` has become true; what does not speak of the cap is left out."""
+        kept = fact if self._cap is None else narrowed(fact, self._cap)
+        if kept is None:
+            return
+        closing = None
+        if isinstance(kept, IntervalClosed):
+            closing = self.state.interval(kept.cap, kept.number)
+        super().evolve(kept)
+        if closing is not None:
+            self.closed.setdefault(kept.cap, []).append(closing)  # type: ignore[union-attr]  # an IntervalClosed has a cap
+
+    def intervals(self, cap: str) -> list[Interval]:
+        """Every interval of `cap` that was ever opened, by its number."""
+        meta = self.state.metas.get(cap)
+        found = [*self.closed.get(cap, ()), *(meta.intervals if meta else ())]
+        return sorted(found, key=lambda each: each.number)
+
+    def balance(self, cap: str) -> CapBalance | None:
+        """The balance of `cap`, closed intervals included; None where it was never defined."""
+        meta = self.state.metas.get(cap)
+        return None if meta is None else balance_of(meta, self.closed.get(cap, ()))
+
+
+def narrowed(fact: Fact, cap: str) -> Fact | None:
+    """What `fact` says of `cap`; None where that is nothing."""
+    if isinstance(fact, SpendReported):
+        entries = [entry for entry in fact.entries if entry.cap == cap]
+        return SpendReported(incarnation=fact.incarnation, entries=entries) if entries else None
+    return fact if cap in caps_of(fact) else None
+
+
+def until(
+    events: Iterable[Recorded], *, position: int | None = None, at: int | None = None
+) -> Iterator[Recorded]:
+    """The events up to `position` and up to the instant `at` (microseconds UTC), both included."""
+
+    def is_within(event: Recorded) -> bool:
+        within_position = position is None or event.position <= position
+        return within_position and (at is None or event.recorded_at <= at)
+
+    return takewhile(is_within, events)
+
+
+def fold_until(
+    events: Iterable[Recorded],
+    *,
+    cap: str | None = None,
+    position: int | None = None,
+    at: int | None = None,
+) -> History:
+    """The state after the last event up to `position` and `at`, closed intervals included.
+
+    `events` are oldest first, from the first event of the log, or (with `cap`) of that cap.
+    """
+    history = History(cap)
+    for event in until(events, position=position, at=at):
+        history.evolve(event.fact)
+    return history
+
+
+class Line(Struct, frozen=True, kw_only=True, gc=False):
+    """One event, or one part of it, and the balance of its interval after that event.
+
+    `amount` units moved from the place `source` to the place `target`; a lowered total is a
+    negative amount from "minted". Without places nothing moved, and `amount` counts what `what`
+    says (units refused) or is 0. `at` is in microseconds UTC. The balance is None on lines of the
+    definition, which belong to no interval.
+    """
+
+    position: int
+    at: int
+    actor: str
+    what: What
+    number: int | None = None
+    server: str | None = None
+    amount: int = 0
+    source: Place | None = None
+    target: Place | None = None
+    detail: str = ""
+    available: int | None = None
+    held: int | None = None
+    spent: int | None = None
+    expired: int | None = None
+    unreported: int | None = None
+
+
+def statement(events: Iterable[Recorded], cap: str, number: int | None = None) -> list[Line]:
+    """The lines of `cap`, oldest first; with `number` only those of that interval.
+
+    `events` are those of the cap from its first on. The lines of an interval sum to its balance.
+    """
+    lines = Statement(cap)
+    each = (line for event in events for line in lines.feed(event))
+    return [line for line in each if number is None or line.number == number]
+
+
+class Statement:
+    """Writes the lines of one cap, event by event; `history` is the state they have led to."""
+
+    def __init__(self, cap: str) -> None:
+        self.history = History(cap)
+        self._cap = cap
+        self._balances: dict[int, dict[Place, int]] = {}
+
+    def feed(self, event: Recorded) -> list[Line]:
+        """The lines of the next event; none where it does not speak of the cap."""
+        fact = narrowed(event.fact, self._cap)
+        if fact is None:
+            return []
+        entries = _POSTINGS[type(fact)](self, fact)
+        for entry in entries:
+            self._post(entry)
+        return [self._line(event, entry) for entry in entries]
+
+    def _post(self, entry: "_Posting") -> None:
+        if entry.number is None:
+            return
+        balance = self._balances.setdefault(entry.number, {})
+        if entry.source is not None and entry.target is not None:
+            balance[entry.source] = balance.get(entry.source, 0) - entry.amount
+            balance[entry.target] = balance.get(entry.target, 0) + entry.amount
+
+    def _line(self, event: Recorded, entry: "_Posting") -> Line:
+        shown: dict[Any, int] = {}
+        if entry.number is not None:
+            balance = self._balances[entry.number]
+            shown = {place: balance.get(place, 0) for place in _SHOWN}
+        return Line(
+            position=event.position,
+            at=event.recorded_at,
+            actor=event.actor,
+            what=entry.what,
+            number=entry.number,
+            server=entry.server,
+            amount=entry.amount,
+            source=entry.source,
+            target=entry.target,
+            detail=entry.detail,
+            **shown,
+        )
+
+    def _pool(self, number: int) -> Pool:
+        found = self.history.state.interval(self._cap, number)
+        assert found is not None, f"interval {number} of {self._cap} is not open"
+        return found.pool
+
+    # each gives the postings of one kind of fact, and lets the history evolve by it
+
+    def _defined(self, fact: MetaDefined) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting("defined", detail=_told(fact.definition))]
+
+    def _changed(self, fact: MetaChanged) -> list["_Posting"]:
+        before = self.history.state.metas[self._cap].definition
+        self.history.evolve(fact)
+        return [_Posting("changed", detail=_difference(before, fact.definition))]
+
+    def _turned(self, fact: MetaPaused | MetaResumed | MetaRetired) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting(_TURNS[type(fact)])]
+
+    def _opened(self, fact: IntervalOpened) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting("opened", fact.number, None, fact.total, "minted", "available")]
+
+    def _total_changed(self, fact: IntervalTotalChanged) -> list["_Posting"]:
+        more = fact.total - self._pool(fact.number).minted
+        self.history.evolve(fact)
+        return [_Posting("total changed", fact.number, None, more, "minted", "available")]
+
+    def _topped_up(self, fact: ToppedUp) -> list["_Posting"]:
+        more = max(0, fact.moved - self._pool(fact.number).peek(fact.incarnation).out)
+        self.history.evolve(fact)
+        return [_Posting("topup", fact.number, fact.incarnation, more, "available", "held")]
+
+    def _returned(self, fact: Returned) -> list["_Posting"]:
+        pool = self._pool(fact.number)
+        more, expired = max(0, fact.returned - pool.peek(fact.incarnation).back), pool.expired
+        self.history.evolve(fact)
+        lines = [_Posting("return", fact.number, fact.incarnation, more, "held", "available")]
+        late = pool.expired - expired
+        if late:
+            lines.append(_Posting("expired", fact.number, None, late, "available", "expired"))
+        return lines
+
+    def _spend_reported(self, fact: SpendReported) -> list["_Posting"]:
+        lines: list[_Posting] = []
+        for entry in fact.entries:
+            lines += _spend_postings(self._pool(entry.number), fact.incarnation, entry)
+            # One after the other: a report may tell of one interval twice.
+            self.history.evolve(SpendReported(incarnation=fact.incarnation, entries=[entry]))
+        return lines
+
+    def _ended(self, fact: IntervalEnded) -> list["_Posting"]:
+        pool = self._pool(fact.number)
+        expired = pool.expired
+        self.history.evolve(fact)
+        left = pool.expired - expired
+        return [_Posting("ended", fact.number, None, left, "available", "expired")]
+
+    def _closed(self, fact: IntervalClosed) -> list["_Posting"]:
+        pool = self._pool(fact.number)
+        self.history.evolve(fact)
+        return [
+            _Posting("closed", fact.number, server, account.held, "held", "unreported")
+            for server, account in sorted(pool.places.items())
+            if account.held
+        ] or [_Posting("closed", fact.number, None, 0, "held", "unreported")]
+
+
+class _Posting(Struct, frozen=True, gc=False):
+    what: What
+    number: int | None = None
+    server: str | None = None
+    amount: int = 0
+    source: Place | None = None
+    target: Place | None = None
+    detail: str = ""
+
+
+def _spend_postings(pool: Pool, server: str, entry: Spend) -> list[_Posting]:
+    account = pool.peek(server)
+    spent = max(0, entry.spent - account.spent)
+    refunded = max(0, entry.refunded - account.refunded)
+    refused = max(0, entry.refused - account.refused)
+    lines = [
+        _Posting("spent", entry.number, server, spent, "held", "spent"),
+        _Posting("refunded", entry.number, server, refunded, "spent", "held"),
+        _Posting("refused", entry.number, server, refused),
+    ]
+    told = [line for line in lines if line.amount]
+    if entry.final and not account.final:
+        told.append(_Posting("final", entry.number, server))
+    return told or lines[:1]
+
+
+def _told(definition: Definition) -> str:
+    each = "once" if definition.interval == "single" else f"a {definition.interval}"
+    return f"{definition.total} {each}, {definition.timezone}"
+
+
+def _difference(before: Definition, after: Definition) -> str:
+    return ", ".join(
+        f"{field.name} {getattr(before, field.name)} -> {getattr(after, field.name)}"
+        for field in fields(Definition)
+        if getattr(before, field.name) != getattr(after, field.name)
+    )
+
+
+_SHOWN: tuple[Place, ...] = ("available", "held", "spent", "expired", "unreported")
+_TURNS: dict[type, What] = {MetaPaused: "paused", MetaResumed: "resumed", MetaRetired: "retired"}
+_POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
+    MetaDefined: Statement._defined,
+    MetaChanged: Statement._changed,
+    MetaPaused: Statement._turned,
+    MetaResumed: Statement._turned,
+    MetaRetired: Statement._turned,
+    IntervalOpened: Statement._opened,
+    IntervalTotalChanged: Statement._total_changed,
+    IntervalEnded: Statement._ended,
+    IntervalClosed: Statement._closed,
+    ToppedUp: Statement._topped_up,
+    Returned: Statement._returned,
+    SpendReported: Statement._spend_reported,
+}
