@@ -28,14 +28,16 @@ from vcap_es.components.primary_master import (
     Send,
 )
 from vcap_es.errors import LogError
-from vcap_es.events.envelope import Recorded
-from vcap_es.events.log import EventLog
+from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
 from vcap_es.projections.runner import replay
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 T = TypeVar("T")
 DRIFT_US = 5_000_000
 POLICY_VIOLATION = 1008
+TICK_SECONDS = (0.001, 0.1)
+"""The shortest pause between two ticks, so that others have a turn, and the longest."""
 
 log = structlog.get_logger()
 
@@ -152,8 +154,16 @@ class MasterNode:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            recorded = await self.log.append(started.drafts, self._epoch)
+            recorded = await self._append(started.drafts)
             self._release(started, recorded)
+
+    async def _append(self, drafts: list[Draft]) -> list[Recorded]:
+        """Append a round, in parts where one batch is too small: any prefix of it is true."""
+        recorded: list[Recorded] = []
+        for at in range(0, max(1, len(drafts)), BATCH_EVENTS_MAX):
+            part = drafts[at : at + BATCH_EVENTS_MAX]
+            recorded += await self.log.append(part, self._epoch)
+        return recorded
 
     def _release(self, started: Round, recorded: list[Recorded]) -> None:
         head = recorded[-1].position if recorded else self._head
@@ -192,8 +202,8 @@ class MasterNode:
                 self.core.tick(self.now())
                 self._wake.set()
             wanted = self.core.next_tick(self.now())
-            delay_s = 1.0 if wanted is None else max(0.0, (wanted - self.now()) / 1e6)
-            await asyncio.sleep(min(delay_s, 0.1))
+            delay_s = TICK_SECONDS[1] if wanted is None else (wanted - self.now()) / 1e6
+            await asyncio.sleep(min(max(delay_s, TICK_SECONDS[0]), TICK_SECONDS[1]))
 
     def _judge_clock(self, departed_us: int) -> None:
         """A wall clock that jumps must not open or end intervals; people must look at it."""

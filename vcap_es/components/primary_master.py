@@ -40,6 +40,9 @@ from vcap_es.projections.states.data_centre import DataCentre, Fold
 DESKS_EVERY_US = 20_000
 """How often desks are looked at where time alone may change something."""
 
+BACKLOG_FACTS_MAX = 1000
+"""With more facts than this undurable, intervals wait: servers come before the calendar."""
+
 
 class Done(Struct, frozen=True, kw_only=True, gc=False):
     """A command holds, durably at `position`; no facts where it was so already."""
@@ -153,7 +156,8 @@ class PrimaryMaster:
     def tick(self, now: int) -> None:
         """Time has passed."""
         self._advance(now)
-        self.intervals.step(self._now)
+        if len(self._drafts) < BACKLOG_FACTS_MAX:
+            self.intervals.step(self._now)
         self.locals.step(self._now)
 
     def next_tick(self, now: int) -> int | None:
