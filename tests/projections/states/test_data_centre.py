@@ -2,8 +2,12 @@
 
 import pytest
 from hypothesis import given
+from msgspec import msgpack
+from msgspec.structs import replace
 
 from tests.projections.lives import lives
+from vcap_es.events.codec import decode
+from vcap_es.events.codec import encode as encode_fact
 from vcap_es.events.facts import (
     ApiKeyCreated,
     Definition,
@@ -20,7 +24,7 @@ from vcap_es.events.facts import (
     Version,
 )
 from vcap_es.projections.balances import encode, interval_balance
-from vcap_es.projections.states.data_centre import Fold
+from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 
 def folded(facts: list[Fact]) -> Fold:
@@ -144,12 +148,24 @@ def test_a_closed_interval_leaves_the_state_and_its_number_is_never_used_again()
         fold.evolve(opened(number=3)[1])
 
 
-def test_equal_definitions_are_one_object() -> None:
-    """A hundred thousand caps with a few definitions keep a few, not a hundred thousand."""
-    fold = folded(opened())
-    version = Version(0, 1)
-    fold.evolve(MetaDefined(cap="d", version=version, definition=Definition(total=100)))
-    assert fold.state.metas["c"].definition is fold.state.metas["d"].definition
+def test_equal_values_are_one_object() -> None:
+    """A hundred thousand caps with one definition and one midnight keep one of each."""
+
+    def check(fold: Fold) -> None:
+        first, second = fold.state.metas["c"], fold.state.metas["d"]
+        assert first.definition is second.definition
+        assert first.version is second.version
+        assert first.intervals[0].end is second.intervals[0].end is second.opened_until
+        names = [each.intervals[0].pool.places for each in (first, second)]
+        assert next(iter(names[0])) is next(iter(names[1]))
+
+    # Given two caps that were defined, opened and topped up alike, from bytes of their own
+    facts = [*opened(), ToppedUp(cap="c", number=0, incarnation="server", moved=1)]
+    alike = [replace(fact, cap="d") for fact in facts]
+    fold = folded([decode(encode_fact(fact)) for fact in (*facts, *alike)])
+    # Then what is equal is one object, also after the state went through bytes
+    check(fold)
+    check(Fold(msgpack.decode(msgpack.encode(fold.state), type=DataCentre)))
 
 
 def test_a_key_that_is_revoked_opens_nothing() -> None:

@@ -1,6 +1,7 @@
 """The state of a data centre: everything that its log says is true now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 from msgspec import Struct, field, msgpack
 
@@ -30,7 +31,10 @@ from vcap_es.projections.states.access import Access
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 
-SHARED_DEFINITIONS_MAX = 4096
+T = TypeVar("T")
+
+SHARED_MAX = 4096
+"""Equal values of which one object is kept; with more than that, sharing begins anew."""
 
 
 class DataCentre(Struct):
@@ -53,9 +57,12 @@ class Fold:
 
     def __init__(self, state: DataCentre | None = None) -> None:
         self.state = state or DataCentre()
-        self._shared: dict[bytes, Definition] = {}
-        for each in self.state.metas.values():
-            each.definition = self._share(each.definition)
+        self._shared: dict[Hashable, Any] = {}
+        for cap, found in self.state.metas.items():
+            found.cap = cap
+            self._share_meta(found)
+            for each in found.intervals:
+                self._share_bounds(each)
 
     def evolve(self, fact: Fact) -> None:
         """`fact` has become true. A fact that cannot be folded raises and must stop the reader."""
@@ -64,15 +71,15 @@ class Fold:
     def _meta_defined(self, fact: MetaDefined) -> None:
         found = self.state.metas.get(fact.cap)
         found = self.state.metas[fact.cap] = meta.defined(fact, found)
-        found.definition = self._share(fact.definition)
+        self._share_meta(found)
 
     def _meta_changed(self, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
         found = self.state.metas[fact.cap]
         meta.evolve(found, fact)
-        found.definition = self._share(found.definition)
+        self._share_meta(found)
 
     def _template_defined(self, fact: TemplateDefined) -> None:
-        self.state.templates[fact.match] = self._share(fact.definition)
+        self.state.templates[fact.match] = fact.definition
 
     def _template_retired(self, fact: TemplateRetired) -> None:
         self.state.templates.pop(fact.match, None)
@@ -80,9 +87,11 @@ class Fold:
     def _interval_opened(self, fact: IntervalOpened) -> None:
         found = self.state.metas[fact.cap]
         assert fact.number >= found.next_number, f"{fact.cap} {fact.number} was opened before"
-        found.intervals += (interval.opened(fact),)
+        opened = interval.opened(fact)
+        self._share_bounds(opened)
+        found.intervals += (opened,)
         found.next_number = fact.number + 1
-        found.opened_until = fact.end
+        found.opened_until = opened.end
 
     def _interval_changed(self, fact: IntervalTotalChanged | IntervalEnded) -> None:
         interval.evolve(self._interval(fact.cap, fact.number), fact)
@@ -116,11 +125,22 @@ class Fold:
         assert found is not None, f"interval {number} of {cap} is not open"
         return found
 
-    def _share(self, definition: Definition) -> Definition:
-        """One object for equal definitions: a hundred thousand caps often have but a few."""
-        if len(self._shared) >= SHARED_DEFINITIONS_MAX:
+    # A hundred thousand caps often have but a few definitions, and the same midnight.
+
+    def _share_meta(self, found: Meta) -> None:
+        found.version = self._share(found.version, found.version)
+        found.definition = self._share(msgpack.encode(found.definition), found.definition)
+
+    def _share_bounds(self, found: Interval) -> None:
+        found.start = self._share(found.start, found.start)
+        found.end = self._share(found.end, found.end)
+
+    def _share(self, key: Hashable, value: T) -> T:
+        """The one object that is kept of all values with this key."""
+        if len(self._shared) >= SHARED_MAX:
             self._shared.clear()
-        return self._shared.setdefault(msgpack.encode(definition), definition)
+        kept: T = self._shared.setdefault(key, value)
+        return kept
 
 
 _HANDLERS: dict[type, Callable[..., None]] = {

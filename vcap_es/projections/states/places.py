@@ -9,6 +9,8 @@ running total that only its giver writes:
 A repeated, late or reordered total is a maximum already reached, and so changes nothing.
 """
 
+from sys import intern
+
 from msgspec import Struct
 
 
@@ -51,7 +53,8 @@ class Pool(Struct, gc=False):
             self.accounts = {}
         found = self.accounts.get(place)
         if found is None:
-            found = self.accounts[place] = Account()
+            # Each of a million intervals would otherwise keep a copy of its servers' names.
+            found = self.accounts[intern(place)] = Account()
         return found
 
     def peek(self, place: str) -> Account:
