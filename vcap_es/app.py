@@ -13,6 +13,7 @@ from vcap_es import telemetry
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.keys import create_key
 from vcap_es.adapters.http.operators import control_app
+from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
@@ -52,6 +53,7 @@ async def _primary(settings: Settings, stop: asyncio.Event) -> None:
                 dc=settings.data_centre,
                 name=own.name,
                 secret=read_secret(Path(settings.node_secret_file)),
+                snapshot=directory / "snapshot",
             )
         )
         await _first_admin(node, directory / ADMIN_KEY_FILE)
@@ -75,8 +77,9 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
         )
         # The node is entered first and left last: clients get no new answer once it drains.
         await stack.enter_async_context(node)
+        plane = ClientPlane(node)
         port = await stack.enter_async_context(
-            serving(client_app(node), host=own.host, port=own.port, fast_lane=node)
+            serving(client_app(plane), host=own.host, port=own.port, fast_lane=plane)
         )
         log.info("serving", url=f"http://{own.host}:{port}", incarnation=node.incarnation)
         await _until(stop, node.failure)

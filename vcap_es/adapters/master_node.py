@@ -1,9 +1,11 @@
 """A master as it runs: the core, its log, and the links of its volumecap servers."""
 
 import asyncio
+import gc
 import hmac
 from collections.abc import Callable, Mapping
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -12,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcap_es.adapters.link import Link
+from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.decisions.access import AccessCommand
 from vcap_es.components.decisions.denied import Denied
@@ -29,9 +32,10 @@ from vcap_es.components.primary_master import (
 )
 from vcap_es.errors import LogError
 from vcap_es.events.envelope import Draft, Recorded
-from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
-from vcap_es.projections.runner import replay
-from vcap_es.projections.states.data_centre import DataCentre, Fold
+from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog, Head
+from vcap_es.projections.runner import recover
+from vcap_es.projections.snapshots import take
+from vcap_es.projections.states.data_centre import DataCentre
 
 T = TypeVar("T")
 DRIFT_US = 5_000_000
@@ -45,8 +49,14 @@ log = structlog.get_logger()
 class MasterNode:
     """The primary master of one data centre. Use it as an asynchronous context."""
 
-    def __init__(self, events: EventLog, *, dc: str, name: str, secret: str) -> None:
-        """Lead the log `events` of data centre `dc`; `secret` lets servers link."""
+    def __init__(
+        self, events: EventLog, *, dc: str, name: str, secret: str, snapshot: Path | None = None
+    ) -> None:
+        """Lead the log `events` of data centre `dc`; `secret` lets servers link.
+
+        `snapshot` names a file that spares a replay; it may be missing, and may be deleted.
+        """
+        self._snapshot = snapshot
         self.log = events
         self.dc, self.name, self.role = dc, name, "primary"
         self.metrics = CollectorRegistry()
@@ -81,14 +91,24 @@ class MasterNode:
 
     async def __aenter__(self) -> "MasterNode":
         """Replay the log, start an epoch, and lead."""
-        fold = Fold()
-        head = await replay(self.log, fold)
+        snapshot = None if self._snapshot is None else load_snapshot(self._snapshot)
+        recovered = await recover(self.log, snapshot)
+        fold, head = recovered.fold, recovered.head
         epoch = max(fold.state.epoch, head.epoch) + 1
-        log.info("replayed", events=head.position, caps=len(fold.state.metas), epoch=epoch)
+        log.info(
+            "replayed",
+            events=head.position,
+            after=recovered.replayed_after,
+            caps=len(fold.state.metas),
+            epoch=epoch,
+            snapshot_discarded=recovered.discarded,
+        )
         last = await self.log.read(head.position - 1, limit=1) if head.position else []
         stamp = max([self.now(), *(each.recorded_at for each in last)])
+        gc.collect()
+        gc.freeze()  # what was just replayed stays: no collection needs to look at it again
         self._core = PrimaryMaster(fold, dc=self.dc, name=self.name, epoch=epoch, now=stamp)
-        self._epoch = epoch
+        self._epoch, self._head = epoch, head
         self._failed = asyncio.get_running_loop().create_future()
         self._tasks = [
             asyncio.create_task(self._commit(), name="commit"),
@@ -106,8 +126,17 @@ class MasterNode:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for future in self._waiting.values():
             future.cancel()
+        self._save_snapshot()
+
+    def _save_snapshot(self) -> None:
+        """Spare the next start a replay, if all that was decided is on the log."""
+        is_settled = not self._is_writing and not self.core.has_undurable_facts
+        if self._snapshot is not None and is_settled:
+            save_snapshot(self._snapshot, take(self.state, self._head))
 
     _epoch = 0
+    _head = Head()
+    _is_writing = False
     _clock_is_sound = True
 
     async def failure(self) -> None:
@@ -154,7 +183,9 @@ class MasterNode:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            self._is_writing = True
             recorded = await self._append(started.drafts)
+            self._is_writing = False
             self._release(started, recorded)
 
     async def _append(self, drafts: list[Draft]) -> list[Recorded]:
@@ -166,12 +197,11 @@ class MasterNode:
         return recorded
 
     def _release(self, started: Round, recorded: list[Recorded]) -> None:
-        head = recorded[-1].position if recorded else self._head
-        self._head = head
-        for output in self.core.round_committed(started, recorded, head):
+        if recorded:
+            last = recorded[-1]
+            self._head = Head(position=last.position, epoch=last.epoch, link=last.link)
+        for output in self.core.round_committed(started, recorded, self._head.position):
             self._do(output)
-
-    _head = 0
 
     def _do(self, output: Output) -> None:
         match output:
@@ -262,7 +292,7 @@ class MasterNode:
         assert self._failed is not None, "the node is not running"
         failed = self._failed.done()
         return [
-            ("log", not failed, "failed" if failed else f"durable up to {self._head}"),
+            ("log", not failed, "failed" if failed else f"durable up to {self._head.position}"),
             ("primacy", True, f"{self.name} leads epoch {self._epoch}"),
             (
                 "clock",

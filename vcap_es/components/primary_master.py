@@ -32,6 +32,7 @@ from vcap_es.events.facts import (
     MetaPaused,
     MetaResumed,
     MetaRetired,
+    Returned,
     SpendReported,
     ToppedUp,
 )
@@ -163,8 +164,13 @@ class PrimaryMaster:
     def next_tick(self, now: int) -> int | None:
         """The instant at which `tick` is wanted next, in microseconds UTC."""
         desks = now + DESKS_EVERY_US if self.locals.busy else None
-        wanted = [each for each in (self.intervals.next_due, desks) if each is not None]
+        wanted = [each for each in (self.intervals.next_due(now), desks) if each is not None]
         return min(wanted, default=None)
+
+    @property
+    def has_undurable_facts(self) -> bool:
+        """Whether something was decided that no commit round has taken yet."""
+        return bool(self._drafts)
 
     # commit rounds
 
@@ -198,9 +204,13 @@ class PrimaryMaster:
         if message.protocol != PROTOCOL:
             reason = f"protocol {message.protocol} is spoken here as {PROTOCOL}: upgrade one of us"
             self._outputs.append(Close(connection, reason))
-        elif not self.locals.hello(connection, message, self._now):
+            return
+        before = self.locals.servers.get(message.incarnation)
+        if not self.locals.hello(connection, message, self._now):
             reason = "this incarnation is connected already: its journal was copied"
             self._outputs.append(Close(connection, reason))
+        elif before is not None:
+            self._outputs.append(Close(before.connection, "the server has connected anew"))
 
     def _record(self, fact: Fact) -> None:
         """Let `fact` become true now, and durable with the next round."""
@@ -227,6 +237,7 @@ class PrimaryMaster:
             case MetaDefined() | MetaChanged() | MetaPaused() | MetaResumed() | MetaRetired():
                 self.intervals.look_at(fact.cap, self._now)
                 self.locals.changed(fact.cap)
+                self.locals.repaced(fact.cap, self._now)
             case IntervalOpened():
                 self.locals.changed(fact.cap)
             case IntervalTotalChanged():
@@ -239,6 +250,8 @@ class PrimaryMaster:
                 self.locals.topped_up(fact)
             case IntervalClosed():
                 self.locals.closed(fact.cap, fact.number)
+            case Returned():
+                self._settle_return(fact)
             case SpendReported():
                 self._settle(fact)
             case ApiKeyCreated() | ApiKeyRevoked():
@@ -247,7 +260,13 @@ class PrimaryMaster:
     def _settle(self, fact: SpendReported) -> None:
         for entry in fact.entries:
             if entry.final:
-                self.intervals.look_later(entry.cap, self._now)
+                self.intervals.look_later(entry.cap)
+
+    def _settle_return(self, fact: Returned) -> None:
+        """A return after the last report may have been all that an ended interval waited for."""
+        interval = self.state.interval(fact.cap, fact.number)
+        if interval is not None and interval.pool.ended:
+            self.intervals.look_later(fact.cap)
 
 
 __all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send"]
