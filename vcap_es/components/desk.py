@@ -97,8 +97,8 @@ class Desk:
         if newer:
             first = connection != wish.connection
             self._take_newest(wish, incarnation, connection, order, holding)
-            if first:
-                self._reconnected(incarnation)
+            if first and self._pool.peek(incarnation).held > 0:
+                self.bump()
         news = self._take_totals(incarnation, holding, wish)
         self._count_answer(incarnation, holding)
         if newer:
@@ -111,12 +111,6 @@ class Desk:
         wish.order, wish.connection, wish.received = order, connection, holding.received
         wish.need, wish.want = holding.need, holding.want
         wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
-
-    def _reconnected(self, incarnation: str) -> None:
-        if self._pool.peek(incarnation).held > 0:
-            self.bump()
-        if self._round and incarnation not in self._round.targets:
-            self._round = None
 
     def _take_totals(self, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
         account = self._pool.peek(incarnation)
@@ -221,7 +215,7 @@ class Desk:
         if recall.version != self._version or self._more_to_ask(recall):
             self._start_recall(head, missing - available, recall.since)
             return not self._round_is_waiting()
-        self._give_verdict(head, available, missing)
+        self._give_verdict(head, available)
         return self._leave(head)
 
     def _round_is_waiting(self) -> bool:
@@ -238,6 +232,7 @@ class Desk:
         target = wish.need
         if len(self._queue) == 1:
             target = max(target, self._eager_target(wish, available))
+        self._verdicts.pop(head, None)
         self._top_up(head, min(target, self._pool.peek(head).out + available))
 
     def _serve_eager(self, now: int) -> None:
@@ -268,9 +263,12 @@ class Desk:
 
     def _recall_for(self, head: str, missing: int, now: int) -> Recall:
         current = self._round
-        if current and current.head == head and current.need == self._wishes[head].need:
-            return current
-        return self._start_recall(head, missing, now)
+        if current is None or current.head != head:
+            return self._start_recall(head, missing, now)
+        if current.need != self._wishes[head].need:
+            # The others waited since the first need of this head, and will not wait longer.
+            return self._start_recall(head, missing, current.since)
+        return current
 
     def _start_recall(self, head: str, missing: int, since: int) -> Recall:
         targets = {
@@ -301,12 +299,10 @@ class Desk:
             for place, target in recall.targets.items()
         )
 
-    def _give_verdict(self, head: str, available: int, missing: int) -> None:
-        until = 0
-        if self.paced and missing <= self._pool.available:
-            until = released_at(self.interval, missing)
-        returned = self._pool.peek(head).back
-        rest = max(0, available)
+    def _give_verdict(self, head: str, available: int) -> None:
+        returned, rest = self._pool.peek(head).back, max(0, available)
+        more = self.paced and rest < self._pool.available
+        until = released_at(self.interval, rest + 1) if more else 0
         self._verdicts[head] = Verdict(rest, returned, self._pool_version(), until)
         self._office.tell(head, self)
 

@@ -47,16 +47,14 @@ class KeyStore:
         return True
 
     def finish(self, key: str, outcome: Outcome, found: Slice | None) -> list[int]:
-        """The call is answered: who waits for it. Kept if it must stay so until `found` closes."""
+        """The call is answered: who waits for it. Kept until `found` closes, or not at all."""
         call = self._calls[key]
         waiting, call.waiting = call.waiting, []
-        if found is None or not sticks(outcome):
+        if found is None or found.closed:
             del self._calls[key]
-            return waiting
-        call.outcome = outcome
-        if found.keys is None:
-            found.keys = []
-        found.keys.append(key)
+        else:
+            call.outcome = outcome
+            self.adopt(key, found)
         return waiting
 
     def forget(self, found: Slice) -> None:
@@ -65,7 +63,7 @@ class KeyStore:
             self._calls.pop(key, None)
 
     def adopt(self, key: str, found: Slice) -> None:
-        """A key read from the journal lives as long as this slice."""
+        """The key lives as long as this slice."""
         if found.keys is None:
             found.keys = []
         found.keys.append(key)

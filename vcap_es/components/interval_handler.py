@@ -23,6 +23,7 @@ class IntervalHandler:
         self._record = record
         self._due: dict[str, int] = dict.fromkeys(state.metas, now)
         self._heap = [(now, cap) for cap in state.metas]
+        self._soon: dict[str, None] = {}
         heapify(self._heap)
 
     def look_at(self, cap: str, now: int) -> None:
@@ -33,23 +34,32 @@ class IntervalHandler:
                 self._record(fact)
         self._schedule(cap, next_due(meta, now))
 
-    def look_later(self, cap: str, now: int) -> None:
+    def look_later(self, cap: str) -> None:
         """Something about `cap` may have become due: look at it in the next chunk."""
-        self._schedule(cap, now)
+        self._soon[cap] = None
 
     def step(self, now: int) -> None:
         """Do up to one chunk of what is due at `now`."""
         for _ in range(CHUNK):
-            if not self._heap or self._heap[0][0] > now:
+            cap = self._next(now)
+            if cap is None:
                 return
+            self.look_at(cap, now)
+
+    def _next(self, now: int) -> str | None:
+        """A cap to look at now. Entries of the heap that are not due any more are passed over."""
+        while self._heap and self._heap[0][0] <= now:
             instant, cap = heappop(self._heap)
             if self._due.get(cap) == instant:
                 del self._due[cap]
-                self.look_at(cap, now)
+                self._soon.pop(cap, None)
+                return cap
+        return self._soon.popitem()[0] if self._soon else None
 
-    @property
-    def next_due(self) -> int | None:
-        """The instant of the next thing to do, in microseconds UTC."""
+    def next_due(self, now: int) -> int | None:
+        """The instant of the next thing to do, in microseconds UTC; `now` if it waits already."""
+        if self._soon:
+            return now
         return self._heap[0][0] if self._heap else None
 
     def _schedule(self, cap: str, instant: int | None) -> None:

@@ -7,7 +7,7 @@ slice lives beside the frames, in cells of shared memory.
 
 from typing import Protocol
 
-from msgspec import Struct, field, msgpack
+from msgspec import Struct, field, msgpack, structs
 
 from vcap_es.components.outcomes import Outcome
 from vcap_es.errors import JournalDamaged
@@ -37,7 +37,8 @@ class Begun(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Kept(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The running totals of a slice, and the ceiling that its `spent` stays below.
 
-    `slot` is the place of its cells. Units refunded count from here on only, and never before.
+    `slot` is the place of its cells, -1 where there was no room for them. Units
+    refunded count from here on only, and never before.
     """
 
     cap: str
@@ -169,9 +170,14 @@ def settle_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> None:
     """Set the cells to what is surely spent.
 
     After the death of the process the cells are exact, but for answers noted just before it;
-    after the death of the machine everything below the ceiling counts as spent.
+    after the death of the machine everything below the ceiling counts as spent, and open holds
+    as committed. Raises `JournalDamaged` where a cell is above its ceiling.
     """
+    if not same_boot:
+        _freeze(journal)
     for key, kept in journal.kept.items():
+        if kept.slot < 0:
+            continue
         spent = cells[kept.slot] if same_boot else kept.ceiling
         cells[kept.slot] = max(spent, journal.spent.get(key, 0) if same_boot else 0)
         if not same_boot:
@@ -181,3 +187,10 @@ def settle_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> None:
                 f"{kept.cap}, interval {kept.number}: spent {cells[kept.slot]} is above the "
                 f"ceiling {kept.ceiling}"
             )
+
+
+def _freeze(journal: Journal) -> None:
+    """Let open holds count as committed: their clock is gone, and so may be what became of them."""
+    for holds in journal.holds.values():
+        for span, hold in holds.items():
+            holds[span] = structs.replace(hold, is_open=False)

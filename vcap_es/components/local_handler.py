@@ -32,13 +32,17 @@ from vcap_es.projections.states.meta import Meta
 
 GRANTS_PER_MESSAGE = 2000
 NOTICES_PER_MESSAGE = 2000
-WATCHED_PER_SERVER_MAX = 2_000_000
+STRANGERS_PER_SERVER_MAX = 100_000
 
 Key = tuple[str, int]
 
 
 class Server(Struct):
-    """A connected volumecap server, and what it must be told with the next round."""
+    """A connected volumecap server, and what it must be told with the next round.
+
+    `strangers` are the caps that it watches and that are not defined, oldest first; `reminded`
+    what it was told that it holds, until it speaks of it.
+    """
 
     connection: int
     incarnation: str
@@ -50,6 +54,8 @@ class Server(Struct):
     tell: dict[Key, None] = field(default_factory=dict)
     announce: dict[str, None] = field(default_factory=dict)
     watches: set[str] = field(default_factory=set)
+    strangers: dict[str, None] = field(default_factory=dict)
+    reminded: dict[Key, None] = field(default_factory=dict)
 
 
 class LocalHandler:
@@ -70,7 +76,8 @@ class LocalHandler:
         self._watchers: dict[str, set[str]] = {}
         self._by_connection: dict[int, str] = {}
         self._pending: dict[int, list[FromMaster]] = {}
-        self._holders = _holders(state)
+        self._holders = Holders(state)
+        self._directory_is_due = self._keyring_is_due = False
 
     # what a desk asks of its office
 
@@ -116,7 +123,7 @@ class LocalHandler:
         )
         self._by_connection[connection] = message.incarnation
         self._send(connection, self._keyring())
-        self._send_directory()
+        self._directory_is_due = True
         self._remind(self.servers[message.incarnation])
         return True
 
@@ -125,9 +132,8 @@ class LocalHandler:
 
         It may have stopped before it heard, and would otherwise never come back for it.
         """
-        for key in self._holders.get(server.incarnation, ()):
-            server.announce[key[0]] = None
-            server.tell[key] = None
+        for key in self._holders.keys_of(server.incarnation):
+            server.announce[key[0]] = server.tell[key] = server.reminded[key] = None
 
     def goodbye(self, connection: int) -> None:
         """A connection is gone. Nothing is reclaimed: what the server holds stays held."""
@@ -138,31 +144,48 @@ class LocalHandler:
         server = self.servers.pop(incarnation)
         for cap in server.watches:
             self._unwatch(cap, incarnation)
-        self._send_directory()
+        self._directory_is_due = True
 
     def watch(self, connection: int, message: Watch) -> None:
         """A server wants to hear of these caps from now on; an unknown one may match a template."""
-        server = self.servers[self._by_connection[connection]]
+        server = self._server(connection)
         server.echo_ns = max(server.echo_ns, message.sent_ns)
         for cap in message.caps:
-            if cap not in self._state.metas:
-                self._define_by_template(cap)
-            if len(server.watches) < WATCHED_PER_SERVER_MAX:
-                server.watches.add(cap)
-                self._watchers.setdefault(cap, set()).add(server.incarnation)
+            if cap not in self._state.metas and not self._define_by_template(cap):
+                server.strangers[cap] = None
+            server.watches.add(cap)
+            self._watchers.setdefault(cap, set()).add(server.incarnation)
             server.announce[cap] = None
+        while len(server.strangers) > STRANGERS_PER_SERVER_MAX:
+            self._forget_stranger(server)
+
+    def _forget_stranger(self, server: Server) -> None:
+        """Junk ids must not fill the memory: a server that is asked for it again asks again."""
+        cap = next(iter(server.strangers))
+        del server.strangers[cap]
+        if cap not in self._state.metas:
+            server.watches.discard(cap)
+            self._unwatch(cap, server.incarnation)
+
+    def _server(self, connection: int) -> Server:
+        incarnation = self._by_connection.get(connection)
+        if incarnation is None:
+            raise SuspectServer(f"connection {connection} has not said hello, or was replaced")
+        return self.servers[incarnation]
 
     def report(self, connection: int, message: Report, now: int) -> None:
         """A server tells what it has spent and returned, and what it needs."""
-        incarnation = self._by_connection[connection]
+        server = self._server(connection)
+        incarnation = server.incarnation
         if incarnation != message.incarnation:
             raise SuspectServer(f"{incarnation} reports for {message.incarnation}")
-        server = self.servers[incarnation]
         server.echo_ns = max(server.echo_ns, message.sent_ns)
         news: list[Spend] = []
         touched: list[tuple[Desk, Holding]] = []
         for holding in message.holdings:
-            server.tell[(holding.cap, holding.number)] = None
+            key = (holding.cap, holding.number)
+            server.tell[key] = None
+            server.reminded.pop(key, None)
             desk = self._desk(holding.cap, holding.number)
             if desk is not None:
                 news += desk.hear(incarnation, connection, message.order, holding)
@@ -173,6 +196,7 @@ class LocalHandler:
             desk.take_back(incarnation, holding)
         for desk, _ in touched:
             self._serve(desk, now)
+        server.tell.update(server.reminded)
 
     # what comes from the log and the clock
 
@@ -180,6 +204,13 @@ class LocalHandler:
         """A meta or one of its intervals has changed: tell those who watch it."""
         for incarnation in self._watchers.get(cap, ()):
             self.servers[incarnation].announce[cap] = None
+
+    def repaced(self, cap: str, now: int) -> None:
+        """The definition of a cap has changed: its pacing holds at once."""
+        for interval in self._state.metas[cap].intervals:
+            desk = self._desks.get((cap, interval.number))
+            if desk is not None:
+                self._serve(desk, now)
 
     def total_changed(self, cap: str, number: int, now: int) -> None:
         """The total of an open interval has changed: old verdicts may be wrong."""
@@ -190,7 +221,7 @@ class LocalHandler:
 
     def topped_up(self, fact: ToppedUp) -> None:
         """An amount was moved to a server."""
-        self._holders.setdefault(fact.incarnation, set()).add((fact.cap, fact.number))
+        self._holders.add(fact.incarnation, (fact.cap, fact.number))
 
     def ended(self, cap: str, number: int, now: int) -> None:
         """An interval has ended: everybody who holds some of it must hear."""
@@ -202,16 +233,19 @@ class LocalHandler:
         self._serve(desk, now)
 
     def closed(self, cap: str, number: int) -> None:
-        """An interval is closed: its desk is not needed any more."""
-        self._desks.pop((cap, number), None)
-        self._busy.pop((cap, number), None)
-        for held in self._holders.values():
-            held.discard((cap, number))
+        """An interval is closed: its desk is not needed any more, and its holders must hear."""
+        key = (cap, number)
+        self._desks.pop(key, None)
+        self._busy.pop(key, None)
+        for incarnation in self._holders.close(key):
+            server = self.servers.get(incarnation)
+            if server is not None:
+                server.tell[key] = None
+                server.reminded.pop(key, None)
 
     def access_changed(self) -> None:
         """API keys were created or revoked: every server must hear."""
-        for server in self.servers.values():
-            self._send(server.connection, self._keyring())
+        self._keyring_is_due = True
 
     def step(self, now: int) -> None:
         """Look again at the desks where time alone may change something."""
@@ -227,6 +261,7 @@ class LocalHandler:
 
     def compose(self, now: int) -> list[tuple[int, FromMaster]]:
         """Everything that servers are to be told of what is decided so far, by connection."""
+        self._send_to_all()
         messages = [(each, message) for each, queue in self._pending.items() for message in queue]
         self._pending.clear()
         for server in self.servers.values():
@@ -291,15 +326,24 @@ class LocalHandler:
     def _keyring(self) -> Keyring:
         return Keyring(epoch=self.epoch, keys=list(self._state.access.keys.values()))
 
-    def _send_directory(self) -> None:
-        addresses = {each.incarnation: each.address for each in self.servers.values()}
+    def _send_to_all(self) -> None:
+        """However many come and go between two rounds, all are told once."""
+        messages: list[FromMaster] = []
+        if self._keyring_is_due:
+            messages.append(self._keyring())
+        if self._directory_is_due:
+            addresses = {each.incarnation: each.address for each in self.servers.values()}
+            messages.append(Directory(epoch=self.epoch, addresses=addresses))
+        self._keyring_is_due = self._directory_is_due = False
         for server in self.servers.values():
-            self._send(server.connection, Directory(epoch=self.epoch, addresses=addresses))
+            for message in messages:
+                self._send(server.connection, message)
 
     def _send(self, connection: int, message: FromMaster) -> None:
         self._pending.setdefault(connection, []).append(message)
 
     def _serve(self, desk: Desk, now: int) -> None:
+        desk.paced = self._state.metas[desk.cap].definition.pacing == "even"
         desk.serve(now)
         key = (desk.cap, desk.interval.number)
         if desk.busy and not desk.interval.pool.ended:
@@ -318,19 +362,41 @@ class LocalHandler:
         return found
 
     def _unwatch(self, cap: str, incarnation: str) -> None:
-        watchers = self._watchers[cap]
+        watchers = self._watchers.get(cap, set())
         watchers.discard(incarnation)
         if not watchers:
-            del self._watchers[cap]
+            self._watchers.pop(cap, None)
 
 
-def _holders(state: DataCentre) -> dict[str, set[Key]]:
-    holders: dict[str, set[Key]] = {}
-    for cap, meta in state.metas.items():
-        for interval in meta.intervals:
-            for incarnation in interval.pool.places:
-                holders.setdefault(incarnation, set()).add((cap, interval.number))
-    return holders
+class Holders:
+    """Who was ever given something of which interval, as long as that is not closed."""
+
+    def __init__(self, state: DataCentre) -> None:
+        self._keys: dict[str, set[Key]] = {}
+        self._incarnations: dict[Key, set[str]] = {}
+        for cap, meta in state.metas.items():
+            for interval in meta.intervals:
+                for incarnation in interval.pool.places:
+                    self.add(incarnation, (cap, interval.number))
+
+    def add(self, incarnation: str, key: Key) -> None:
+        """This incarnation was given something of that interval."""
+        self._keys.setdefault(incarnation, set()).add(key)
+        self._incarnations.setdefault(key, set()).add(incarnation)
+
+    def keys_of(self, incarnation: str) -> set[Key]:
+        """The intervals that this incarnation was given something of."""
+        return self._keys.get(incarnation, set())
+
+    def close(self, key: Key) -> set[str]:
+        """The interval is closed: who had something of it."""
+        incarnations = self._incarnations.pop(key, set())
+        for incarnation in incarnations:
+            keys = self._keys[incarnation]
+            keys.discard(key)
+            if not keys:
+                del self._keys[incarnation]
+        return incarnations
 
 
 def _notice_state(meta: Meta, now: int) -> str:
@@ -338,6 +404,10 @@ def _notice_state(meta: Meta, now: int) -> str:
         return "retired"
     if meta.definition.start is not None and now < meta.definition.start:
         return "not_started"
+    if now < meta.opened_until and not any(
+        each.start <= now for each in meta.intervals if not each.pool.ended
+    ):
+        return "not_started"  # defined again: it starts after its last opened period
     if meta.definition.end is not None and now >= meta.definition.end:
         return "over"
     return "active"

@@ -71,7 +71,8 @@ class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Verdict(Struct, frozen=True, array_like=True, gc=False):
     """Elsewhere there were at most `rest` units, having seen `returned` from you, at `version`.
 
-    A paced cap's verdict ends at `until`, microseconds UTC, when more is released; 0 otherwise.
+    A paced cap's verdict ends at `until`, microseconds UTC, when the next unit is released, if one
+    will be; 0 otherwise.
     """
 
     rest: int

@@ -4,15 +4,26 @@ A hold is a spend; its cancel and its expiry are refunds. Each consume is the ra
 totals that it spent, so a refund needs no record of the consume: the range names it.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 from vcap_es.components.commands import Cancel, Commit, Refund
 from vcap_es.components.holdings import Holdings
-from vcap_es.components.journal_records import HoldNoted, Marked, Range
+from vcap_es.components.journal_records import Entry, HoldNoted, Marked, Range
 from vcap_es.components.outcomes import Outcome, Refunded, Refused, Settled
 from vcap_es.components.slice import Slice
 
-Finish = Callable[[Outcome], None]
+
+class Caller(Protocol):
+    """Who asked, as far as a settlement knows it."""
+
+    def entries(self, outcome: Outcome) -> list[Entry]:
+        """What the journal keeps of this answer: nothing, or the key of the call."""
+
+    def reply(self, outcome: Outcome) -> None:
+        """Give the answer, whose entries are kept already."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Keep the entries and give the answer."""
 
 
 def format_id(found: Slice, last: int, amount: int) -> str:
@@ -40,71 +51,97 @@ def incarnation_of(text: str) -> str | None:
 
 
 class Settlement:
-    """Commits, cancels and refunds by id."""
+    """Commits, cancels and refunds by id. The consumes that are known by themselves are bounded."""
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
-        self._marks = 0
+        self._known = 0
         for found in holdings.slices.values():
+            self._known += len(found.spans or ())
             for span, hold in (found.holds or {}).items():
-                if hold.is_open and hold.expires_ns > 0:
+                if hold.is_open:
                     self._expire_later(found, span, hold.expires_ns)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further hold or refund can be kept."""
+        return self._known >= self._holdings.limits.marks_max
+
+    def forget(self, found: Slice) -> None:
+        """The slice is gone, and what was known of its consumes."""
+        self._known -= len(found.spans or ())
 
     def hold(self, found: Slice, span: Range, expires_ns: int) -> None:
         """The units of `span` are held until `expires_ns`, on the boot clock."""
-        self._note_hold(found, span, expires_ns, is_open=True)
+        self._known += found.know_span(span)
+        found.open_holds += 1
+        self._holdings.keeper.note(self._noted(found, span, expires_ns, is_open=True))
         self._expire_later(found, span, expires_ns)
 
-    def commit(self, command: Commit, finish: Finish) -> None:
+    def commit(self, command: Commit, caller: Caller) -> None:
         """Spend up to what was held, and more if it is here and nobody waits for it."""
-        self._settle(command.id, command.amount, finish)
+        self._settle(command.id, command.amount, caller)
 
-    def cancel(self, command: Cancel, finish: Finish) -> None:
+    def cancel(self, command: Cancel, caller: Caller) -> None:
         """Give the whole hold back."""
-        self._settle(command.id, 0, finish)
+        self._settle(command.id, 0, caller)
 
-    def refund(self, command: Refund, finish: Finish) -> None:
+    def refund(self, command: Refund, caller: Caller) -> None:
         """Give units of a consume back, from the fsynced record on."""
         place = self._find(command.id)
         if isinstance(place, Refused):
-            finish(place)
+            caller.finish(place)
             return
         found, span = place
-        hold = (found.holds or {}).get(span)
-        if hold is not None and hold.is_open:
-            finish(_settled(found.cap, "the hold is open: commit or cancel it"))
+        refusal = self._refund_refused(found, span, command.amount)
+        if refusal is not None:
+            caller.finish(refusal)
             return
-        left = span[1] - span[0] - (found.marks or {}).get(span, 0)
+        left = self._left(found, span)
         amount = left if command.amount is None else command.amount
-        if amount > left or amount == 0:
-            finish(_settled(found.cap, f"{left} units of it are left to refund, not {amount}"))
-        elif self._marks >= self._holdings.limits.marks_max:
-            finish(_full(found.cap))
-        else:
-            self._give_back(
-                found, span, amount, lambda: finish(self._refunded(found, span, amount))
-            )
+        refunded = Refunded(
+            id=format_id(found, span[1], span[1] - span[0]),
+            cap=found.cap,
+            refunded=amount,
+            refunded_in_all=span[1] - span[0] - left + amount,
+        )
+        self._give_back(found, span, amount, refunded, caller)
 
-    def _settle(self, text: str, wanted: int | None, finish: Finish) -> None:
+    def _left(self, found: Slice, span: Range) -> int:
+        return span[1] - span[0] - (found.marks or {}).get(span, 0)
+
+    def _refund_refused(self, found: Slice, span: Range, amount: int | None) -> Refused | None:
+        hold, left = (found.holds or {}).get(span), self._left(found, span)
+        if found.is_final:
+            return _ended(found.cap, found.number)
+        if hold is not None and hold.is_open:
+            return _settled(found.cap, "the hold is open: commit or cancel it")
+        if left == 0 or (amount is not None and not 0 < amount <= left):
+            asked = "more" if amount is None else amount
+            return _settled(found.cap, f"{left} units of it are left to refund, not {asked}")
+        is_new = span not in (found.marks or ()) and hold is None
+        return full(found.cap) if is_new and self.is_full else None
+
+    def _settle(self, text: str, wanted: int | None, caller: Caller) -> None:
         place = self._find(text)
         if isinstance(place, Refused):
-            finish(place)
+            caller.finish(place)
             return
         found, span = place
         hold = (found.holds or {}).get(span)
         if hold is None:
-            finish(_unknown(found.cap, text))
+            caller.finish(_unknown(found.cap, text))
         elif not hold.is_open:
-            finish(_settled(found.cap, "the hold is committed, cancelled or expired already"))
+            detail = "the hold is committed, cancelled or expired already"
+            caller.finish(_settled(found.cap, detail))
         else:
-            self._settle_hold(found, span, wanted, finish)
+            self._settle_hold(found, span, wanted, caller)
 
-    def _settle_hold(self, found: Slice, span: Range, wanted: int | None, finish: Finish) -> None:
+    def _settle_hold(self, found: Slice, span: Range, wanted: int | None, caller: Caller) -> None:
         held = span[1] - span[0]
         committed = held if wanted is None else wanted
         back, more = max(0, held - committed), max(0, committed - held)
         extra = more if self._take_more(found, more) else 0
-        self._note_hold(found, span, 0, is_open=False)
         outcome = Settled(
             id=format_id(found, span[1], held),
             cap=found.cap,
@@ -112,19 +149,27 @@ class Settlement:
             refunded=back,
             short=more - extra,
         )
+        found.open_holds -= 1
         if back:
-            self._give_back(found, span, back, lambda: finish(outcome))
+            self._give_back(found, span, back, outcome, caller)
         else:
-            finish(outcome)
+            self._holdings.keeper.note(self._noted(found, span, 0, is_open=False))
+            caller.finish(outcome)
 
     def _take_more(self, found: Slice, amount: int) -> bool:
         """Whether a commit above its hold got the difference: if it is here and nobody waits."""
         cells = self._holdings.cells
-        usable = not found.ended and not found.waiters and amount <= found.balance(cells)
+        is_open = found.is_open(self._holdings.now_ns) and not self._holdings.is_stopping
+        usable = is_open and not found.waiters and amount <= found.balance(cells)
         if not amount or not usable or not found.within_ceiling(cells, amount):
             return False
         cells[found.slot] += amount
         return True
+
+    def slice_of(self, text: str) -> Slice | None:
+        """The slice that a consume id speaks of, if it is here."""
+        parsed = parse_id(text)
+        return self._holdings.slices.get(parsed[1:3]) if parsed else None
 
     def _find(self, text: str) -> tuple[Slice, Range] | Refused:
         parsed = parse_id(text)
@@ -135,28 +180,34 @@ class Settlement:
             return _unknown(cap, text)
         found = self._holdings.slices.get((cap, number))
         if found is None:
-            return Refused(code="ended", cap=cap, detail=f"interval {number} of {cap} is closed")
-        if span[1] > found.spent(self._holdings.cells) or self._overlaps(found, span):
+            return _ended(cap, number)
+        if span[1] > found.spent(self._holdings.cells) or found.overlaps(span):
             return _unknown(cap, text)
         return found, span
 
-    def _overlaps(self, found: Slice, span: Range) -> bool:
-        """Whether the range is not a consume's: it cuts into one that is known."""
-        known = (*(found.marks or ()), *(found.holds or ()))
-        return any(each != span and each[0] < span[1] and span[0] < each[1] for each in known)
-
-    def _give_back(self, found: Slice, span: Range, amount: int, then: Callable[[], None]) -> None:
+    def _give_back(
+        self, found: Slice, span: Range, amount: int, outcome: Outcome, caller: Caller | None
+    ) -> None:
+        """Let `amount` units of `span` come back, with the answer and its key in one record."""
         if found.marks is None:
             found.marks = {}
-        self._marks += span not in found.marks
+        self._known += found.know_span(span)
         refunded = found.marks[span] = found.marks.get(span, 0) + amount
         found.refunded += amount
-        mark = Marked(
-            cap=found.cap, number=found.number, first=span[0], last=span[1], refunded=refunded
-        )
-        self._holdings.keep_with(mark, found, then)
+        entries: list[Entry] = [
+            Marked(
+                cap=found.cap, number=found.number, first=span[0], last=span[1], refunded=refunded
+            )
+        ]
+        if span in (found.holds or ()):
+            entries.append(self._noted(found, span, 0, is_open=False))
+        if caller is None:
+            self._holdings.keep_with(entries, found, lambda: None)
+        else:
+            entries += caller.entries(outcome)
+            self._holdings.keep_with(entries, found, lambda: caller.reply(outcome))
 
-    def _note_hold(self, found: Slice, span: Range, expires_ns: int, *, is_open: bool) -> None:
+    def _noted(self, found: Slice, span: Range, expires_ns: int, *, is_open: bool) -> HoldNoted:
         noted = HoldNoted(
             cap=found.cap,
             number=found.number,
@@ -169,24 +220,20 @@ class Settlement:
         if found.holds is None:
             found.holds = {}
         found.holds[span] = noted
-        self._holdings.note(noted)
+        return noted
 
     def _expire_later(self, found: Slice, span: Range, expires_ns: int) -> None:
         self._holdings.alarm(expires_ns, lambda _: self._expire(found, span))
 
     def _expire(self, found: Slice, span: Range) -> None:
         hold = (found.holds or {}).get(span)
-        if hold is not None and hold.is_open and not found.closed:
-            self._note_hold(found, span, 0, is_open=False)
-            self._give_back(found, span, span[1] - span[0], lambda: None)
-
-    def _refunded(self, found: Slice, span: Range, amount: int) -> Refunded:
-        return Refunded(
-            id=format_id(found, span[1], span[1] - span[0]),
-            cap=found.cap,
-            refunded=amount,
-            refunded_in_all=(found.marks or {})[span],
-        )
+        if hold is None or not hold.is_open or found.closed:
+            return
+        held = span[1] - span[0]
+        found.open_holds -= 1
+        id_ = format_id(found, span[1], held)
+        expired = Settled(id=id_, cap=found.cap, committed=0, refunded=held)
+        self._give_back(found, span, held, expired, None)
 
 
 def _unknown(cap: str, text: str) -> Refused:
@@ -197,8 +244,13 @@ def _settled(cap: str, detail: str) -> Refused:
     return Refused(code="settled", cap=cap, detail=detail)
 
 
-def _full(cap: str) -> Refused:
-    return Refused(code="unavailable", cap=cap, detail="the journal is full of refunds")
+def _ended(cap: str, number: int) -> Refused:
+    return Refused(code="ended", cap=cap, detail=f"the books of interval {number} are closed")
 
 
-__all__ = ["HoldNoted", "Settlement", "format_id", "incarnation_of", "parse_id"]
+def full(cap: str) -> Refused:
+    """There is no room for what must be known of one more hold or refund."""
+    return Refused(code="unavailable", cap=cap, detail="the journal is full of holds and refunds")
+
+
+__all__ = ["Caller", "Settlement", "format_id", "full", "incarnation_of", "parse_id"]

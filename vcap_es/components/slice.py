@@ -4,9 +4,11 @@ balance = received - returned - spent + refunded (as fsynced)
 usable  = min(balance, ceiling - spent) - pinned
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
+from vcap_es.components.alarms import Alarm
 from vcap_es.components.journal_records import Cells, HoldNoted, Range
 from vcap_es.components.messages import PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
@@ -23,7 +25,17 @@ class Waiter:
     it never will. With `pins`, the units are set aside and not spent yet.
     """
 
-    __slots__ = ("cap", "deadline_ns", "is_done", "maximum", "minimum", "pins", "refused", "taken")
+    __slots__ = (
+        "alarm",
+        "cap",
+        "deadline_ns",
+        "is_done",
+        "maximum",
+        "minimum",
+        "pins",
+        "refused",
+        "taken",
+    )
 
     def __init__(
         self,
@@ -41,10 +53,17 @@ class Waiter:
         self.taken, self.refused = taken, refused
         self.pins = pins
         self.is_done = False
+        self.alarm: Alarm | None = None
 
 
 class Slice:
-    """All that a server knows of its part of one interval. Running totals only grow."""
+    """All that a server knows of its part of one interval. Running totals only grow.
+
+    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order.
+    `told_ns` is when the master was first told of it since the start or since the server stops.
+    `deadline_ns` and `opens_ns` surely lie inside the interval; `end_ns` is surely not before its
+    end. A slice from the journal `is_confirmed` when the master has said what it knows of it.
+    """
 
     __slots__ = (
         "answered",
@@ -54,18 +73,21 @@ class Slice:
         "closed",
         "deadline_ns",
         "desired",
-        "dirty",
         "end",
+        "end_ns",
         "ended",
         "ended_at_ns",
         "heard_ns",
         "holds",
         "id_prefix",
+        "is_confirmed",
+        "is_final",
         "keys",
         "limit",
         "lookups",
         "marks",
         "number",
+        "open_holds",
         "opens_ns",
         "pinned",
         "pool_available",
@@ -81,8 +103,10 @@ class Slice:
         "returned_heard",
         "returned_kept",
         "slot",
+        "spans",
         "start",
         "told",
+        "told_ns",
         "total",
         "verdict",
         "version",
@@ -101,11 +125,14 @@ class Slice:
         self.pinned = 0
         self.limit = -1
         self.waiters: deque[Waiter] = deque()
-        self.lookups: list[int] = []
+        self.lookups: dict[int, None] = {}
         self.marks: dict[Range, int] | None = None
         self.holds: dict[Range, HoldNoted] | None = None
+        self.spans: list[Range] | None = None
+        self.open_holds = 0
         self.keys: list[str] | None = None
-        self.ended = self.closed = self.dirty = False
+        self.ended = self.closed = self.is_final = False
+        self.is_confirmed = True
         self.ended_at_ns = 0
         self.version: PoolVersion = (0, 0)
         self.verdict: Verdict | None = None
@@ -114,12 +141,13 @@ class Slice:
         self.answered: Round = (0, 0)
         self.heard_ns = -NEVER_NS
         self.pool_available = 0
-        self.deadline_ns, self.opens_ns = -1, NEVER_NS
+        self.deadline_ns, self.opens_ns, self.end_ns = -1, NEVER_NS, NEVER_NS
         self.desired = self.want = 0
         self.rate = self.rated_spent = 0
         self.rated_ns = 0
         self.refused_before = 0
         self.told: tuple[int, int, int, int] = (-1, 0, 0, 0)
+        self.told_ns = NEVER_NS
 
     @property
     def key(self) -> tuple[str, int]:
@@ -149,12 +177,36 @@ class Slice:
         """Whether it may be spent from now: surely inside the interval's bounds."""
         return self.opens_ns <= now_ns < self.deadline_ns and not self.ended
 
-    def has_open_hold(self) -> bool:
-        """Whether a hold is neither committed nor cancelled nor expired."""
-        return any(hold.is_open for hold in (self.holds or {}).values())
+    def totals(self, cells: Cells) -> tuple[int, int, int, int]:
+        """Spent, returned, refunded (both as fsynced) and refused."""
+        refused = cells[self.slot + 1] if self.slot >= 0 else self.refused_before
+        return (self.spent(cells), self.returned_kept, self.refunded_kept, refused)
 
-    def hold_amount(self) -> int:
-        """The units in open holds."""
-        return sum(
-            last - first for (first, last), each in (self.holds or {}).items() if each.is_open
+    def is_back(self, cells: Cells) -> bool:
+        """Whether nothing is here, the master has heard of all returns, and sends no more."""
+        return (
+            self.balance(cells) <= 0
+            and self.pinned == 0
+            and self.returned == self.returned_heard
+            and self.heard_ns >= self.told_ns
+        )
+
+    def know_span(self, span: Range) -> bool:
+        """Remember that a consume spent exactly this range; whether that is news."""
+        if self.spans is None:
+            self.spans = []
+        at = bisect_left(self.spans, span)
+        if at < len(self.spans) and self.spans[at] == span:
+            return False
+        insort(self.spans, span)
+        return True
+
+    def overlaps(self, span: Range) -> bool:
+        """Whether the range is not a consume's: it cuts into one that is known."""
+        spans = self.spans or []
+        at = bisect_left(spans, span)
+        if at < len(spans) and spans[at] == span:
+            return False
+        return (at > 0 and spans[at - 1][1] > span[0]) or (
+            at < len(spans) and spans[at][0] < span[1]
         )

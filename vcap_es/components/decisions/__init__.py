@@ -1,1 +1,1 @@
-"""One module a noun: which facts follow from a command. Pure functions of state, command and now."""
+"""One module a noun: which facts follow from a command, by pure functions of state and now."""

@@ -127,11 +127,13 @@ def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
 
 
 def _is_settled(interval: Interval, now: int) -> bool:
-    """Every holder has told its last, or a day has passed."""
+    """Every holder has told its last and holds nothing, or a day has passed."""
     pool = interval.pool
     if not pool.ended:
         return False
-    told = all(account.final for account in pool.places.values() if account.out > 0)
+    told = all(
+        account.final and account.held == 0 for account in pool.places.values() if account.out > 0
+    )
     return told or now >= interval.end + CLOSE_AFTER_US
 
 

@@ -1,0 +1,43 @@
+"""The refusals of a volumecap server, in words."""
+
+from collections.abc import Callable
+
+from vcap_es.components.outcomes import Refused
+
+
+def unavailable(cap: str, why: str) -> Refused:
+    """It cannot be known now; try again."""
+    return Refused(code="unavailable", cap=cap, detail=why, retry_after_ms=1000)
+
+
+def capped(cap: str, amount: int, retry_after_ms: int) -> Refused:
+    """So many units are not left; the next interval begins in `retry_after_ms`."""
+    detail = f"fewer than {amount} units of {cap} are left in this interval"
+    return Refused(code="capped", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:
+    """So many units are not released yet; they are in `retry_after_ms`, if nobody else comes."""
+    detail = f"{cap} is released evenly over its interval: wait for {amount} units"
+    return Refused(code="paced", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def _unknown(cap: str) -> Refused:
+    return Refused(code="unknown_cap", cap=cap, detail=f"no cap {cap} is defined: define it first")
+
+
+def _not_started(cap: str) -> Refused:
+    return Refused(code="not_started", cap=cap, detail=f"{cap} has not started yet")
+
+
+def _over(cap: str) -> Refused:
+    return Refused(code="ended", cap=cap, detail=f"{cap} serves no more: it is over or retired")
+
+
+BY_STATE: dict[str, Callable[[str], Refused]] = {
+    "unknown": _unknown,
+    "not_started": _not_started,
+    "retired": _over,
+    "over": _over,
+}
+"""How a cap is refused, by the state of its notice; an active one is not."""

@@ -1,0 +1,180 @@
+"""What a volumecap server tells the master: what it has, what it needs, and what it would know."""
+
+from itertools import islice
+
+from vcap_es.components.limits import MS
+from vcap_es.components.messages import Holding, Order, Report, Watch
+from vcap_es.components.server_outputs import Output, SendToMaster
+from vcap_es.components.shelf import Shelf
+from vcap_es.components.slice import Slice
+
+HOLDINGS_PER_REPORT = 2000
+CAPS_PER_WATCH = 2000
+
+
+class Telling:
+    """Gathers what must be told soon, and repeats it while somebody waits for an answer."""
+
+    def __init__(self, start: int, shelf: Shelf, outputs: list[Output]) -> None:
+        self.is_connected = False
+        self._shelf, self._outputs = shelf, outputs
+        self._order: Order = (start, 0)
+        self._sent_ns = 0
+        self._urgent: dict[Slice, None] = dict.fromkeys(shelf.slices.values())
+        self._hungry: dict[Slice, None] = {}
+        self._asked: dict[str, None] = dict.fromkeys(shelf.watched)
+        self._hungry_caps: dict[str, None] = {}
+
+    # ---- what is to be told
+
+    def tell(self, found: Slice) -> None:
+        """Let the master hear of this slice."""
+        self._urgent[found] = None
+
+    def hunger(self, found: Slice) -> None:
+        """Let the master hear of this slice, again and again while somebody waits."""
+        self._urgent[found] = self._hungry[found] = None
+
+    def ask_for(self, cap: str) -> None:
+        """Ask the master for a cap of which nothing is known, or nothing new since a moment."""
+        watched = self._shelf.watched.get(cap) or self._shelf.watch(cap)
+        if watched.notice is None or watched.notice.state != "active":
+            now_ns = self._shelf.now_ns
+            if not watched.asked_ns or now_ns - watched.asked_ns > self._shelf.limits.fresh_ms * MS:
+                self.ask_again(cap)
+
+    def ask_again(self, cap: str) -> None:
+        """Ask the master what this cap is."""
+        self._shelf.watch(cap).asked_ns = self._shelf.now_ns
+        self._asked[cap] = None
+
+    def hunger_for(self, cap: str) -> None:
+        """Ask the master for this cap, again and again while somebody waits for it."""
+        self._hungry_caps[cap] = None
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether `repeat` is wanted soon."""
+        return bool(self._hungry or self._hungry_caps)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is told."""
+        return not self._urgent
+
+    def repeat(self) -> None:
+        """Tell again what somebody waits for: a wish repeats until it is met."""
+        for found in list(self._hungry):
+            if found.closed or not self._waits(found):
+                del self._hungry[found]
+            else:
+                self._urgent[found] = None
+        for cap in list(self._hungry_caps):
+            watched = self._shelf.watched.get(cap)
+            if watched is None or not (watched.waiters or watched.lookups):
+                del self._hungry_caps[cap]
+            else:
+                self.ask_again(cap)
+
+    def _waits(self, found: Slice) -> bool:
+        leaves = self._shelf.is_stopping and not found.is_back(self._shelf.cells)
+        return bool(found.waiters or found.recall or found.lookups or leaves)
+
+    def survey(self, found: Slice) -> None:
+        """Tell of this slice if the master may not know how it stands."""
+        if found.received and found.totals(self._shelf.cells) != found.told:
+            self._urgent[found] = None
+        elif found.ended:
+            if self._is_final(found):
+                self._urgent[found] = None
+        elif found.received and self._shelf.now_ns >= found.deadline_ns:
+            # Its end, or after a start its bounds, should have been heard by now.
+            self._urgent[found] = None
+
+    def connected(self) -> None:
+        """The master is connected: tell and ask everything anew."""
+        self.is_connected = True
+        self._asked = dict.fromkeys(self._shelf.watched)
+        for found in self._shelf.slices.values():
+            found.told = (-1, 0, 0, 0)
+            self._urgent[found] = None
+
+    def forget(self, found: Slice) -> None:
+        """The slice is no more."""
+        self._urgent.pop(found, None)
+        self._hungry.pop(found, None)
+
+    # ---- the messages
+
+    def send(self) -> None:
+        """Send all that is to be told, if the master is connected."""
+        if not self.is_connected:
+            return
+        while self._asked:
+            caps = list(islice(self._asked, CAPS_PER_WATCH))
+            for cap in caps:
+                del self._asked[cap]
+            self._outputs.append(SendToMaster(Watch(caps=caps, sent_ns=self._stamp())))
+        while self._urgent:
+            batch = list(islice(self._urgent, HOLDINGS_PER_REPORT))
+            for found in batch:
+                del self._urgent[found]
+            self._outputs.append(SendToMaster(self._report(batch)))
+
+    def _report(self, batch: list[Slice]) -> Report:
+        self._order = (self._order[0], self._order[1] + 1)
+        sent_ns = self._stamp()
+        for found in batch:
+            found.told = found.totals(self._shelf.cells)
+            found.told_ns = min(found.told_ns, sent_ns)
+        holdings = [self._holding(each) for each in batch]
+        incarnation = self._shelf.incarnation
+        return Report(
+            incarnation=incarnation, order=self._order, sent_ns=sent_ns, holdings=holdings
+        )
+
+    def _stamp(self) -> int:
+        """The boot clock; no two messages have the same, so that an echo names one of them."""
+        self._sent_ns = max(self._sent_ns + 1, self._shelf.now_ns)
+        return self._sent_ns
+
+    def _holding(self, found: Slice) -> Holding:
+        spent, returned, refunded, refused = found.told
+        found.is_final = self._is_final(found)
+        return Holding(
+            found.cap,
+            found.number,
+            found.received,
+            returned,
+            spent,
+            refunded,
+            refused,
+            self._need(found),
+            0 if self._shelf.is_stopping or found.recall else max(found.want, 0),
+            found.is_final,
+            found.answered,
+        )
+
+    def _need(self, found: Slice) -> int:
+        """The running total that would serve the first waiting consume."""
+        waiter = next((each for each in found.waiters if not each.is_done), None)
+        if waiter is None or self._shelf.is_stopping or found.ended:
+            return 0
+        balance = found.balance(self._shelf.cells)
+        verdict, aim = found.verdict, waiter.maximum
+        if verdict is not None and waiter.minimum < waiter.maximum:
+            aim = max(waiter.minimum, min(aim, balance + verdict.rest))
+        return found.received + aim - balance if aim > balance else 0
+
+    def _is_final(self, found: Slice) -> bool:
+        """Nothing here will ever change again: over, empty, nothing open, everything kept."""
+        window_ns = self._shelf.limits.refund_window_ms * MS
+        return found.is_final or (
+            found.ended
+            and found.balance(self._shelf.cells) == 0
+            and found.pinned == 0
+            and found.refunded == found.refunded_kept
+            and found.returned == found.returned_kept
+            and found.open_holds == 0
+            and self._shelf.now_ns - found.ended_at_ns >= window_ns
+        )
