@@ -118,7 +118,9 @@ class Desk:
         spent = max(account.spent, holding.spent)
         refunded = max(account.refunded, holding.refunded)
         refused = max(account.refused, holding.refused)
-        final = account.final or (wish.final and account.out > 0)
+        # The last word comes after the last return: a server repeats it until the books are closed.
+        is_last = wish.final and account.out > 0 and returned == account.back
+        final = account.final or is_last
         if refunded > spent or returned + spent - refunded > account.out:
             raise SuspectServer(
                 f"{incarnation} tells of more than the {account.out} units that it was given of "
