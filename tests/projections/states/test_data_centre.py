@@ -132,6 +132,20 @@ def test_what_cannot_be_true_is_refused_whole(fact: Fact) -> None:
     assert encode(fold.state) == before
 
 
+def test_a_report_is_taken_in_whole_or_not_at_all() -> None:
+    """Where the second entry of a report cannot be true, the first has not been folded either."""
+    # Given two intervals, of which a server has 10 units of the first
+    facts = [*opened(), opened(number=1)[1], ToppedUp(cap="c", number=0, incarnation="s", moved=10)]
+    fold = folded(facts)
+    before = encode(fold.state)
+    # When it tells of a spend of both
+    told = [*spend("s", 5).entries, *spend("s", 1, number=1).entries]
+    with pytest.raises(AssertionError, match="more than its 0 units"):
+        fold.evolve(SpendReported(incarnation="s", entries=told))
+    # Then nothing has changed
+    assert encode(fold.state) == before
+
+
 def test_nothing_is_granted_and_no_total_changes_after_the_end() -> None:
     """An ended interval gives nothing to anybody."""
     fold = folded([*opened(), IntervalEnded(cap="c", number=0)])
