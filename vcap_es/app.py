@@ -11,8 +11,8 @@ import structlog
 
 from vcap_es import telemetry
 from vcap_es.adapters.http.clients import client_app
+from vcap_es.adapters.http.control import control_app
 from vcap_es.adapters.http.keys import create_key
-from vcap_es.adapters.http.operators import control_app
 from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode

@@ -6,7 +6,6 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from vcap_es import __version__
-from vcap_es.cli import audit, caps, consume, keys, nodes, rehearsal
 from vcap_es.errors import VcapError
 
 app = App(
@@ -14,17 +13,21 @@ app = App(
     version=__version__,
     help="Exact volume caps across servers and data centres, on a log that can be replayed.",
 )
-app.command(nodes.up)
-app.command(nodes.run)
-app.command(caps.cap)
-app.command(keys.keys)
-app.command(consume.consume)
-app.command(audit.balance)
-app.command(audit.explain)
-app.command(audit.events)
-app.command(audit.verify)
-app.command(audit.rebuild)
-app.command(rehearsal.backtest)
+# A verb's module is imported when the verb is used: `vcap consume` need not load the log.
+for verb, place in {
+    "up": "nodes:up",
+    "run": "nodes:run",
+    "cap": "caps:cap",
+    "keys": "keys:keys",
+    "consume": "consume:consume",
+    "balance": "audit:balance",
+    "explain": "audit:explain",
+    "events": "audit:events",
+    "verify": "audit:verify",
+    "rebuild": "audit:rebuild",
+    "backtest": "rehearsal:backtest",
+}.items():
+    app.command(f"vcap_es.cli.{place}", name=verb)
 
 
 @app.command

@@ -160,8 +160,14 @@ def _print_events(found: list[Fields], *, json: bool, head: bool = True) -> None
         print_table(columns if head else [""] * len(columns), rows)
 
 
-def _told(fact: Fields) -> str:
-    return " ".join(f"{name}={value}" for name, value in fact.items() if name != "type")
+def _told(fact: Fields, prefix: str = "") -> str:
+    """The fields of a fact that say something, on one line."""
+    words = [
+        _told(value, f"{name}.") if isinstance(value, dict) else f"{prefix}{name}={value}"
+        for name, value in fact.items()
+        if name not in ("type", "cap") and value not in (None, {}, [])
+    ]
+    return " ".join(filter(None, [str(fact.get("cap", "")), *words]))
 
 
 # ---- the whole log

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of text.")]
 
@@ -23,15 +21,16 @@ def print_json_line(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table with a head; numbers to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    kept = [[_cell(value) for value in row] for row in rows]
-    for index, name in enumerate(columns):
-        numeric = all(_is_number(row[index]) for row in kept)
-        table.add_column(name, justify="right" if kept and numeric else "left", overflow="fold")
-    for row in kept:
-        table.add_row(*row)
-    console().print(table)
+    """A table with a head, aligned and never folded; numbers to the right."""
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [all(map(_is_number, column[1:])) for column in zip(*cells, strict=True)]
+    for row in cells:
+        parts = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        sys.stdout.write("  ".join(parts).rstrip() + "\n")
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -39,11 +38,6 @@ def print_fields(fields: Mapping[str, object]) -> None:
     width = max(map(len, fields), default=0)
     for name, value in fields.items():
         sys.stdout.write(f"{name:<{width}}  {_cell(value)}\n")
-
-
-def console() -> Console:
-    """Where people read; as wide as the output where that is not a terminal."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
 
 
 def _cell(value: object) -> str:
@@ -54,7 +48,7 @@ def _cell(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(_cell, value)) or "-"
     if isinstance(value, dict):
-        return " ".join(f"{key}={_cell(each)}" for key, each in value.items()) or "-"
+        return " ".join(f"{key}={_cell(each)}" for key, each in value.items() if each) or "-"
     return str(value)
 
 
