@@ -1,0 +1,159 @@
+"""A consume while an interval boundary opens 100,000 intervals, against a quiet minute.
+
+The primary and one volumecap server are processes of their own. The caps have minute intervals, so
+the boundary comes soon. The latencies are those of plain consumes over HTTP, one after the other.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from urllib.request import Request, urlopen
+
+CAPS = 100_000
+QUIET_SECONDS = 8
+BOUNDARY_SECONDS = 12
+MINUTE = 60
+HOST = "127.0.0.1"
+
+
+def figures() -> list[dict[str, object]]:
+    """p99 of a consume, quiet and around the boundary, and their ratio."""
+    with TemporaryDirectory(prefix="vcap-bench-", dir=Path.cwd()) as folder:
+        quiet, boundary, opened = _measure(Path(folder))
+    ratio = _p99(boundary) / _p99(quiet)
+    return [
+        {
+            "figure": f"consume, quiet: p50 / p99 ms of {len(quiet)}",
+            "value": f"{median(quiet) * 1e3:.2f} / {_p99(quiet) * 1e3:.2f}",
+        },
+        {
+            "figure": f"consume, {opened:,} intervals opening: p50 / p99 ms of {len(boundary)}",
+            "value": f"{median(boundary) * 1e3:.2f} / {_p99(boundary) * 1e3:.2f}",
+        },
+        {
+            "figure": "boundary p99 / quiet p99",
+            "value": f"{ratio:.2f}",
+            "aim": "<= 3",
+            "reached": ratio <= 3,
+        },
+    ]
+
+
+def _p99(values: list[float]) -> float:
+    return quantiles(values, n=100)[98]
+
+
+def _measure(folder: Path) -> tuple[list[float], list[float], int]:
+    ports = _free_ports(2)
+    secret = folder / "node.secret"
+    secret.touch(mode=0o600)
+    secret.write_text("0123456789abcdef" * 4)
+    children = [_spawn(folder, "primary", ports[0], [])]
+    try:
+        _wait(ports[0])
+        key = (folder / "primary" / "admin.key").read_text().strip()
+        master = ["--master", f"ws://{HOST}:{ports[0]}"]
+        children.append(_spawn(folder, "server", ports[1], master))
+        _wait(ports[1])
+        _define(ports[0], key)
+        before = _opened(ports[0], key)
+        _sleep_until_second(20)
+        quiet = _consume_for(ports[1], key, QUIET_SECONDS)
+        _sleep_until_second(MINUTE - 1)
+        boundary = _consume_for(ports[1], key, BOUNDARY_SECONDS)
+        return quiet, boundary, _opened(ports[0], key) - before
+    finally:
+        for child in reversed(children):
+            child.send_signal(signal.SIGTERM)
+            child.wait(30)
+
+
+def _spawn(folder: Path, kind: str, port: int, more: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "vcap_es", "run", kind, "--port", str(port), *more]
+    command += ["--data", str(folder / kind), "--node-secret-file", str(folder / "node.secret")]
+    environment = {**os.environ, "VCAP__LOG_LEVEL": "warning"}
+    return subprocess.Popen(command, env=environment)
+
+
+def _define(port: int, key: str) -> None:
+    """The caps, by a template and by the control plane's own call, many at a time."""
+    http = _Connection(port, key)
+    for number in range(CAPS):
+        http.call("PUT", f"/v1/caps/cap{number}", b'{"total": 1000000000, "interval": "minute"}')
+
+
+def _opened(port: int, key: str) -> int:
+    """How many intervals were opened so far."""
+    head = _Connection(port, key).call("GET", "/metrics", b"")
+    for line in head.decode().splitlines():
+        if line.startswith("vcap_intervals_opened_total"):
+            return int(float(line.rpartition(" ")[2]))
+    return 0
+
+
+def _consume_for(port: int, key: str, seconds: float) -> list[float]:
+    http, latencies = _Connection(port, key), []
+    until = time.perf_counter() + seconds
+    while (began := time.perf_counter()) < until:
+        http.call("POST", "/v1/caps/cap7/consume", b'{"amount":1}')
+        latencies.append(time.perf_counter() - began)
+    return latencies
+
+
+class _Connection:
+    """One kept connection, one call at a time, as little in the way as can be."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._socket = socket.create_connection((HOST, port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._head = f"Host: {HOST}\r\nAuthorization: Bearer {key}\r\n".encode()
+
+    def call(self, method: str, path: str, body: bytes) -> bytes:
+        """The body of a good answer."""
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        request = f"{method} {path} HTTP/1.1\r\n".encode() + self._head + length + body
+        self._socket.sendall(request)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._more()
+        head, _, rest = data.partition(b"\r\n\r\n")
+        wanted = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        while len(rest) < wanted:
+            rest += self._more()
+        assert head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")), data
+        return rest
+
+    def _more(self) -> bytes:
+        data = self._socket.recv(1 << 16)
+        assert data, "the connection was closed"
+        return data
+
+
+def _sleep_until_second(second: int) -> None:
+    time.sleep((second - time.time()) % MINUTE)
+
+
+def _wait(port: int) -> None:
+    for _ in range(600):
+        try:
+            with urlopen(Request(f"http://{HOST}:{port}/readyz"), timeout=1) as answer:  # noqa: S310  # our own address
+                json.loads(answer.read() or b"{}")
+                return
+        except (OSError, ValueError):
+            time.sleep(0.05)
+    raise RuntimeError(f"nobody is ready on port {port}")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
