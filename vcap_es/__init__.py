@@ -1,3 +1,5 @@
 """Exact volume caps across servers and data centres, on a replayable event log."""
 
-__version__ = "0.1.0"
+from vcap_es.version import __version__
+
+__all__ = ["__version__"]

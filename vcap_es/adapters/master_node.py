@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcap_es.adapters.link import Link
@@ -60,6 +60,11 @@ class MasterNode:
         self.log = events
         self.dc, self.name, self.role = dc, name, "primary"
         self.metrics = CollectorRegistry()
+        self._append_seconds = Histogram(
+            "vcap_log_append_duration_seconds",
+            "How long a batch took to be durable.",
+            registry=self.metrics,
+        )
         self._secret = secret
         self._tokens, self._connections = count(1), count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
@@ -79,6 +84,11 @@ class MasterNode:
     def state(self) -> DataCentre:
         """The live state, decided facts included; `view` waits until what it shows is durable."""
         return self.core.state
+
+    @property
+    def durable(self) -> int:
+        """The position of the last event that is known here to be durable."""
+        return self._head.position
 
     @property
     def servers(self) -> Mapping[str, Server]:
@@ -193,7 +203,8 @@ class MasterNode:
         recorded: list[Recorded] = []
         for at in range(0, max(1, len(drafts)), BATCH_EVENTS_MAX):
             part = drafts[at : at + BATCH_EVENTS_MAX]
-            recorded += await self.log.append(part, self._epoch)
+            with self._append_seconds.time():
+                recorded += await self.log.append(part, self._epoch)
         return recorded
 
     def _release(self, started: Round, recorded: list[Recorded]) -> None:

@@ -45,6 +45,7 @@ class Scopes:
     def __init__(self, scopes: Iterable[str]) -> None:
         scopes = list(scopes)
         self._groups = {scope[6:] for scope in scopes if scope.startswith("group:")}
+        self.has_groups = bool(self._groups)
         patterns = [scope for scope in scopes if not scope.startswith("group:")]
         self._ids = {scope for scope in patterns if "*" not in scope}
         # What is asked at every consume is one call of C, not a loop.
@@ -59,6 +60,18 @@ class Scopes:
             or group in self._groups
             or any(matches(pattern, cap) for pattern in self._patterns)
         )
+
+    @property
+    def are_all(self) -> bool:
+        """Whether they open every cap there is or will be."""
+        return self.hold("", None)
+
+    def cover(self, scope: str) -> bool:
+        """Whether they open every cap that `scope` opens."""
+        if scope.startswith("group:"):
+            return self.are_all or scope[6:] in self._groups
+        # What fits a pattern fits every pattern that the pattern's own text fits.
+        return self.hold(scope, None)
 
 
 class Client(Struct, frozen=True, gc=False):

@@ -40,6 +40,13 @@ KINDS: dict[str, Kind] = {
     "keys_full": Kind(503, "Too many idempotency keys", retry=True),
     "unknown_id": Kind(404, "Unknown id"),
     "settled": Kind(409, "Settled already"),
+    # Refusals of a master.
+    "unknown_template": Kind(404, "Unknown template"),
+    "unknown_key": Kind(404, "Unknown API key"),
+    "key_exists": Kind(409, "API key exists"),
+    "version_conflict": Kind(412, "Version conflict"),
+    "retired": Kind(409, "Retired"),
+    "invalid": Kind(422, "Invalid"),
     # Faults of a request.
     "bad_request": Kind(400, "Bad request"),
     "invalid_amount": Kind(400, "Invalid amount"),

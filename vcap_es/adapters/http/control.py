@@ -1,0 +1,54 @@
+"""The control plane of a primary master: every route there is, and the application of them.
+
+`python -m vcap_es.adapters.http.control` prints the OpenAPI document: redirect it to
+`docs/openapi.json` whenever a route changes.
+"""
+
+import sys
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+
+from vcap_es.adapters.http import openapi
+from vcap_es.adapters.http.auditors import AUDITORS
+from vcap_es.adapters.http.metrics import MasterMetrics
+from vcap_es.adapters.http.operators import OPERATORS
+from vcap_es.adapters.http.pages import HEALTH, PAGES
+from vcap_es.adapters.http.routes import Call, Plane, Route
+from vcap_es.adapters.link import PATH as LINK_PATH
+from vcap_es.adapters.master_node import MasterNode
+
+
+async def openapi_json(_: Call) -> Response:
+    """This document."""
+    return Response(DOCUMENT, media_type="application/json")
+
+
+API: tuple[Route, ...] = (
+    *OPERATORS,
+    *AUDITORS,
+    *HEALTH,
+    Route("GET", "/openapi.json", "public", openapi_json, "This document", answer=dict),
+)
+"""What programs call."""
+
+ROUTES = (*API, *PAGES)
+"""The whole control plane, besides the link of the servers, which knows them by the node secret."""
+
+DOCUMENT = openapi.encoded(API)
+
+
+def control_app(node: MasterNode) -> Starlette:
+    """The control plane of `node`; made once for each node, which may start later."""
+    plane = Plane(node, ROUTES)
+    node.metrics.register(MasterMetrics(node))
+    return Starlette(
+        routes=[*plane.path_routes(), WebSocketRoute(LINK_PATH, node.serve_link)],
+        exception_handlers={HTTPException: plane.fault, Exception: plane.fault},
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(DOCUMENT)

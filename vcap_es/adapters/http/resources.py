@@ -1,0 +1,391 @@
+"""What the control plane takes and answers: the shapes of its JSON.
+
+Amounts are JSON integers. Instants are RFC 3339 in UTC, except inside a fact, which is shown as it
+was recorded: there they are microseconds UTC.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from vcap_es.adapters.http.bodies import CAP_ID
+from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.definitions import MAX_LABEL_LENGTH, MAX_LABELS, describe
+from vcap_es.events.envelope import Recorded
+from vcap_es.events.facts import ApiKeyCreated, Definition, Fact
+from vcap_es.events.facts.access import Role
+from vcap_es.events.facts.meta import IntervalKind, Mode, Pacing
+from vcap_es.events.instants import format_instant
+from vcap_es.projections.balances import IntervalBalance, ServerBalance, interval_balance
+from vcap_es.projections.history import Line, Place, What
+from vcap_es.projections.states.meta import Meta as MetaState
+
+State = Literal["active", "paused", "retired"]
+Name = Annotated[str, Meta(pattern=f"^{CAP_ID}$")]
+Units = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Bound = Annotated[
+    str,
+    Meta(
+        description="An RFC 3339 instant, or a date: its first instant in the cap's zone.",
+        examples=["2013-01-01", "2013-01-01T00:00:00Z"],
+    ),
+]
+Label = Annotated[str, Meta(max_length=MAX_LABEL_LENGTH)]
+KeyId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+ScopeText = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9._:*-]{1,128}|group:[A-Za-z0-9._:-]{1,128})$",
+        description="A pattern of cap ids with * for any characters, or group: and a group.",
+    ),
+]
+
+SCOPES_MAX = 64
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """The definition of a cap: `total` units in each interval, between `start` and `end`."""
+
+    total: Units
+    interval: IntervalKind = "day"
+    timezone: str = "UTC"
+    start: Bound | UnsetType | None = UNSET
+    end: Bound | UnsetType | None = UNSET
+    initial_total: Units | UnsetType | None = UNSET
+    group: Name | UnsetType | None = UNSET
+    labels: Annotated[dict[Name, Label], Meta(max_length=MAX_LABELS)] | UnsetType = UNSET
+    mode: Mode = "hard"
+    pacing: Pacing = "asap"
+    placement: Literal["local"] = "local"
+
+
+class IntervalSummary(Struct, frozen=True, kw_only=True):
+    """Where the units of an interval are.
+
+    total = available + held + spent + expired + unreported, exactly. `available` below 0 is a debt
+    that a lowered total left; `over` is that debt. `spent` is net of refunds.
+    """
+
+    number: int
+    start: Instant
+    end: Instant
+    total: int
+    available: int
+    held: int
+    spent: int
+    refunded: int
+    expired: int
+    unreported: int
+    refused: int
+    over: int
+    ended: bool
+    closed: bool
+
+
+class IntervalBooks(IntervalSummary, frozen=True, kw_only=True):
+    """Where the units of an interval are, down to each server."""
+
+    servers: list[ServerBalance]
+
+
+class Cap(Struct, frozen=True, kw_only=True):
+    """A cap: its definition in force, and the interval that is open now."""
+
+    id: str
+    state: State
+    version: str
+    definition: Terms
+    current: IntervalSummary | None
+
+
+class Caps(Struct, frozen=True, kw_only=True):
+    """A page of caps, in no order; `next` is the cursor of the next page, null at the end."""
+
+    caps: list[Cap]
+    next: str | None
+
+
+class Template(Struct, frozen=True, kw_only=True):
+    """The definition that a cap whose id matches gets on its first use."""
+
+    match: str
+    definition: Terms
+
+
+class Templates(Struct, frozen=True, kw_only=True):
+    """A page of templates, sorted by what they match."""
+
+    templates: list[Template]
+    next: str | None
+
+
+class Balances(Struct, frozen=True, kw_only=True):
+    """A cap with its intervals that were not closed after the event at `position`."""
+
+    id: str
+    state: State
+    version: str
+    definition: Terms
+    position: int | None
+    intervals: list[IntervalBooks]
+
+
+class Intervals(Struct, frozen=True, kw_only=True):
+    """A page of all intervals that a cap ever had, by their number."""
+
+    id: str
+    intervals: list[IntervalBooks]
+    next: str | None
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """What one server incarnation has of one interval; `name` where it is connected now."""
+
+    number: int
+    incarnation: str
+    name: str | None
+    connected: bool
+    moved: int
+    returned: int
+    spent: int
+    refunded: int
+    refused: int
+    held: int
+    final: bool
+
+
+class Holders(Struct, frozen=True, kw_only=True):
+    """Who has what of the intervals of a cap that are not closed, the most held first."""
+
+    id: str
+    holders: list[Holder]
+
+
+class StatementLine(Struct, frozen=True, kw_only=True):
+    """One movement, and the balance of its interval after it."""
+
+    position: int
+    at: Instant
+    actor: str
+    what: What
+    number: int | None
+    server: str | None
+    amount: int
+    source: Place | None
+    target: Place | None
+    detail: str
+    available: int | None
+    held: int | None
+    spent: int | None
+    expired: int | None
+    unreported: int | None
+
+
+class AccountStatement(Struct, frozen=True, kw_only=True):
+    """Every movement of a cap, oldest first; streamed."""
+
+    id: str
+    lines: list[StatementLine]
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """`amount` units are at `place`, put there by the events at `positions` (the newest ones)."""
+
+    place: Place
+    server: str | None
+    amount: int
+    text: str
+    events: int
+    positions: list[int]
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Where every unit went, or what became of one consume, in words; with the reasons as data."""
+
+    id: str
+    text: str
+    reasons: list[Why]
+    status: str | None = None
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """An event of the log. `event_id` and `link` are hexadecimal, `kind` names the fact."""
+
+    position: int
+    epoch: int
+    event_id: str
+    recorded_at: Instant
+    dc: str
+    actor: str
+    correlation: str
+    kind: str
+    fact: Fact
+    link: str
+
+
+class Events(Struct, frozen=True, kw_only=True):
+    """A page of the log, which ends at `head`; go on after `next` where it is not null."""
+
+    events: list[Event]
+    head: int
+    next: int | None
+
+
+class Problematic(Struct, frozen=True, kw_only=True):
+    """An event that is not as it must be."""
+
+    position: int
+    rule: str
+    detail: str
+
+
+class Verification(Struct, frozen=True, kw_only=True):
+    """Whether the log up to `position` is what was written, and its books are right."""
+
+    sound: bool
+    position: int
+    link: str
+    findings: list[Problematic]
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """An API key in force; its secret is not known."""
+
+    id: str
+    role: Role
+    scopes: list[str]
+    expires_at: Instant | None
+
+
+class Keys(Struct, frozen=True, kw_only=True):
+    """A page of the API keys in force, sorted by their id."""
+
+    keys: list[Key]
+    next: str | None
+
+
+class KeyRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The key to be made. Without `id` it gets one, without `expires_at` it stays in force."""
+
+    role: Role
+    scopes: Annotated[list[ScopeText], Meta(min_length=1, max_length=SCOPES_MAX)]
+    id: KeyId | UnsetType = UNSET
+    expires_at: Instant | None = None
+
+
+class MadeKey(Key, frozen=True, kw_only=True):
+    """A key that was just made; `secret` is its whole text, told this once."""
+
+    secret: str
+
+
+class Master(Struct, frozen=True, kw_only=True):
+    """The master that answers."""
+
+    name: str
+    role: str
+    dc: str
+    epoch: int
+
+
+class ConnectedServer(Struct, frozen=True, kw_only=True):
+    """A volumecap server that is connected to this master."""
+
+    name: str
+    incarnation: str
+    address: str
+    connected_at: Instant
+
+
+class Nodes(Struct, frozen=True, kw_only=True):
+    """Who runs in this data centre."""
+
+    master: Master
+    servers: list[ConnectedServer]
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """Why a call was not carried out (RFC 9457); `code` is for programs, `detail` for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    retry: bool
+
+
+# ---- from what is kept to what is shown
+
+
+def state_of(meta: MetaState) -> State:
+    """Whether a cap serves."""
+    return "retired" if meta.retired else "paused" if meta.paused else "active"
+
+
+def terms_of(definition: Definition) -> Terms:
+    """A definition as it is shown."""
+    shown = describe("", definition)
+    del shown["id"]
+    return msgspec.convert(shown, Terms)
+
+
+def cap_of(meta: MetaState, now: int) -> Cap:
+    """A cap as it is at the instant `now`, in microseconds UTC."""
+    current = meta.at(now)
+    return Cap(
+        id=meta.cap,
+        state=state_of(meta),
+        version=str(meta.version),
+        definition=terms_of(meta.definition),
+        current=None if current is None else _summary(interval_balance(current)),
+    )
+
+
+def _summary(balance: IntervalBalance) -> IntervalSummary:
+    return IntervalSummary(**_shown(balance, IntervalSummary))
+
+
+def books_of(balance: IntervalBalance) -> IntervalBooks:
+    """The balance of an interval as it is shown."""
+    return IntervalBooks(**_shown(balance, IntervalBooks))
+
+
+def line_of(line: Line) -> StatementLine:
+    """A line of a statement as it is shown."""
+    return StatementLine(**_shown(line, StatementLine))
+
+
+def _shown(value: Struct, shape: type[Struct]) -> dict[str, Any]:
+    fields = {name: getattr(value, name) for name in shape.__struct_fields__}
+    instants = fields.keys() & {"start", "end", "at"}
+    return {**fields, **{name: format_instant(fields[name]) for name in instants}}
+
+
+def event_of(event: Recorded, fact: Fact) -> Event:
+    """An event as it is shown; `fact` is the part of its fact that may be seen."""
+    return Event(
+        position=event.position,
+        epoch=event.epoch,
+        event_id=event.event_id.hex(),
+        recorded_at=format_instant(event.recorded_at),
+        dc=event.dc,
+        actor=event.actor,
+        correlation=event.correlation,
+        kind=type(event.fact).__name__,
+        fact=fact,
+        link=event.link.hex(),
+    )
+
+
+def key_of(fact: ApiKeyCreated) -> Key:
+    """A key as it is shown."""
+    return Key(
+        id=fact.key, role=fact.role, scopes=fact.scopes, expires_at=_instant(fact.expires_at)
+    )
+
+
+def _instant(instant: int | None) -> str | None:
+    return None if instant is None else format_instant(instant)
