@@ -1,0 +1,218 @@
+"""The fast lane: the simple consume, answered between two reads of the socket.
+
+`POST /v1/caps/{id}/consume` with the body `{"amount": n}` and without an `Idempotency-Key` is
+answered at once when the slice suffices. Whatever is not plainly that, or not plainly a yes, is
+handed on to the application as if this file did not exist. It never answers out of turn, and never
+more than the other side reads.
+"""
+
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vcap_es.adapters.http.bodies import AMOUNT_BODY, CAP_ID
+from vcap_es.adapters.http.guarded import IDLE, GuardedConfig, GuardedProtocol
+from vcap_es.adapters.http.plane import TAKERS, ClientPlane, consumed_json
+from vcap_es.components.outcomes import Consumed
+
+BODY_BYTES_MAX = 128
+LENGTH_DIGITS_MAX = 3
+TARGETS_KEPT = 65_536
+
+_TARGET = re.compile(rb"/v1/caps/([A-Za-z0-9._:%-]{1,384})/consume")
+_CAP = re.compile(CAP_ID.encode())
+
+_HANDED_ON = frozenset(
+    {
+        b"idempotency-key",
+        b"transfer-encoding",
+        b"content-encoding",
+        b"expect",
+        b"upgrade",
+        b"vcap-forwarded",
+    }
+)
+"""With one of these fields a call is not simple."""
+
+_TELLING = _HANDED_ON | {b"authorization", b"content-type", b"content-length", b"connection"}
+
+
+class Lane:
+    """What all connections of one fast lane share: targets they know, and a head to answer with."""
+
+    def __init__(self, plane: ClientPlane) -> None:
+        self.plane = plane
+        self._caps: dict[bytes, str] = {}
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._head = ""
+
+    def cap_of(self, target: bytes) -> str | None:
+        """The cap that a request target consumes from, or None where it is another call's."""
+        cap = self._caps.get(target)
+        if cap is None:
+            parsed = _TARGET.fullmatch(target)
+            plain = _CAP.fullmatch(unquote_to_bytes(parsed[1])) if parsed else None
+            if plain is None:
+                return None
+            if len(self._caps) >= TARGETS_KEPT:
+                self._caps.clear()
+            cap = self._caps[target] = plain[0].decode()
+        return cap
+
+    def response(self, consumed: Consumed, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """The whole response to a consume; `defaults` are uvicorn's header fields of the second."""
+        if defaults is not self._defaults:
+            self._begin_heads_with(defaults)
+        policy, limit = self.plane.limit_fields(
+            consumed.cap, consumed.remaining, consumed.total, consumed.resets_at
+        )
+        body = consumed_json(consumed)
+        return (
+            f"{self._head}ratelimit-policy: {policy}\r\nratelimit: {limit}\r\n"
+            f"content-length: {len(body)}\r\n\r\n{body}"
+        ).encode("latin-1")
+
+    def _begin_heads_with(self, defaults: list[tuple[bytes, bytes]]) -> None:
+        self._defaults = defaults
+        fields = [
+            f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in defaults
+        ]
+        fields += [
+            "content-type: application/json",
+            "cache-control: no-store",
+            f"vcap-server: {self.plane.node.incarnation}",
+        ]
+        self._head = "\r\n".join(["HTTP/1.1 200 OK", *fields, ""])
+
+
+def _is_plain(name: bytes, value: bytes) -> bool:
+    """Whether this field says of a call what every simple call says."""
+    if name == b"content-length":
+        return len(value) <= LENGTH_DIGITS_MAX
+    if name == b"content-type":
+        return value == b"application/json"
+    return name == b"connection" and value.lower() == b"keep-alive"
+
+
+class FastLaneConfig(GuardedConfig):
+    """uvicorn's settings, and what all connections of the fast lane share."""
+
+    lane: Lane
+
+
+class FastLaneProtocol(GuardedProtocol):
+    """One connection; a message is `simple` until something about it is not."""
+
+    config: FastLaneConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lane = self.config.lane
+        self._plane = self._lane.plane
+        self._cap: str | None = None
+        self._body = b""
+        """The cap of a message that is simple so far, and its body so far."""
+
+    # ---- what the parser tells
+
+    def on_message_begin(self) -> None:
+        """The first byte of a head. The scope of an application is made when it is needed."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._begin_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        self._cap = self._simple_cap()
+        if self._cap is None:
+            self._hand_on_head()
+        else:
+            self._body = b""
+            self._begin_body()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body is here."""
+        if self._cap is None:
+            super().on_body(body)
+            return
+        self._body += body
+        if len(self._body) > BODY_BYTES_MAX:
+            self._hand_on()
+
+    def on_message_complete(self) -> None:
+        """The message is here: answer it, or hand it on."""
+        if self._cap is not None:
+            if self._answer(self._cap):
+                return
+            self._hand_on()
+        super().on_message_complete()
+
+    # ---- is it simple?
+
+    def _simple_cap(self) -> str | None:
+        """The cap of a simple consume by somebody who may; else None."""
+        if self._is_answering() or self.flow.write_paused or self._fault_of_head() is not None:
+            return None
+        cap = self._lane.cap_of(self.url)
+        if cap is None or self.parser.get_method() != b"POST":
+            return None
+        authorization = None
+        for name, value in self.headers:
+            if name not in _TELLING:
+                continue
+            if name == b"authorization" and authorization is None:
+                authorization = value
+            elif not _is_plain(name, value):
+                return None
+        # An HTTP/1.0 client that keeps alive is not worth a thought here.
+        if not self.parser.should_keep_alive() or self.parser.get_http_version() != "1.1":
+            return None
+        return cap if authorization is not None and self._may(authorization, cap) else None
+
+    def _may(self, authorization: bytes, cap: str) -> bool:
+        plane = self._plane
+        client = plane.callers.find(authorization)
+        return (
+            client is not None
+            and client.role in TAKERS
+            and plane.node.ready_keys
+            and plane.allows(client, cap)
+        )
+
+    # ---- answer
+
+    def _answer(self, cap: str) -> bool:
+        """Consume and answer; False where it takes more than that."""
+        asked = AMOUNT_BODY.fullmatch(self._body)
+        if asked is None or self.transport.is_closing():
+            return False
+        consumed = self._plane.node.consume_now(cap, int(asked[1]))
+        if consumed is None:
+            return False
+        self.transport.write(self._lane.response(consumed, self.server_state.default_headers))
+        self.server_state.total_requests += 1
+        counts = self._plane.counts
+        counts.fast += 1
+        counts.units += consumed.consumed
+        self._phase, self._since, self._cap = IDLE, self._now, None
+        return True
+
+    # ---- hand on
+
+    def _hand_on_head(self) -> None:
+        """Begin the message again, for the application, with the head that was read."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        HttpToolsProtocol.on_message_begin(self)
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def _hand_on(self) -> None:
+        """Hand on what was read of a message that turned out not to be simple."""
+        self._cap = None
+        self._hand_on_head()
+        if self._body:
+            super().on_body(self._body)

@@ -1,0 +1,124 @@
+"""uvicorn as a part of a node: no signal handlers, no output, a bounded end."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from ssl import SSLContext
+from typing import Any
+
+from starlette.types import ASGIApp
+from uvicorn import Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from vcap_es.adapters.http.fast_lane import FastLaneConfig, FastLaneProtocol, Lane
+from vcap_es.adapters.http.guarded import Bounds, Doorkeeper, GuardedConfig, GuardedProtocol
+from vcap_es.adapters.http.plane import ClientPlane
+
+BACKLOG = 2048
+STOP_SECONDS = 5
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    fast_lane: ClientPlane | None = None,
+    websockets: bool = False,
+    bounds: Bounds | None = None,
+    tls: SSLContext | None = None,
+    stop_seconds: int = STOP_SECONDS,
+) -> AsyncIterator[int]:
+    """Serve `app` at `host` and `port` inside the context; gives the port that was bound (of 0).
+
+    With `fast_lane`, simple consumes of that plane are answered before they reach `app`. At the
+    end, requests under way get `stop_seconds` to finish. Raises OSError where it cannot bind.
+    """
+    doorkeeper = Doorkeeper(bounds or Bounds())
+    settings: dict[str, Any] = {
+        "app": app,
+        "ws_per_message_deflate": False,
+        "ws": "websockets-sansio" if websockets else "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "backlog": BACKLOG,
+        "timeout_graceful_shutdown": stop_seconds,
+        "ssl_context_factory": None if tls is None else lambda *_: tls,
+    }
+    config = _config(settings, fast_lane)
+    config.doorkeeper = doorkeeper
+    listening = _bind(host, port)
+    server = _EmbeddedServer(config)
+    bound_port = listening.getsockname()[1]
+    running = asyncio.create_task(server.serve([listening]), name=f"HTTP at {host}:{bound_port}")
+    try:
+        await server.listens(running)
+        yield bound_port
+    finally:
+        server.stop()
+        await running
+
+
+def _config(settings: dict[str, Any], plane: ClientPlane | None) -> GuardedConfig:
+    if plane is None:
+        return GuardedConfig(http=GuardedProtocol, **settings)
+    config = FastLaneConfig(http=FastLaneProtocol, **settings)
+    config.lane = Lane(plane)
+    return config
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    bound.setblocking(False)
+    # Connections inherit it. asyncio sets it only on sockets that were made with IPPROTO_TCP, and
+    # a body written after its head would wait 40 ms for the other side's acknowledgement.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return bound
+
+
+class _EmbeddedServer(Server):
+    """uvicorn's server, told to stop by its owner and by no signal."""
+
+    def __init__(self, config: GuardedConfig) -> None:
+        super().__init__(config)
+        self._is_listening = asyncio.Event()
+        self._is_stopping = asyncio.Event()
+
+    async def listens(self, running: asyncio.Task[None]) -> None:
+        """Wait until connections are taken; raises what ended `running` before that."""
+        listening = asyncio.create_task(self._is_listening.wait())
+        await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        if running.done():
+            running.result()
+
+    def stop(self) -> None:
+        """Take no more connections, and end when those that are open had their chance."""
+        self.should_exit = True
+        self._is_stopping.set()
+
+    async def main_loop(self) -> None:
+        """Keep the date of the answers right, until it stops."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_stopping.wait(), timeout=1)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._is_listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpToolsProtocol):
+                connection.transport.abort()
