@@ -7,18 +7,33 @@ it carries; a server can lose its process (its cells survive) or its machine (th
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from random import Random
+from typing import TypeVar
 
 from vcap_es.components import messages
-from vcap_es.components.commands import Command, Idempotency
+from vcap_es.components.commands import Cancel, Command, Commit, Consume, Idempotency, Refund
 from vcap_es.components.decisions.meta import Define, MetaCommand
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
-from vcap_es.components.journal_records import Begun, Entry, Journal, decode, encode, settle_cells
+from vcap_es.components.journal_records import (
+    Begun,
+    Dropped,
+    Entry,
+    Journal,
+    Kept,
+    decode,
+    encode,
+    settle_cells,
+)
+from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send
 from vcap_es.components.volumecap_server import VolumecapServer
-from vcap_es.events.facts import Definition, Fact
-from vcap_es.projections.states.data_centre import Fold
+from vcap_es.events.facts import Definition, Fact, IntervalOpened, IntervalTotalChanged
+from vcap_es.projections.states.data_centre import DataCentre, Fold
+from vcap_es.projections.states.places import Pool
+
+F = TypeVar("F")
 
 US = 1_000
 MS = 1_000_000
@@ -38,11 +53,51 @@ class Faults:
 
 @dataclass
 class Disk:
-    """The journal of one server as its files have it."""
+    """The journal of one server as its files have it; `synced` frames outlive the machine."""
 
     frames: list[bytes] = field(default_factory=list)
     synced: int = 0
     cells: list[int] = field(default_factory=lambda: [0] * 4096)
+    ceilings: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
+
+    def write(self, entries: list[Entry]) -> None:
+        """Append a frame; only the process is sure to find it again."""
+        self.frames.append(encode(entries))
+        for entry in entries:
+            if isinstance(entry, Kept):
+                known = self.ceilings.setdefault((entry.cap, entry.number), [])
+                known.append((len(self.frames), entry.ceiling))
+            elif isinstance(entry, Dropped):
+                self.ceilings.pop((entry.cap, entry.number), None)
+
+    def sync(self, frames: int) -> None:
+        """The first so many frames outlive the machine."""
+        self.synced = max(self.synced, frames)
+        for known in self.ceilings.values():
+            while len(known) > 1 and known[1][0] <= self.synced:
+                del known[0]
+
+    def ceiling(self, key: tuple[str, int]) -> int:
+        """What may be spent, whichever of the frames not synced the machine would lose."""
+        known = self.ceilings.get(key, [])
+        if not known or known[0][0] > self.synced:
+            return 0
+        return min(ceiling for _, ceiling in known)
+
+    def read(self, *, same_boot: bool) -> Journal:
+        """What the frames say; written anew in the fewest entries, as a starting server does."""
+        journal = Journal()
+        for frame in self.frames:
+            for entry in decode(frame):
+                journal.fold(entry)
+        settle_cells(journal, self.cells, same_boot=same_boot)
+        return journal
+
+    def rewrite(self, journal: Journal) -> None:
+        """Replace all frames by one, durably."""
+        self.frames, self.synced, self.ceilings = [], 0, {}
+        self.write(journal.entries())
+        self.sync(1)
 
 
 class ServerProcess:
@@ -52,36 +107,42 @@ class ServerProcess:
         self.world, self.name, self.limits = world, name, limits
         self.disk = Disk()
         self.answers: dict[int, object] = {}
+        self.keyed: set[int] = set()
+        self.undone: list[str] = []
         self.lives = 0
+        self.incarnations: list[str] = []
+        self.abandoned = ""
+        self.dies_after: int | None = None
+        self._booted_us = 0
         self.start(same_boot=True)
 
     def start(self, *, same_boot: bool) -> None:
         """Start from what the disk has."""
         self.lives += 1
         if not same_boot:
-            del self.disk.frames[self.disk.synced :]
-        journal = Journal()
-        for frame in self.disk.frames:
-            for entry in decode(frame):
-                journal.fold(entry)
-        settle_cells(journal, self.disk.cells, same_boot=same_boot)
+            self._boot()
+        journal = self.disk.read(same_boot=same_boot)
         begun = Begun(
             incarnation=journal.incarnation or f"{self.name}-{self.lives}",
             start=journal.start + 1,
             session=f"session{self.lives}",
             boot="boot",
         )
-        self.write([begun])
-        self.disk.synced = len(self.disk.frames)
         journal.fold(begun)
+        self.disk.rewrite(journal)
+        if begun.incarnation not in self.incarnations:
+            self.incarnations.append(begun.incarnation)
         self.core = VolumecapServer(journal, self.disk.cells, self.limits)
         self.is_running, self.connection = True, 0
         self.world.later(1, self.connect)
-        self.world.later(50_000, lambda life=self.lives: self.work(life))
+        self.world.later(50_000, partial(self.work, self.lives))
 
-    def write(self, entries: list[Entry]) -> None:
-        """Append a frame to the journal; only the process is sure to find it again."""
-        self.disk.frames.append(encode(entries))
+    def _boot(self) -> None:
+        """The machine comes up again: of what was not synced, any first part may be there."""
+        lost = self.world.random.randint(self.disk.synced, len(self.disk.frames))
+        del self.disk.frames[lost:]
+        self.disk.cells[:] = [self.world.random.randrange(3) for _ in self.disk.cells]
+        self._booted_us = self.world.now_us
 
     def connect(self) -> None:
         """Connect to the master, if there is one."""
@@ -119,10 +180,21 @@ class ServerProcess:
         self.is_running = False
         self.disconnect()
 
+    def restart(self, *, same_boot: bool = True) -> None:
+        """Kill the process and start it again; without the same boot, the machine was lost."""
+        if self.is_running:
+            self.kill()
+        self.start(same_boot=same_boot)
+
+    def start_anew(self) -> None:
+        """Put the journal aside and begin a new one."""
+        self.disk, self.abandoned = Disk(), ""
+        self.start(same_boot=True)
+
     @property
     def now_ns(self) -> int:
         """The boot clock."""
-        return self.world.now_us * US + 10**12
+        return (self.world.now_us - self._booted_us) * US + 10**12
 
     def work(self, life: int) -> None:
         """What the shell does twenty times a second."""
@@ -137,6 +209,10 @@ class ServerProcess:
     def submit(self, command: Command, idempotency: Idempotency | None = None) -> int:
         """Ask something; the token under which the answer will be found."""
         token = next(self.world.tokens)
+        if idempotency is not None:
+            self.keyed.add(token)
+        if isinstance(command, Commit | Cancel | Refund):
+            self.undone.append(command.id)
         self.core.submit(token, command, idempotency, self.now_ns)
         self.flush()
         return token
@@ -150,9 +226,15 @@ class ServerProcess:
     def flush(self) -> None:
         """Do what the core wants done."""
         for output in self.core.take(self.now_ns):
+            if self.dies_after is not None:
+                self.dies_after -= 1
+                if self.dies_after < 0:
+                    self.dies_after = None
+                    self.kill()
+                    return
             match output:
                 case Write(entries, ticket):
-                    self.write(entries)
+                    self.disk.write(entries)
                     if ticket:
                         self.fsync(ticket, len(self.disk.frames), self.lives)
                 case SendToMaster(message):
@@ -160,12 +242,15 @@ class ServerProcess:
                 case Reply(token, outcome):
                     self.answers[token] = outcome
                 case Abandon(reason):
-                    raise AssertionError(reason)
+                    self.abandoned = reason
+                    self.kill()
+                    assert self.world.may_abandon, reason
+                    return
         alarm = self.core.holdings.next_alarm_ns()
         if alarm is not None:
             delay_us = max(1, (alarm - self.now_ns) // US + 1)
             if delay_us < 60_000:
-                self.world.later(delay_us, lambda life=self.lives: self.wake(life))
+                self.world.later(delay_us, partial(self.wake, self.lives))
 
     def wake(self, life: int) -> None:
         """An alarm is due."""
@@ -178,7 +263,7 @@ class ServerProcess:
 
         def done() -> None:
             if self.is_running and life == self.lives:
-                self.disk.synced = max(self.disk.synced, frames)
+                self.disk.sync(frames)
                 self.core.written(ticket, self.now_ns)
                 self.flush()
 
@@ -208,6 +293,10 @@ class World:
         self.command_answers: dict[int, object] = {}
         self.master: PrimaryMaster | None = None
         self.steps: list[Callable[[], None]] = []
+        self.may_abandon = False
+        self.closings: list[str] = []
+        self.committed = Fold()
+        self.minted_max: dict[tuple[str, int], int] = {}
         self._round_is_open = False
         self.start_master()
         self.servers = [
@@ -268,7 +357,7 @@ class World:
         def done() -> None:
             if master is not self.master:
                 return
-            self.log += [draft.fact for draft in started.drafts]
+            self._append([draft.fact for draft in started.drafts])
             self._round_is_open = False
             for output in master.round_committed(started, [], len(self.log)):
                 self._do(output)
@@ -276,17 +365,28 @@ class World:
 
         self.later(self.random.randint(1, self.faults.fsync_us_max), done)
 
+    def _append(self, facts: list[Fact]) -> None:
+        self.log += facts
+        for fact in facts:
+            self.committed.evolve(fact)
+            if isinstance(fact, IntervalOpened | IntervalTotalChanged):
+                key = (fact.cap, fact.number)
+                self.minted_max[key] = max(self.minted_max.get(key, 0), fact.total)
+
     def _do(self, output: object) -> None:
         match output:
             case Send(connection, message):
                 server = self.servers_by_connection.get(connection)
                 if server is not None:
                     decoded = messages.decode_from_master(messages.encode(message))
-                    self._carry(lambda: server.received(connection, decoded))
+                    self._carry(partial(server.received, connection, decoded))
             case Answer(token, outcome):
                 self.command_answers[token] = outcome
             case Close(connection, reason):
-                raise AssertionError(f"connection {connection} was closed: {reason}")
+                self.closings.append(reason)
+                server = self.servers_by_connection.get(connection)
+                if server is not None:
+                    server.disconnect()
 
     def _carry(self, deliver: Callable[[], None]) -> None:
         faults, random = self.faults, self.random
@@ -324,7 +424,55 @@ class World:
         """Define a cap."""
         return self.command(Define(cap=cap, definition=Definition(total=total, **fields)))  # type: ignore[arg-type]  # the caller's fields
 
+    # clients
+
+    def ask(
+        self, server: ServerProcess, command: Command, idempotency: Idempotency | None = None
+    ) -> object:
+        """What a client is answered."""
+        token = server.submit(command, idempotency)
+        return self.answer(server, token)
+
+    def answer(self, server: ServerProcess, token: int) -> object:
+        """The answer to an earlier call, when it is there."""
+        for _ in range(1000):
+            if token in server.answers:
+                return server.answers[token]
+            self.run(1000)
+        raise AssertionError(f"{server.name} did not answer call {token}")
+
+    def consume(self, server: ServerProcess, cap: str, amount: int = 1) -> object:
+        """What a client is answered to a consume of exactly this amount."""
+        return self.ask(server, Consume(cap=cap, minimum=amount, maximum=amount))
+
+    def take_all(self, cap: str, servers: "list[ServerProcess] | None" = None) -> int:
+        """The units that callers at these servers get, one by one, until all are refused."""
+        asked, taken = list(servers or self.servers), 0
+        while asked:
+            server = self.random.choice(asked)
+            if isinstance(self.consume(server, cap), Consumed):
+                taken += 1
+            else:
+                asked.remove(server)
+        return taken
+
     # what is true
+
+    @property
+    def state(self) -> DataCentre:
+        """The live state of the master."""
+        assert self.master is not None
+        return self.master.state
+
+    def pool(self, cap: str, number: int = 0) -> Pool:
+        """The pool of an interval that is not closed."""
+        found = self.state.interval(cap, number)
+        assert found is not None, f"{cap} {number} is closed or was never open"
+        return found.pool
+
+    def facts(self, kind: type[F]) -> list[F]:
+        """All facts of one kind that are on the log."""
+        return [fact for fact in self.log if isinstance(fact, kind)]
 
     def replay(self) -> Fold:
         """The state that the log gives from the beginning."""

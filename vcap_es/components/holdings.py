@@ -208,7 +208,7 @@ class Holdings:
             self._rounds = list(self.slices.values())
         share = max(1, len(self.slices) // ROUNDS_PER_PERIOD)
         for found in self._rounds[-share:]:
-            if not found.closed and (found.received or found.ended):
+            if not found.closed and (found.received or now_ns >= found.deadline_ns):
                 self._survey(found)
         del self._rounds[-share:]
 

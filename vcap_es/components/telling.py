@@ -50,7 +50,9 @@ class Telling:
 
     def hunger_for(self, cap: str) -> None:
         """Ask the master for this cap, again and again while somebody waits for it."""
-        self._hungry_caps[cap] = None
+        if cap not in self._hungry_caps:
+            self._hungry_caps[cap] = None
+            self.ask_again(cap)
 
     @property
     def is_hungry(self) -> bool:
@@ -87,9 +89,10 @@ class Telling:
         elif found.ended:
             if self._is_final(found):
                 self._urgent[found] = None
-        elif found.received and self._shelf.now_ns >= found.deadline_ns:
+        elif self._shelf.now_ns >= found.deadline_ns:
             # Its end, or after a start its bounds, should have been heard by now.
             self._urgent[found] = None
+            self.ask_again(found.cap)
 
     def connected(self) -> None:
         """The master is connected: tell and ask everything anew."""

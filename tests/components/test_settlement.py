@@ -1,0 +1,259 @@
+"""Holds and refunds: what a consume took comes back at most once, and only to where it was."""
+
+import pytest
+
+from tests.components.invariants import watch
+from tests.components.world import Faults, World
+from vcap_es.components.commands import Cancel, Commit, Consume, Hold, Refund
+from vcap_es.components.limits import Limits
+from vcap_es.components.outcomes import Consumed, Held, Refunded, Refused, Settled
+from vcap_es.components.settlement import parse_id
+
+
+def world_of(total: int, limits: Limits | None = None) -> World:
+    """Two servers and one cap."""
+    world = World(2, limits=limits)
+    watch(world)
+    world.define("c", total)
+    return world
+
+
+def hold(world: World, amount: int, lifetime_ms: int = 1000) -> Held:
+    """A hold at the first server."""
+    held = world.ask(world.servers[0], Hold(cap="c", amount=amount, lifetime_ms=lifetime_ms))
+    assert isinstance(held, Held)
+    return held
+
+
+def consumed(world: World, amount: int) -> Consumed:
+    """A consume at the first server."""
+    answer = world.consume(world.servers[0], "c", amount)
+    assert isinstance(answer, Consumed)
+    return answer
+
+
+def test_a_hold_is_a_spend_until_it_is_cancelled() -> None:
+    """What is held nobody else gets; cancelled, all of it can be had anywhere."""
+    world = world_of(10)
+    held = hold(world, 10)
+    assert isinstance(world.consume(world.servers[1], "c"), Refused)
+    settled = world.ask(world.servers[0], Cancel(id=held.id))
+    assert settled == Settled(id=held.id, cap="c", committed=0, refunded=10)
+    assert world.take_all("c", [world.servers[1]]) == 10
+
+
+def test_a_commit_keeps_its_part_and_returns_the_rest() -> None:
+    """Of 10 held, 4 are committed and 6 come back."""
+    world = world_of(10)
+    settled = world.ask(world.servers[0], Commit(id=hold(world, 10).id, amount=4))
+    assert isinstance(settled, Settled)
+    assert (settled.committed, settled.refunded, settled.short) == (4, 6, 0)
+    assert world.take_all("c") == 6
+
+
+def test_a_commit_above_the_hold_takes_the_difference_or_says_short() -> None:
+    """The difference is taken where it lies; where it does not, the hold is committed, short."""
+    world = world_of(10)
+    first, second = hold(world, 3), hold(world, 3)
+    # Given two idle units beside the holds
+    world.ask(world.servers[0], Cancel(id=hold(world, 2).id))
+    settled = world.ask(world.servers[0], Commit(id=first.id, amount=5))
+    assert isinstance(settled, Settled)
+    assert (settled.committed, settled.short) == (5, 0)
+    settled = world.ask(world.servers[0], Commit(id=second.id, amount=9))
+    assert isinstance(settled, Settled)
+    assert (settled.committed, settled.short) == (3, 6)
+    assert world.take_all("c") == 2
+
+
+def test_a_hold_is_settled_once() -> None:
+    """After a commit, neither a commit nor a cancel changes anything."""
+    world = world_of(10)
+    held = hold(world, 5)
+    world.ask(world.servers[0], Commit(id=held.id))
+    for command in (Commit(id=held.id), Cancel(id=held.id)):
+        again = world.ask(world.servers[0], command)
+        assert isinstance(again, Refused)
+        assert again.code == "settled"
+    assert world.take_all("c") == 5
+
+
+def test_an_expired_hold_comes_back_by_itself() -> None:
+    """At the end of its life, and not before, a hold comes back; it cannot be committed then."""
+    world = world_of(5)
+    held = hold(world, 5, lifetime_ms=500)
+    assert world.take_all("c") == 0
+    world.run(600_000)
+    late = world.ask(world.servers[0], Commit(id=held.id))
+    assert isinstance(late, Refused)
+    assert world.take_all("c") == 5
+
+
+def test_an_open_hold_is_not_refunded() -> None:
+    """A refund of an open hold is refused: it is committed or cancelled."""
+    world = world_of(5)
+    refusal = world.ask(world.servers[0], Refund(id=hold(world, 5).id))
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "settled"
+
+
+def test_a_refund_gives_back_and_never_more_than_was_consumed() -> None:
+    """Refunds of one consume add up to it at most; what came back is served again."""
+    world = world_of(10)
+    taken = consumed(world, 10)
+    server = world.servers[0]
+    assert world.ask(server, Refund(id=taken.id, amount=4)) == Refunded(
+        id=taken.id, cap="c", refunded=4, refunded_in_all=4
+    )
+    too_much = world.ask(server, Refund(id=taken.id, amount=7))
+    assert isinstance(too_much, Refused)
+    rest = world.ask(server, Refund(id=taken.id))
+    assert isinstance(rest, Refunded)
+    assert rest.refunded_in_all == 10
+    again = world.ask(server, Refund(id=taken.id))
+    assert isinstance(again, Refused)
+    assert again.code == "settled"
+    assert world.take_all("c") == 10
+
+
+def test_two_refunds_at_once_give_back_once() -> None:
+    """A second refund that comes while the first is being fsynced finds nothing left."""
+    world = world_of(10)
+    taken = consumed(world, 6)
+    server = world.servers[0]
+    tokens = [server.submit(Refund(id=taken.id)) for _ in range(2)]
+    answers = [world.answer(server, token) for token in tokens]
+    assert sorted(type(each).__name__ for each in answers) == ["Refunded", "Refused"]
+    assert world.take_all("c") == 10
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda id_: id_.replace("0-4", "0-5"),  # beyond what was spent
+        lambda id_: id_.replace("0-4", "1-3"),  # cuts into a consume that is known
+        lambda id_: id_.replace("0-4", "4-4"),  # nothing
+        lambda id_: id_.replace("0-4", "-1-4"),
+        lambda id_: id_.replace(".c.", ".d."),
+        lambda id_: "x" + id_,  # another server's
+        lambda id_: "",
+        lambda id_: id_ + "0" * 20,
+    ],
+)
+def test_a_forged_id_is_refunded_nothing(forge: object) -> None:
+    """An id that no consume was given is refused, and nothing comes back."""
+    world = world_of(10)
+    taken = consumed(world, 4)
+    server = world.servers[0]
+    world.ask(server, Refund(id=taken.id, amount=1))
+    refusal = world.ask(server, Refund(id=forge(taken.id)))  # type: ignore[operator]  # one of the above
+    assert isinstance(refusal, Refused)
+    assert refusal.code in ("unknown_id", "ended")
+    assert world.take_all("c") == 7
+
+
+def test_refunds_end_with_the_books_of_the_interval() -> None:
+    """In the refund window after the end a refund is taken; after the last report it is not."""
+    limits = Limits(refund_window_ms=1000)
+    world = World(1, limits=limits, now=1_767_268_855_000_000)
+    world.define("c", 10, interval="minute")
+    server = world.servers[0]
+    first, second = consumed(world, 3), consumed(world, 3)
+    # Given that another server keeps the interval from closing
+    world.run(5_500_000)
+    assert isinstance(world.ask(server, Refund(id=first.id)), Refunded)
+    world.run(2_000_000)
+    late = world.ask(server, Refund(id=second.id))
+    assert isinstance(late, Refused)
+    assert late.code == "ended"
+
+
+def test_a_refund_outlives_the_machine_only_when_it_was_answered() -> None:
+    """A refund that was answered is kept by the machine; what was refunded is served once."""
+    world = world_of(10)
+    server = world.servers[0]
+    taken = consumed(world, 10)
+    world.ask(server, Refund(id=taken.id, amount=6))
+    server.restart(same_boot=False)
+    world.run(200_000)
+    again = world.ask(server, Refund(id=taken.id, amount=5))
+    assert isinstance(again, Refused)
+    # The ceiling may have covered what came back: that is not served, and never twice.
+    assert world.take_all("c") <= 6
+    rest = world.ask(server, Refund(id=taken.id, amount=4))
+    assert isinstance(rest, Refunded)
+    assert world.take_all("c") == 4
+
+
+def test_an_open_hold_outlives_the_process_and_then_expires() -> None:
+    """A process that dies finds its holds again, and they expire when they should."""
+    world = world_of(5)
+    hold(world, 5, lifetime_ms=1000)
+    world.servers[0].restart()
+    world.run(200_000)
+    assert world.take_all("c") == 0
+    world.run(1_000_000)
+    assert world.take_all("c") == 5
+
+
+def test_an_open_hold_counts_as_committed_when_the_machine_was_lost() -> None:
+    """After the loss of the machine a hold never comes back by itself, also after more restarts."""
+    world = world_of(5)
+    hold(world, 5, lifetime_ms=1000)
+    world.servers[0].restart(same_boot=False)
+    world.run(2_000_000)
+    world.servers[0].restart()
+    world.run(2_000_000)
+    assert world.take_all("c") == 0
+
+
+def test_a_settlement_is_whole_or_not_at_all() -> None:
+    """A process that dies before a cancel is written finds the hold open, and it still expires."""
+    world = world_of(5)
+    server = world.servers[0]
+    held = hold(world, 5, lifetime_ms=500)
+    # Given a record on its way, so that the next one has to wait
+    world.faults = Faults(fsync_us_max=100_000)
+    server.core.holdings.keeper.keep(next(iter(server.core.holdings.slices.values())))
+    server.flush()
+    server.submit(Cancel(id=held.id))
+    server.restart()
+    world.faults = Faults()
+    world.run(1_000_000)
+    assert world.take_all("c") == 5
+
+
+def test_holds_and_refunds_are_bounded_and_room_comes_back() -> None:
+    """When no more can be kept they are refused; when an interval is closed there is room again."""
+    limits = Limits(marks_max=2, refund_window_ms=100)
+    world = World(1, limits=limits, now=1_767_268_855_000_000)
+    world.define("c", 100, interval="minute")
+    server = world.servers[0]
+    taken = [consumed(world, 1) for _ in range(3)]
+    assert isinstance(world.ask(server, Refund(id=taken[0].id)), Refunded)
+    hold(world, 1)
+    for command in (Refund(id=taken[1].id), Hold(cap="c", amount=1, lifetime_ms=10)):
+        refusal = world.ask(server, command)
+        assert isinstance(refusal, Refused)
+        assert refusal.code == "unavailable"
+    world.run(10_000_000)
+    hold(world, 1)
+
+
+def test_ids_are_read_as_they_are_written() -> None:
+    """An id names its server, interval, cap and range, also where the cap's id has dots."""
+    world = World(1)
+    world.define("a.b-c.d", 10)
+    answer = world.consume(world.servers[0], "a.b-c.d", 3)
+    assert isinstance(answer, Consumed)
+    incarnation = world.servers[0].core.incarnation
+    assert parse_id(answer.id) == (incarnation, "a.b-c.d", 0, (0, 3))
+
+
+def test_a_hold_of_more_than_there_is_is_capped() -> None:
+    """A hold takes all or nothing."""
+    world = world_of(5)
+    refusal = world.ask(world.servers[0], Hold(cap="c", amount=6, lifetime_ms=10))
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "capped"
+    assert isinstance(world.ask(world.servers[0], Consume(cap="c", minimum=5, maximum=5)), Consumed)
