@@ -129,8 +129,11 @@ def _headers(route: Route) -> list[Json]:
     request_id = {
         "name": REQUEST_ID,
         "in": "header",
-        "description": "The id of the request, kept with the events it causes; else one is made.",
-        "schema": {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,128}$"},
+        "description": (
+            "The id of the request, kept with the events that it causes: 1 to 128 of"
+            " A-Z a-z 0-9 . _ : -. One is made where there is none, or another."
+        ),
+        "schema": {"type": "string"},
     }
     return [*conditions, request_id]
 
