@@ -1,7 +1,9 @@
 """The composition root: settings in, a running node out, everything in one TaskGroup."""
 
 import asyncio
+import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -44,6 +46,7 @@ def run_server(settings: Settings) -> None:
 async def _primary(settings: Settings, stop: asyncio.Event) -> None:
     own = settings.primary
     directory = Path(own.directory)
+    check_port(own.host, own.port)
     async with AsyncExitStack() as stack:
         events = await SqliteLog.open(directory / "log.sqlite", synchronous=own.synchronous)
         stack.push_async_callback(events.close)
@@ -66,6 +69,7 @@ async def _primary(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _server(settings: Settings, stop: asyncio.Event) -> None:
     own = settings.server
+    check_port(own.host, own.port)
     async with AsyncExitStack() as stack:
         node = ServerNode(
             Path(own.directory),
@@ -83,6 +87,19 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
         )
         log.info("serving", url=f"http://{own.host}:{port}", incarnation=node.incarnation)
         await _until(stop, node.failure)
+
+
+def check_port(host: str, port: int) -> None:
+    """Nobody else listens there: raises SettingsError before anything is opened or recorded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise SettingsError(
+            f"cannot listen at {host}:{port}: {reason}: stop who does, or give another port"
+        ) from error
 
 
 async def _first_admin(node: MasterNode, path: Path) -> None:
@@ -143,4 +160,4 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-__all__ = ["ADMIN_KEY_FILE", "SettingsError", "ensure_node_secret", "run_primary", "run_server"]
+__all__ = ["ADMIN_KEY_FILE", "check_port", "ensure_node_secret", "run_primary", "run_server"]

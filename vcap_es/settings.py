@@ -7,16 +7,18 @@ is unknown or of the wrong type is an error that names it, not a surprise later.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from vcap_es.components.holdings import Limits
 from vcap_es.errors import SettingsError
 
 PREFIX = "VCAP__"
 Level = Literal["debug", "info", "warning", "error", "critical"]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]")]
 
 
 class PrimarySettings(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -25,7 +27,7 @@ class PrimarySettings(Struct, forbid_unknown_fields=True, kw_only=True):
     name: str = "m1"
     directory: str = "vcap-data/primary"
     host: str = "127.0.0.1"
-    port: int = 7100
+    port: Port = 7100
     synchronous: Literal["FULL", "OFF"] = "FULL"
 
 
@@ -38,8 +40,8 @@ class ServerSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     name: str = "s1"
     directory: str = "vcap-data/server"
     host: str = "127.0.0.1"
-    port: int = 7101
-    master: str = "ws://127.0.0.1:7100"
+    port: Port = 7101
+    master: WebSocketUrl = "ws://127.0.0.1:7100"
     address: str = ""
     limits: Limits = field(default_factory=Limits)
 

@@ -4,6 +4,7 @@ It starts each node as a process of its own, waits until they are ready, prints 
 ends them in order: servers first, so that they give back what they hold.
 """
 
+import fcntl
 import os
 import random
 import signal
@@ -13,11 +14,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 
-from vcap_es.app import ADMIN_KEY_FILE, ensure_node_secret, write_secret
-from vcap_es.errors import Unreachable, VcapError
+from vcap_es.app import ADMIN_KEY_FILE, check_port, ensure_node_secret, write_secret
+from vcap_es.errors import SettingsError, Unreachable, VcapError
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
@@ -32,6 +34,19 @@ DEMO_CAPS: dict[str, dict[str, object]] = {
 }
 
 
+class Child(NamedTuple):
+    """A node's process; what it tells begins at byte `begin` of its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    begin: int
+
+    def last_words(self) -> str:
+        """The last line that it told."""
+        told = self.log.read_bytes()[self.begin :].decode(errors="replace").strip()
+        return told.rpartition("\n")[2].removeprefix("vcap: ") or "it told nothing"
+
+
 class Single:
     """A primary master and some volumecap servers as child processes."""
 
@@ -41,13 +56,30 @@ class Single:
         self._url = f"http://{HOST}:{port}"
         self._servers = [f"http://{HOST}:{port + 1 + index}" for index in range(servers)]
         self._port = port
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._ports = range(port, port + 1 + servers)
+        self._children: list[Child] = []
         self._is_stopping = False
 
     def run(self) -> None:
         """Run until SIGINT or SIGTERM, or until a node ends."""
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, self._stop)
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Held as long as this process lives: two would mix up the logs and the ports of the nodes.
+        lock = (self._data / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise SettingsError(
+                f"{self._data} is in use by another `vcap up`: stop it, or give another --data"
+            ) from None
+        with lock:
+            self._run()
+
+    def _run(self) -> None:
+        for port in self._ports:
+            check_port(HOST, port)
         ensure_node_secret(self._data / "node.secret")
         try:
             self._start()
@@ -80,10 +112,10 @@ class Single:
         """Start a node in its own session, so that a Ctrl-C reaches only us."""
         command = [sys.executable, "-m", "vcap_es", "run", kind, *arguments]
         command += ["--node-secret-file", str(self._data / "node.secret")]
-        log = (self._data / f"{kind}{len(self._children) or ''}.log").open("ab")
-        with log:
-            child = subprocess.Popen(command, stderr=log, start_new_session=True)  # noqa: S603  # our own interpreter and our own words
-        self._children.append(child)
+        path = self._data / f"{kind}{len(self._children) or ''}.log"
+        with path.open("ab") as log:
+            process = subprocess.Popen(command, stderr=log, start_new_session=True)  # noqa: S603  # our own interpreter and our own words
+            self._children.append(Child(process, path, log.tell()))
 
     def _wait_for(self, url: str) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -100,10 +132,10 @@ class Single:
 
     def _check_children(self) -> None:
         for child in self._children:
-            if child.poll() is not None and not self._is_stopping:
+            if child.process.poll() is not None and not self._is_stopping:
                 raise VcapError(
-                    f"a node ended with exit code {child.returncode}: see the logs in "
-                    f"{self._data}; is port {self._port} or a following one taken?"
+                    f"a node ended with exit code {child.process.returncode} "
+                    f"(see {child.log}): {child.last_words()}"
                 )
 
     # ---- keys and demo
@@ -163,12 +195,13 @@ class Single:
         """Servers first: what they give back must find its master."""
         self._is_stopping = True
         for group in (self._children[1:], self._children[:1]):
-            for child in group:
-                if child.poll() is None:
-                    os.kill(child.pid, signal.SIGTERM)
-            for child in group:
+            processes = [child.process for child in group]
+            for process in processes:
+                if process.poll() is None:
+                    os.kill(process.pid, signal.SIGTERM)
+            for process in processes:
                 try:
-                    child.wait(STOP_SECONDS)
+                    process.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
-                    child.kill()
-                    child.wait()
+                    process.kill()
+                    process.wait()

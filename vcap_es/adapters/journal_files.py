@@ -31,6 +31,7 @@ from vcap_es.errors import JournalDamaged, JournalError
 
 FRAME = struct.Struct("<II")
 COMPACT_AT_BYTES = 64 * 1024 * 1024
+_CLOSED = -1
 FRAME_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -98,8 +99,11 @@ class JournalFiles:
             os.fdatasync(self._frames)
 
     def close(self) -> None:
-        """Give the files back; another process may have them then."""
+        """Give the files back; another process may have them then. Once is enough."""
+        if self._frames == _CLOSED:
+            return
         os.close(self._frames)
+        self._frames = _CLOSED
         for view in self._views:
             view.release()
         self._map.close()

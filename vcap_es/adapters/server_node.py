@@ -159,6 +159,8 @@ class ServerNode:
             async with asyncio.timeout(STOP_SECONDS if self._link is not None else 0):
                 await self._drained.wait()
         except TimeoutError:
+            if self.core.holdings.is_empty():
+                return
             log.warning("stopped with units in hand", server=self.name, directory=self._directory)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:

@@ -8,8 +8,9 @@ from urllib.parse import quote
 from cyclopts import App, Parameter
 
 from vcap_es.caps_file import describe, parse_caps
-from vcap_es.cli.control import DEFAULT, Control, Refusal, Where, cap_path, read_text
+from vcap_es.cli.control import DEFAULT, Control, Where, cap_path, decoded, read_text
 from vcap_es.cli.output import Json, print_fields, print_json, print_table
+from vcap_es.cli.refusal import Refusal
 
 cap = App(name="cap", help="Define, list, show and change caps.")
 
@@ -58,19 +59,13 @@ def _step(control: Control, path: str, name: str, body: Fields) -> Fields:
         if refusal.status != 404:
             raise
         return {**step, "action": "create"}
-    found = _decoded(response)
+    found = decoded(response)
     before = found.get("definition", found)
     if found.get("state") == "retired":
         return {**step, "action": "create", "etag": response.headers.get("ETag")}
     changes = _changes(before, body)
     action = "change" if changes else "keep"
     return {**step, "action": action, "changes": changes, "etag": response.headers.get("ETag")}
-
-
-def _decoded(response: Any) -> Fields:
-    import msgspec
-
-    return msgspec.json.decode(response.content, type=dict[str, Any])
 
 
 def _changes(before: Fields, after: Fields) -> Fields:
@@ -87,7 +82,10 @@ def _do(control: Control, step: Fields) -> None:
     if step["action"] == "keep":
         return
     headers = {"If-Match": step["etag"]} if step["etag"] else {}
-    control.call("PUT", step["path"], step["body"], headers)
+    try:
+        control.call("PUT", step["path"], step["body"], headers)
+    except Refusal as refusal:
+        raise refusal.about(step["id"]) from None
 
 
 _SIGNS = {"create": "+", "change": "~", "keep": "="}
@@ -97,7 +95,7 @@ def _print_plan(steps: list[Fields]) -> None:
     for step in steps:
         if step["action"] == "create":
             body = step["body"]
-            what = f"create: {body['total']} a {body.get('interval', 'day')}"
+            what = f"create: {body['total']} per {body.get('interval', 'day')}"
         elif step["action"] == "change":
             parts = [f"{name} {old} -> {new}" for name, (old, new) in step["changes"].items()]
             what = "change: " + ", ".join(parts)
@@ -172,7 +170,7 @@ def change(
     given = {"total": total, "end": end, "group": group, "mode": mode, "pacing": pacing}
     with Control(where) as control:
         response = control.response("GET", cap_path(name))
-        definition = _decoded(response)["definition"]
+        definition = decoded(response)["definition"]
         body = {**definition, **{key: value for key, value in given.items() if value is not None}}
         body = {key: value for key, value in body.items() if value is not None}
         headers = {"If-Match": response.headers["ETag"]}

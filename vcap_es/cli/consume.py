@@ -1,35 +1,39 @@
 """`vcap consume`: take units of a cap from a volumecap server, as a client would."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import httpx2
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from vcap_es.cli.control import (
     DATA,
     TIMEOUT_SECONDS,
-    Refusal,
+    KeyFile,
     Where,
     cap_path,
     checked,
     decoded,
+    unreachable,
 )
 from vcap_es.cli.output import Json, print_fields, print_json
-from vcap_es.errors import Unreachable
+from vcap_es.cli.refusal import Refusal
+from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.instants import format_instant
 
 SERVER = "http://127.0.0.1:7101"
 
 
 def consume(
     cap: str,
-    amount: int = 1,
+    amount: Annotated[
+        int, Parameter(help="How many units.", validator=Number(gte=1, lte=MAX_AMOUNT))
+    ] = 1,
     *,
     server: Annotated[
         str, Parameter(env_var="VCAP_SERVER", help="The volumecap server's address.")
     ] = SERVER,
-    key_file: Annotated[Path | None, Parameter(env_var="VCAP_KEY_FILE")] = None,
+    key_file: KeyFile = None,
     idempotency_key: Annotated[
         str | None, Parameter(help="The same key gives the same answer.")
     ] = None,
@@ -50,13 +54,14 @@ def consume(
             timeout=TIMEOUT_SECONDS,
         )
     except httpx2.TransportError as error:
-        raise Unreachable(f"{server} does not answer ({error}): is it running?") from error
+        raise unreachable(server, error) from error
     try:
         answer = decoded(checked(response))
     except Refusal as refusal:
         if json:
             print_json(refusal.problem)
-        else:
-            sys.stderr.write(f"{refusal.problem.get('code', 'refused')}: {refusal}\n")
-        sys.exit(1)
-    print_json(answer) if json else print_fields(answer)
+        raise
+    if json:
+        print_json(answer)
+    else:
+        print_fields({**answer, "resets_at": format_instant(answer["resets_at"])})

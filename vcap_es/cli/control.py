@@ -11,18 +11,20 @@ import httpx2
 import msgspec
 from cyclopts import Parameter
 
+from vcap_es.cli.refusal import Refusal
 from vcap_es.errors import InvalidInput, SettingsError, Unreachable, VcapError
 
 DATA = Path("vcap-data")
 TIMEOUT_SECONDS = 30.0
 
 
-class Refusal(VcapError):
-    """The control plane or a server said no; the message is what it said."""
-
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
-        self.status, self.problem = status, problem
-        super().__init__(problem.get("detail") or problem.get("title") or f"HTTP {status}")
+KeyFile = Annotated[
+    Path | None,
+    Parameter(
+        env_var="VCAP_KEY_FILE",
+        help="The file with your API key; VCAP_KEY can hold the key itself.",
+    ),
+]
 
 
 @Parameter(name="*")
@@ -34,13 +36,7 @@ class Where:
         str,
         Parameter(env_var="VCAP_URL", help="The primary master's address."),
     ] = "http://127.0.0.1:7100"
-    key_file: Annotated[
-        Path | None,
-        Parameter(
-            env_var="VCAP_KEY_FILE",
-            help="The file with your API key; VCAP_KEY can hold the key itself.",
-        ),
-    ] = None
+    key_file: KeyFile = None
 
     def key(self, fallback: Path) -> str:
         """The API key: from --key-file, from VCAP_KEY, or from the data directory here."""
@@ -82,6 +78,7 @@ class Control:
         path: str,
         body: object = None,
         headers: dict[str, str] | None = None,
+        /,
         **query: object,
     ) -> Any:
         """The answer's JSON; None where the answer is empty."""
@@ -93,6 +90,7 @@ class Control:
         path: str,
         body: object = None,
         headers: dict[str, str] | None = None,
+        /,
         **query: object,
     ) -> httpx2.Response:
         """The whole answer. Raises `Refusal`, or `Unreachable` where nobody answers."""
@@ -107,7 +105,7 @@ class Control:
                 headers={"Content-Type": "application/json", **(headers or {})},
             )
         except httpx2.TransportError as error:
-            raise Unreachable(f"{self._url} does not answer ({error}): is it running?") from error
+            raise unreachable(self._url, error) from error
         return checked(response)
 
     def pages(self, path: str, name: str, **query: object) -> Iterator[Any]:
@@ -119,6 +117,13 @@ class Control:
             cursor = page.get("next")
             if cursor is None:
                 return
+
+
+def unreachable(url: str, error: httpx2.TransportError) -> VcapError:
+    """What it means that `url` gave no answer."""
+    if isinstance(error, httpx2.UnsupportedProtocol):
+        return InvalidInput(f"{url!r} is no address: write it like http://127.0.0.1:7100")
+    return Unreachable(f"{url} does not answer ({error}): is it running?")
 
 
 def checked(response: httpx2.Response) -> httpx2.Response:
@@ -146,5 +151,7 @@ def read_text(path: Path) -> str:
     """The text of a file that somebody named; "-" is standard input."""
     try:
         return Path("/dev/stdin" if str(path) == "-" else path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: {error}") from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: byte {error.start} is not UTF-8: save it as UTF-8") from error

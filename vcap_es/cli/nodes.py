@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from vcap_es import app as composition
 from vcap_es.cli.control import DATA
@@ -14,13 +15,25 @@ from vcap_es.single import Single
 run = App(name="run", help="Run one node in the foreground, until SIGINT or SIGTERM.")
 
 Config = Annotated[Path | None, Parameter(help="A TOML file of settings.")]
+Name = Annotated[str | None, Parameter(help="How it is called in logs and lists.")]
+Host = Annotated[str | None, Parameter(help="The address to listen at.")]
+Port = Annotated[int | None, Parameter(help="The port to listen at.")]
+Secret = Annotated[str | None, Parameter(help="The file with the secret that all nodes share.")]
 
 
 def up(
     *,
     data: Annotated[Path, Parameter(help="Where everything is kept.")] = DATA,
-    servers: Annotated[int, Parameter(help="How many volumecap servers.")] = 2,
-    port: Annotated[int, Parameter(help="The primary's port; servers take the next ones.")] = 7100,
+    servers: Annotated[
+        int, Parameter(help="How many volumecap servers.", validator=Number(gte=1, lte=64))
+    ] = 2,
+    port: Annotated[
+        int,
+        Parameter(
+            help="The primary's port; servers take the next ones.",
+            validator=Number(gte=1, lte=65_000),
+        ),
+    ] = 7100,
     demo: Annotated[
         bool, Parameter(negative=(), help="Define a few caps and make gentle traffic.")
     ] = False,
@@ -33,11 +46,11 @@ def up(
 def primary(
     *,
     config: Config = None,
-    name: str | None = None,
+    name: Name = None,
     data: Annotated[str | None, Parameter(help="The directory of the log.")] = None,
-    host: str | None = None,
-    port: int | None = None,
-    node_secret_file: str | None = None,
+    host: Host = None,
+    port: Port = None,
+    node_secret_file: Secret = None,
 ) -> None:
     """Run the primary master."""
     given = {
@@ -54,12 +67,12 @@ def primary(
 def server(
     *,
     config: Config = None,
-    name: str | None = None,
+    name: Name = None,
     data: Annotated[str | None, Parameter(help="The directory of the journal.")] = None,
-    host: str | None = None,
-    port: int | None = None,
+    host: Host = None,
+    port: Port = None,
     master: Annotated[str | None, Parameter(help="The primary master, as ws://host:port.")] = None,
-    node_secret_file: str | None = None,
+    node_secret_file: Secret = None,
 ) -> None:
     """Run a volumecap server."""
     given = {

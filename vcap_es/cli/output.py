@@ -27,10 +27,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     numeric = [all(map(_is_number, column[1:])) for column in zip(*cells, strict=True)]
     for row in cells:
         parts = [
-            cell.rjust(width) if right else cell.ljust(width)
+            cell.rjust(width) if right else cell
             for cell, width, right in zip(row, widths, numeric, strict=True)
         ]
-        sys.stdout.write("  ".join(parts).rstrip() + "\n")
+        print_row(parts, widths)
+
+
+def print_row(cells: Sequence[str], widths: Sequence[int]) -> None:
+    """One row of a table whose other rows are not known yet."""
+    parts = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    sys.stdout.write("  ".join(parts).rstrip() + "\n")
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
