@@ -15,6 +15,7 @@ from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.holdings import Limits
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import Fact
 from vcap_es.events.facts.access import Role
@@ -22,6 +23,9 @@ from vcap_es.events.logs.sqlite import SqliteLog
 
 SECRET = "0123456789abcdef" * 4
 PATIENCE_SECONDS = 20.0
+PATIENT = Limits(max_wait_ms=20_000)
+"""A busy machine makes an answer late, never a test red."""
+
 ROLES: tuple[Role, ...] = ("client", "auditor", "operator", "admin")
 
 
@@ -112,6 +116,7 @@ async def primary(
                 name=name,
                 master_url=f"ws://127.0.0.1:{port}",
                 secret=SECRET,
+                limits=PATIENT,
                 synchronous=False,
             )
             running.servers.append(await stack.enter_async_context(server))

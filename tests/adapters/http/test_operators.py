@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tests.adapters.http.primary import Primary, with_primary
+from vcap_es.adapters.http import operators
 from vcap_es.components.commands import Consume
 from vcap_es.components.outcomes import Consumed
 
@@ -150,6 +151,26 @@ def test_caps_are_listed_page_by_page(tmp_path: Path) -> None:
             ("state=retired", 0),
         ):
             assert len((await primary.get(f"/v1/caps?{query}"))["caps"]) == count, query
+
+    with_primary(tmp_path, check)
+
+
+def test_a_page_looks_at_so_many_caps_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where few caps fit a filter, pages are short or empty, and still lead to all that fit."""
+    monkeypatch.setattr(operators, "SCAN_MAX", 2)
+
+    async def check(primary: Primary) -> None:
+        for cap in ("a", "b", "c", "d", "z"):
+            await primary.define(cap)
+        found, path, pages = list[str](), "/v1/caps?prefix=z", 0
+        while path:
+            answer = await primary.call("GET", path)
+            found += [each["id"] for each in answer.json()["caps"]]
+            path = answer.headers.get("link", "").partition("<")[2].partition(">")[0]
+            pages += 1
+        assert (found, pages) == (["z"], 3)
 
     with_primary(tmp_path, check)
 

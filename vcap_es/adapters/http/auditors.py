@@ -438,6 +438,7 @@ class _Verifier:
 
 
 _verifying = asyncio.Semaphore(1)
+"""One verification at a time: it reads the whole log."""
 
 
 async def verify_log(call: Call) -> Reply:

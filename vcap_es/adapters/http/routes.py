@@ -127,7 +127,7 @@ class Route(Struct, frozen=True):
     @property
     def tag(self) -> str:
         """The kind of thing it is about."""
-        return self.path.removeprefix("/v1").split("/")[1] if "/v1/" in self.path else "node"
+        return self.path.split("/")[2] if self.path.startswith("/v1/") else "health"
 
 
 class Plane:
