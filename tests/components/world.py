@@ -313,7 +313,8 @@ class World:
         """Let time pass."""
         until = self.now_us + duration_us
         while self._heap and self._heap[0][0] <= until:
-            self.now_us, _, call = heapq.heappop(self._heap)
+            at, _, call = heapq.heappop(self._heap)
+            self.now_us = max(self.now_us, at)
             call()
             for step in self.steps:
                 step()

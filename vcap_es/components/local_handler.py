@@ -343,7 +343,10 @@ class LocalHandler:
         self._pending.setdefault(connection, []).append(message)
 
     def _serve(self, desk: Desk, now: int) -> None:
-        desk.paced = self._state.metas[desk.cap].definition.pacing == "even"
+        paced = self._state.metas[desk.cap].definition.pacing == "even"
+        if paced != desk.paced:
+            desk.paced = paced
+            desk.bump()
         desk.serve(now)
         key = (desk.cap, desk.interval.number)
         if desk.busy and not desk.interval.pool.ended:

@@ -1,0 +1,166 @@
+"""Nothing grows without a bound, and nothing is looked at again and again for no reason."""
+
+from tests.components.invariants import watch
+from tests.components.world import NOON, World
+from vcap_es.components import local_handler
+from vcap_es.components.alarms import Alarms
+from vcap_es.components.commands import Consume
+from vcap_es.components.interval_handler import IntervalHandler
+from vcap_es.components.limits import Limits
+from vcap_es.components.outcomes import Consumed, Level, Refused
+from vcap_es.components.slice import NO_SLOT
+
+SECOND = 1_000_000
+
+
+def test_alarms_ring_in_order_and_once() -> None:
+    """Each alarm rings when its time has come, unless it was called off."""
+    alarms = Alarms()
+    rung: list[int] = []
+    for at in (30, 10, 20):
+        alarms.at(at, rung.append)
+    alarms.call_off(alarms.at(15, rung.append))
+    assert alarms.next_ns == 10
+    alarms.ring(20)
+    assert rung == [20, 20]
+    assert alarms.next_ns == 30
+
+
+def test_alarms_called_off_take_no_room() -> None:
+    """A million consumes that were served at once leave no alarms behind."""
+    alarms = Alarms()
+    kept = alarms.at(1, lambda _: None)
+    for at in range(50_000):
+        alarms.call_off(alarms.at(10**9 + at, lambda _: None))
+        assert len(alarms) < 3000
+    alarms.call_off(kept)
+    assert alarms.next_ns is None
+
+
+def test_served_consumes_do_not_count_as_waiting() -> None:
+    """Only those that wait now are counted against the bound, and they are bounded."""
+    world = World(1, limits=Limits(waiting_max=10))
+    world.define("c", 100)
+    server = world.servers[0]
+    for _ in range(30):
+        assert isinstance(world.consume(server, "c"), Consumed)
+    world.kill_master()
+    server.core.holdings.slices.clear()
+    tokens = [server.submit(Consume(cap="x", minimum=1, maximum=1)) for _ in range(15)]
+    at_once = [server.answers[token] for token in tokens if token in server.answers]
+    assert len(at_once) == 5
+    world.run(100_000)
+    assert all(isinstance(server.answers[token], Refused) for token in tokens)
+    assert not server.core.holdings.shelf.watched["x"].waiters
+
+
+def test_junk_ids_do_not_fill_the_memory() -> None:
+    """Of caps that nobody defined, a server and its master remember so many only."""
+    world = World(1, limits=Limits(strangers_max=50))
+    server = world.servers[0]
+    world.define("real", 5)
+    world.consume(server, "real")
+    for index in range(200):
+        server.submit(Consume(cap=f"junk{index}", minimum=1, maximum=1))
+        world.run(3000)
+    assert len(server.core.holdings.shelf.watched) <= 52
+    assert isinstance(world.consume(server, "real"), Consumed)
+    # A cap that was forgotten is served when it is defined after all
+    world.define("junk0", 1)
+    assert isinstance(world.consume(server, "junk0"), Consumed)
+
+
+def test_a_master_forgets_the_oldest_strangers(monkeypatch: object) -> None:
+    """A server that watches more unknown caps than that still hears when it asks again."""
+    monkeypatch.setattr(local_handler, "STRANGERS_PER_SERVER_MAX", 10)  # type: ignore[attr-defined]  # pytest's
+    world = World(1)
+    server = world.servers[0]
+    for index in range(30):
+        assert isinstance(world.consume(server, f"junk{index}"), Refused)
+    assert world.master is not None
+    assert len(world.master.locals.servers[server.core.incarnation].watches) <= 10
+    world.define("junk0", 1)
+    world.run(2 * SECOND)
+    world.consume(server, "junk0")
+    world.run(100_000)
+    assert isinstance(world.consume(server, "junk0"), Consumed)
+
+
+def test_intervals_that_were_never_used_leave_nothing_behind() -> None:
+    """A server that watches a cap by the minute has two slices of it, also after an hour."""
+    world = World(1, limits=Limits(refund_window_ms=100))
+    world.define("c", 10, interval="minute")
+    server = world.servers[0]
+    world.consume(server, "c")
+    for _ in range(5):
+        world.run(61 * SECOND)
+        assert len(server.core.holdings.slices) <= 2
+    assert len(server.core.holdings.alarms) < 20
+
+
+def test_a_journal_without_room_refuses_and_gives_back() -> None:
+    """With all slots in use further caps are unavailable, and units sent for them return."""
+    world = World(1, limits=Limits(slots_max=2))
+    watch(world)
+    server = world.servers[0]
+    for cap in ("a", "b", "c"):
+        world.define(cap, 10)
+    assert isinstance(world.consume(server, "a"), Consumed)
+    assert isinstance(world.consume(server, "b"), Consumed)
+    refusal = world.consume(server, "c")
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "unavailable"
+    found = server.core.holdings.slices[("c", 0)]
+    assert found.slot == NO_SLOT
+    server.restart()
+    world.run(100_000)
+    assert isinstance(world.consume(server, "a"), Consumed)
+
+
+def test_lookups_are_answered_once_and_bounded() -> None:
+    """A lookup is answered by the master's word or at its deadline, and never twice."""
+    world = World(1, limits=Limits(waiting_max=10))
+    world.define("c", 10)
+    server = world.servers[0]
+    server.core.lookup(1, "c", server.now_ns)
+    server.flush()
+    assert isinstance(world.answer(server, 1), Level)
+    world.kill_master()
+    for token in range(100, 120):
+        server.core.lookup(token, "c", server.now_ns)
+    server.flush()
+    assert sum(token in server.answers for token in range(100, 120)) == 10
+    world.run(100_000)
+    assert all(token in server.answers for token in range(100, 120))
+    answered = dict(server.answers)
+    server.answers.clear()
+    world.start_master()
+    world.run(SECOND)
+    assert answered
+    assert not server.answers
+
+
+def test_many_come_and_go_and_are_told_once() -> None:
+    """Between two rounds, the directory is sent once to each server."""
+    world = World(30)
+    world.run(SECOND)
+    assert world.master is not None
+    master = world.master
+    for server in world.servers[:20]:
+        master.disconnected(server.connection)
+    started = master.begin_round(world.now_us)
+    assert started is not None
+    assert len(started.outputs) == 10
+
+
+def test_looking_later_does_not_pile_up() -> None:
+    """However often a cap is looked at, it has one entry among what is due."""
+    world = World(1)
+    world.define("c", 10)
+    assert world.master is not None
+    handler = IntervalHandler(world.state, lambda _: None, NOON)
+    for _ in range(100):
+        handler.look_later("c")
+        assert handler.next_due(world.now_us) == world.now_us
+        handler.step(world.now_us)
+    assert len(handler._heap) <= 2

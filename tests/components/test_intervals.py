@@ -1,0 +1,198 @@
+"""From one interval to the next, and the closing of the books."""
+
+from itertools import pairwise
+
+import pytest
+
+from tests.components.invariants import equation_holds, watch
+from tests.components.world import NOON, World
+from vcap_es.components.commands import Consume, Hold
+from vcap_es.components.decisions.meta import Retire
+from vcap_es.components.limits import Limits
+from vcap_es.components.outcomes import Consumed, Held, Refused
+from vcap_es.events.facts import IntervalClosed, IntervalEnded, IntervalOpened
+
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+BOUNDARY = NOON + 60 * SECOND
+
+
+def world_before(seconds: int, total: int = 10, **limits: int) -> World:
+    """Two servers and a cap by the minute, so many seconds before its boundary."""
+    world = World(
+        2, now=BOUNDARY - seconds * SECOND, limits=Limits(refund_window_ms=1000, **limits)
+    )
+    watch(world)
+    world.define("c", total, interval="minute")
+    return world
+
+
+def until(world: World, instant: int, *, skip: bool = False) -> None:
+    """Let time pass until then; with `skip`, only the last moments of it."""
+    if skip:
+        world.now_us = max(world.now_us, instant - SECOND)
+    world.run(instant - world.now_us)
+
+
+def test_each_interval_has_the_whole_total_and_no_more() -> None:
+    """Nothing carries over: unspent units expire, and the next interval has its own."""
+    world = world_before(10)
+    assert isinstance(world.consume(world.servers[0], "c", 4), Consumed)
+    until(world, BOUNDARY + SECOND)
+    assert world.take_all("c") == 10
+    until(world, BOUNDARY + 30 * SECOND)
+    assert world.state.interval("c", 0) is None
+
+
+def test_a_consume_in_the_gap_waits_for_the_next_interval() -> None:
+    """Between what is surely the old interval and surely the new one, a consume waits."""
+    world = world_before(10)
+    server = world.servers[0]
+    world.consume(server, "c")
+    until(world, BOUNDARY - 5_000)
+    answers = []
+    for _ in range(20):
+        answers.append(world.consume(server, "c"))
+        world.run(500)
+    taken = [each for each in answers if isinstance(each, Consumed)]
+    numbers = {each.id.split(".")[1] for each in taken}
+    assert numbers == {"0", "1"}
+    assert not [each for each in answers if isinstance(each, Refused) and each.code != "capped"]
+    assert len([each for each in taken if each.id.split(".")[1] == "0"]) <= 9
+
+
+def test_no_server_serves_an_interval_outside_its_bounds() -> None:
+    """By the true time, no consume is answered from an interval before its start or at its end."""
+    world = world_before(3, total=1000)
+    for _ in range(1200):
+        server = world.servers[0]
+        now = server.core.consume_now("c", 1, server.now_ns)
+        answer = world.consume(server, "c") if now is None else now
+        if isinstance(answer, Consumed):
+            number = int(answer.id.split(".")[1])
+            assert (world.now_us >= BOUNDARY) == (number == 1) or world.now_us - BOUNDARY < 60_000
+        world.run(4000)
+    assert world.now_us > BOUNDARY + SECOND
+
+
+def test_a_slice_of_the_next_interval_is_there_when_the_master_is_cut_off() -> None:
+    """A cap in use, however slowly, is served on through the boundary without a master."""
+    world = world_before(30, total=20)
+    server = world.servers[0]
+    assert isinstance(world.consume(server, "c"), Consumed)
+    until(world, BOUNDARY - SECOND)
+    world.kill_master()
+    until(world, BOUNDARY + SECOND)
+    assert isinstance(world.consume(server, "c"), Consumed)
+
+
+def test_the_books_close_with_nothing_unreported_when_all_have_told() -> None:
+    """After the refund window of the last holder an interval closes, and everybody forgets it."""
+    world = world_before(10)
+    for server in world.servers:
+        world.consume(server, "c", 2)
+    until(world, BOUNDARY + 500_000)
+    # Given the refund window is not over
+    assert world.state.interval("c", 0) is not None
+    until(world, BOUNDARY + 5 * SECOND)
+    assert world.facts(IntervalClosed) == [IntervalClosed(cap="c", number=0, unreported=0)]
+    assert all(("c", 0) not in server.core.holdings.slices for server in world.servers)
+
+
+def test_an_open_hold_keeps_the_books_open() -> None:
+    """While a hold is open its interval is not closed; its expiry expires the units."""
+    world = world_before(10)
+    held = world.ask(world.servers[0], Hold(cap="c", amount=5, lifetime_ms=20_000))
+    assert isinstance(held, Held)
+    until(world, BOUNDARY + 5 * SECOND)
+    assert world.pool("c", 0).held == 0
+    assert not world.facts(IntervalClosed)
+    until(world, BOUNDARY + 15 * SECOND)
+    assert world.facts(IntervalClosed) == [IntervalClosed(cap="c", number=0, unreported=0)]
+
+
+def test_what_a_dead_server_held_is_unreported_after_a_day_and_not_before() -> None:
+    """Nothing is reclaimed on silence; after 24 hours it counts as spent, for ever."""
+    world = World(2)
+    world.define("c", 10, interval="hour", end=NOON + 2 * HOUR)
+    dead = world.servers[0]
+    held = world.ask(dead, Hold(cap="c", amount=4, lifetime_ms=1000))
+    assert isinstance(held, Held)
+    world.run(3 * SECOND)
+    assert world.pool("c").held == 4
+    dead.kill()
+    # The others only pass the time, so it may pass quickly
+    world.servers[1].kill()
+    until(world, NOON + 25 * HOUR - SECOND, skip=True)
+    assert not [fact for fact in world.facts(IntervalClosed) if fact.number == 0]
+    until(world, NOON + 25 * HOUR + SECOND, skip=True)
+    assert IntervalClosed(cap="c", number=0, unreported=4) in world.facts(IntervalClosed)
+    # When it comes back, its old slice is dropped and changes nothing
+    dead.start(same_boot=True)
+    world.run(SECOND)
+    assert ("c", 0) not in dead.core.holdings.slices
+
+
+def test_a_cap_defined_again_starts_after_its_last_opened_period() -> None:
+    """Retired and defined again, no period is minted twice."""
+    world = world_before(30)
+    assert isinstance(world.consume(world.servers[0], "c"), Consumed)
+    world.command(Retire(cap="c"))
+    world.define("c", 7, interval="minute")
+    refusal = world.consume(world.servers[0], "c")
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "not_started"
+    until(world, BOUNDARY + SECOND)
+    assert isinstance(world.consume(world.servers[0], "c"), Refused)
+    until(world, BOUNDARY + 61 * SECOND)
+    assert world.take_all("c") == 7
+    periods = [(fact.start, fact.end) for fact in world.facts(IntervalOpened)]
+    assert len(periods) == len(set(periods))
+    assert all(one[1] <= other[0] for one, other in pairwise(periods))
+
+
+def test_a_master_that_was_down_for_days_opens_today_and_tomorrow_only() -> None:
+    """What was missed is not opened afterwards; what was open is ended and closed."""
+    world = World(1)
+    world.define("c", 10)
+    world.servers[0].kill()
+    world.kill_master()
+    world.now_us += 5 * 24 * HOUR
+    world.start_master()
+    world.run(SECOND)
+    opened = [(fact.number, fact.start) for fact in world.facts(IntervalOpened)]
+    midnight = NOON - 12 * HOUR
+    days = [(start - midnight) // (24 * HOUR) for _, start in opened]
+    assert days == [0, 1, 5, 6]
+    assert [number for number, _ in opened] == [0, 1, 2, 3]
+    assert [fact.number for fact in world.facts(IntervalEnded)] == [0, 1]
+    assert [fact.number for fact in world.facts(IntervalClosed)] == [0, 1]
+    equation_holds(world.state)
+
+
+def test_a_consume_of_a_range_at_the_deadline_takes_what_is_here() -> None:
+    """Cut off from the master, a consume of 1 to 10 takes what the slice has."""
+    world = World(1)
+    world.define("c", 10)
+    server = world.servers[0]
+    held = world.ask(server, Consume(cap="c", minimum=1, maximum=1))
+    assert isinstance(held, Consumed)
+    world.kill_master()
+    found = server.core.holdings.slice_at("c")
+    assert found is not None
+    here = found.balance(server.disk.cells)
+    answer = world.ask(server, Consume(cap="c", minimum=1, maximum=10))
+    if here:
+        assert isinstance(answer, Consumed)
+        assert answer.consumed == here
+    else:
+        assert isinstance(answer, Refused)
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 59])
+def test_caps_are_ended_and_opened_at_the_boundary(seconds: int) -> None:
+    """At the boundary the old interval ends and the one after the next is opened."""
+    world = world_before(seconds)
+    until(world, BOUNDARY + 100_000)
+    assert [fact.number for fact in world.facts(IntervalOpened)] == [0, 1, 2]
+    assert [fact.number for fact in world.facts(IntervalEnded)] == [0]
