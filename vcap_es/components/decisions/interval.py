@@ -31,6 +31,8 @@ def due(meta: Meta, now: int) -> list[Fact]:
 def next_due(meta: Meta, now: int) -> int | None:
     """The instant at which time alone will next change something; None where it never does."""
     instants = [_next_due(each) for each in meta.intervals if each.end > now or each.pool.ended]
+    # When an interval begins, another one is to be open ahead.
+    instants += [each.start for each in meta.intervals if not each.pool.ended]
     later = [instant for instant in instants if instant > now]
     if not meta.retired:
         later += _future_start(meta, now)
@@ -66,7 +68,7 @@ def _ended(meta: Meta, interval: Interval) -> IntervalEnded:
 def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     if interval.pool.ended or _is_over(meta, interval, now):
         return []
-    total = _total(meta, interval.number, Window(interval.start, interval.end))
+    total = _total(meta, Window(interval.start, interval.end))
     if total == interval.pool.minted:
         return []
     fact = IntervalTotalChanged(
@@ -75,13 +77,8 @@ def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     return [fact]
 
 
-def _total(meta: Meta, number: int, window: Window) -> int:
-    if meta.paused:
-        return 0
-    first = number == 0 and meta.definition.initial_total is not None
-    total = meta.definition.initial_total if first else opening_total(meta.definition, window)
-    assert total is not None
-    return total
+def _total(meta: Meta, window: Window) -> int:
+    return 0 if meta.paused else opening_total(meta.definition, window)
 
 
 def _opened(meta: Meta, now: int) -> list[Fact]:
@@ -103,8 +100,8 @@ def _opened(meta: Meta, now: int) -> list[Fact]:
 
 def _next_window(meta: Meta, now: int) -> Window | None:
     """The first window that is not open: after the last one, and none that is over already."""
-    if meta.definition.interval == "single" and meta.next_number > meta.ended_before:
-        return None
+    if meta.definition.interval == "single" and meta.single_number >= meta.ended_before:
+        return None  # it was opened already, and is opened once
     if meta.next_number and meta.opened_until > now:
         return next_window(meta.definition, meta.opened_until)
     window = first_window(meta.definition, now)
@@ -119,7 +116,7 @@ def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
         number=number,
         start=window.start,
         end=window.end,
-        total=_total(meta, number, window),
+        total=_total(meta, window),
         version=meta.version,
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),

@@ -92,6 +92,8 @@ class Fold:
         found.intervals += (opened,)
         found.next_number = fact.number + 1
         found.opened_until = opened.end
+        if found.definition.interval == "single":
+            found.single_number = fact.number
 
     def _interval_changed(self, fact: IntervalTotalChanged | IntervalEnded) -> None:
         interval.evolve(self._interval(fact.cap, fact.number), fact)

@@ -20,7 +20,8 @@ class Meta(Struct, gc=False):
     """A cap's definition in force.
 
     `next_number` is the number that the next interval gets; a cap keeps its numbers for ever.
-    `opened_until` is the end of the last period opened, in microseconds UTC. Every interval below
+    `opened_until` is the end of the last period opened, in microseconds UTC; `single_number` is
+    the last one that was opened as a `single`, -1 for none. Every interval below
     `ended_before` is over. `intervals` are those not closed yet, oldest first.
     """
 
@@ -32,6 +33,7 @@ class Meta(Struct, gc=False):
     ended_before: int = 0
     next_number: int = 0
     opened_until: int = 0
+    single_number: int = -1
     intervals: tuple[Interval, ...] = ()
 
     @property

@@ -1,0 +1,50 @@
+"""What follows from commands about API keys: never twice, and no key is overwritten."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey, decide
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.projections.states.data_centre import Fold
+
+KEYS = st.sampled_from(["k", "l"])
+CREATE = st.builds(
+    CreateKey,
+    key=KEYS,
+    digest=st.sampled_from([b"1", b"2"]),
+    role=st.sampled_from(["client", "admin"]),
+    scopes=st.just(["*"]),
+    expires_at=st.none() | st.just(7),
+)
+COMMANDS = CREATE | st.builds(RevokeKey, key=KEYS)
+
+
+@given(st.lists(COMMANDS, max_size=12))
+def test_the_same_command_twice_gives_nothing_new(commands: list[AccessCommand]) -> None:
+    """A repeated command is denied or does nothing, and a key in force never changes."""
+    fold = Fold()
+    for command in commands:
+        before = dict(fold.state.access.keys)
+        decided = decide(fold.state, command)
+        if not isinstance(decided, Denied):
+            for fact in decided:
+                fold.evolve(fact)
+        again = decide(fold.state, command)
+        assert isinstance(again, Denied) or again == []
+        for key in before.keys() & fold.state.access.keys.keys():
+            assert before[key] == fold.state.access.keys[key]
+
+
+def test_a_key_in_use_and_a_key_unknown_are_denied() -> None:
+    """Another key under the same id, and the revocation of none, say what is wrong."""
+    fold = Fold()
+    first = CreateKey(key="k", digest=b"1", role="client", scopes=["*"])
+    decided = decide(fold.state, first)
+    assert not isinstance(decided, Denied)
+    fold.evolve(decided[0])
+    other = decide(fold.state, CreateKey(key="k", digest=b"2", role="client", scopes=["*"]))
+    assert isinstance(other, Denied)
+    assert other.code == "key_exists"
+    unknown = decide(fold.state, RevokeKey(key="x"))
+    assert isinstance(unknown, Denied)
+    assert unknown.code == "unknown_key"
