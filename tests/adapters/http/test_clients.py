@@ -20,6 +20,7 @@ from tests.adapters.http.stand_in import (
 from vcap_es.adapters.http.bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX
 from vcap_es.adapters.http.clients import ENDPOINTS, Endpoint
 from vcap_es.events.facts.access import Role
+from vcap_es.events.instants import format_instant
 
 ROLES: tuple[Role, ...] = ("client", "auditor", "operator", "admin")
 
@@ -50,7 +51,7 @@ def test_a_consume() -> None:
         "consumed": 3,
         "remaining": 7,
         "total": 10,
-        "resets_at": RESETS_AT,
+        "resets_at": format_instant(RESETS_AT),
     }
     assert answer.headers["ratelimit-policy"] == '"a";q=10'
     assert answer.headers["ratelimit"] == '"a";r=7;t=3600'

@@ -12,7 +12,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import Server
 
 from tests.adapters.http.stand_in import StandIn, calling, request, run, served, wire
-from vcap_es.adapters.http.fast_lane import FastLaneProtocol
+from vcap_es.adapters.http.fast_lane import (
+    HEADS_KEPT,
+    KNOWN_HEAD_BYTES_MAX,
+    FastLaneProtocol,
+    KnownHead,
+    Lane,
+)
+from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.components.commands import Consume
 
 both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
@@ -187,6 +194,87 @@ def test_without_a_good_key_nothing_is_taken() -> None:
     run(main)
 
 
+def test_a_known_head_is_answered_by_its_bytes() -> None:
+    """A head that came before needs no parser; one byte more or less, and the parser decides."""
+
+    async def main() -> None:
+        node = StandIn()
+        key = node.key()
+        call = request(key)
+        async with served(node, {"a": 100}) as port, wire(port) as line:
+            await line.send(call)
+            assert (await line.answer()).status == 200
+            (connection,) = connections(port)
+            (head,) = connection._lane.heads
+            assert call.startswith(head)
+            variants = [
+                (call, 200),
+                (call + call, 200),
+                (b"\r\n" + call, 200),
+                (request(key, amount=2), 200),
+                (request(key, amount=0), 400),
+                (request(key, amount=10), 200),
+                (request(key, "X: y"), 200),
+                (request(key, "Idempotency-Key: x"), 200),
+                (request(key, target="/v1/caps/a/consume?x"), 200),
+                (request(key, cap="b"), 404),
+                (request(key, amount=99), 429),
+            ]
+            for data, status in variants:
+                await line.send(data)
+                for _ in range(2 if data == call + call else 1):
+                    assert (await line.answer()).status == status
+            assert node.caps["a"].spent == 1 + 1 + 2 + 1 + 2 + 10 + 1 + 1 + 1
+            assert len(node.submitted) == 4
+
+    run(main)
+
+
+def test_a_known_head_keeps_no_right_alive() -> None:
+    """A key that is revoked or narrowed opens nothing, though its head is known."""
+
+    async def main() -> None:
+        node = StandIn()
+        key = node.key()
+        async with served(node, {"a": 100}) as port, wire(port) as line:
+
+            async def status() -> int:
+                await line.send(request(key))
+                return (await line.answer()).status
+
+            assert [await status(), await status()] == [200, 200]
+            node.key("b")
+            assert await status() == 403
+            node.key(role="auditor")
+            assert await status() == 403
+            node.keys = {}
+            assert await status() == 401
+            node.key()
+            assert await status() == 200
+        assert node.caps["a"].spent == 3
+
+    run(main)
+
+
+def test_known_heads_are_bounded() -> None:
+    """Heads that differ each time do not fill the memory, and long ones are not kept at all."""
+    lane = Lane(ClientPlane(StandIn()))
+    for index in range(2 * HEADS_KEPT + 1):
+        lane.learn(b"%d" % index, KnownHead("a", b"", 1))
+        assert lane.cap_of(b"/v1/caps/c%d/consume" % index) == f"c{index}"
+    assert len(lane.heads) <= HEADS_KEPT
+
+    async def main() -> None:
+        node = StandIn()
+        key = node.key()
+        async with served(node, {"a": 100}) as port, wire(port) as line:
+            await line.send(request(key, f"X: {'y' * KNOWN_HEAD_BYTES_MAX}"))
+            assert (await line.answer()).status == 200
+            assert connections(port)[0]._lane.heads == {}
+
+    run(main)
+
+
 def test_a_percent_encoded_cap_is_the_cap() -> None:
     """`user%3A7` and `user:7` are one cap, and both take the fast lane."""
 
@@ -227,7 +315,8 @@ def test_not_one_too_many(on_uvloop: bool) -> None:
 def connections(port: int) -> list[FastLaneProtocol]:
     """The server's ends of the connections to that port."""
     found = [each for each in gc.get_objects() if type(each) is FastLaneProtocol]
-    return [each for each in found if each.server == ("127.0.0.1", port)]
+    alive = [each for each in found if each in each.connections]
+    return [each for each in alive if each.server == ("127.0.0.1", port)]
 
 
 def mixed(key: dict[str, str], count: int, seed: int) -> tuple[bytes, list[int]]:

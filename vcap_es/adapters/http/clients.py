@@ -31,7 +31,7 @@ from vcap_es.adapters.http.bodies import (
 )
 from vcap_es.adapters.http.health import live_response, metrics_response, ready_response
 from vcap_es.adapters.http.keys import Client, Scopes
-from vcap_es.adapters.http.plane import READERS, TAKERS, ClientPlane, consumed_json
+from vcap_es.adapters.http.plane import READERS, TAKERS, ClientPlane, consumed_json, shown_instant
 from vcap_es.adapters.http.problems import (
     listed,
     problem,
@@ -74,6 +74,9 @@ FORWARD_SECONDS = 2.0
 FORWARDED_BYTES_MAX = 64 * 1024
 FORWARDED = "vcap-forwarded"
 """Marks a call that another server has forwarded here: it is not forwarded again."""
+
+INSTANTS = ("start", "resets_at")
+"""The fields of answers that are instants: RFC 3339 for people, microseconds inside."""
 
 LIMIT_FIELDS_MAX = 8
 """The caps of one answer that get rate limit fields; with more, none has."""
@@ -217,7 +220,7 @@ def _place_of(id_: str) -> tuple[str, str]:
 
 async def _check_scope(call: Call, caps: list[str]) -> None:
     plane, client = call.plane, call.client
-    for cap in caps:
+    for cap in dict.fromkeys(caps):
         if plane.allows(client, cap):
             continue
         # A cap's group is unknown here until somebody has asked for the cap.
@@ -317,7 +320,9 @@ def _level_response(plane: ClientPlane, level: Level) -> Response:
 
 
 def _encode(outcome: Held | Settled | Refunded | Level) -> bytes:
-    return msgspec.json.encode(msgspec.structs.asdict(outcome))
+    fields = msgspec.structs.asdict(outcome)
+    instants = {name: shown_instant(fields[name]) for name in INSTANTS if name in fields}
+    return msgspec.json.encode(fields | instants)
 
 
 def _limit_fields(plane: ClientPlane, answers: list[Consumed] | list[Held]) -> dict[str, str]:
@@ -347,8 +352,7 @@ def _count(plane: ClientPlane, command: Command, outcome: Outcome) -> None:
         case ConsumeAll(items=asked) | ConsumeEach(items=asked), (
             ConsumedAll(items=answers) | ConsumedEach(items=answers)
         ):
-            for item, answer in zip(asked, answers, strict=True):
-                counts.result(answer, item.maximum)
+            counts.batch([*answers], [item.maximum for item in asked])
 
 
 # ---- the application

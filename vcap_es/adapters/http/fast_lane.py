@@ -7,19 +7,21 @@ more than the other side reads.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vcap_es.adapters.http.bodies import AMOUNT_BODY, CAP_ID
-from vcap_es.adapters.http.guarded import IDLE, GuardedConfig, GuardedProtocol
+from vcap_es.adapters.http.guarded import FRESH, IDLE, GuardedConfig, GuardedProtocol
 from vcap_es.adapters.http.plane import TAKERS, ClientPlane, consumed_json
 from vcap_es.components.outcomes import Consumed
 
 BODY_BYTES_MAX = 128
 LENGTH_DIGITS_MAX = 3
 TARGETS_KEPT = 65_536
+HEADS_KEPT = 4_096
+KNOWN_HEAD_BYTES_MAX = 1024
 
 _TARGET = re.compile(rb"/v1/caps/([A-Za-z0-9._:%-]{1,384})/consume")
 _CAP = re.compile(CAP_ID.encode())
@@ -39,11 +41,21 @@ _HANDED_ON = frozenset(
 _TELLING = _HANDED_ON | {b"authorization", b"content-type", b"content-length", b"connection"}
 
 
+class KnownHead(NamedTuple):
+    """What the head of a simple call says: the cap, the key, and the length of the body."""
+
+    cap: str
+    authorization: bytes
+    length: int
+
+
 class Lane:
-    """What all connections of one fast lane share: targets they know, and a head to answer with."""
+    """What all connections of one fast lane share: what they know, and a head to answer with."""
 
     def __init__(self, plane: ClientPlane) -> None:
         self.plane = plane
+        self.heads: dict[bytes, KnownHead] = {}
+        """The heads of calls that were answered, byte by byte as they were sent."""
         self._caps: dict[bytes, str] = {}
         self._defaults: list[tuple[bytes, bytes]] | None = None
         self._head = ""
@@ -60,6 +72,12 @@ class Lane:
                 self._caps.clear()
             cap = self._caps[target] = plain[0].decode()
         return cap
+
+    def learn(self, head: bytes, known: KnownHead) -> None:
+        """Remember what a head says."""
+        if len(self.heads) >= HEADS_KEPT:
+            self.heads.clear()
+        self.heads[head] = known
 
     def response(self, consumed: Consumed, defaults: list[tuple[bytes, bytes]]) -> bytes:
         """The whole response to a consume; `defaults` are uvicorn's header fields of the second."""
@@ -114,6 +132,41 @@ class FastLaneProtocol(GuardedProtocol):
         self._cap: str | None = None
         self._body = b""
         """The cap of a message that is simple so far, and its body so far."""
+        self._whole = b""
+        """What came in one piece and began between two messages."""
+
+    # ---- a head that is known
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: answer at once what was asked before, or feed the parser."""
+        if self._phase not in (IDLE, FRESH):
+            self._whole = b""
+            super().data_received(data)
+        elif not self._answer_known(data):
+            self._whole = data
+            super().data_received(data)
+
+    def _answer_known(self, data: bytes) -> bool:
+        """Answer one whole simple call whose head the parser has read before.
+
+        Between two messages the parser has no memory, so the same bytes mean the same again. Whose
+        key it is, and what it opens, is asked anew.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._lane.heads.get(data[:end])
+        if known is None or len(data) - end != known.length or self.flow.write_paused:
+            return False
+        self._now = self.loop.time()
+        return self._may(known.authorization, known.cap) and self._answer(known.cap, data[end:])
+
+    def _learn_head(self, cap: str) -> None:
+        """Remember the head of a call that was answered, if `_whole` is that call and no more."""
+        length = len(self._body)
+        head = self._whole[: len(self._whole) - length]
+        starts_well = head.startswith(b"POST ") and len(head) <= KNOWN_HEAD_BYTES_MAX
+        if starts_well and head.find(b"\r\n\r\n") == len(head) - 4:
+            authorization = next(value for name, value in self.headers if name == b"authorization")
+            self._lane.learn(head, KnownHead(cap, authorization, length))
 
     # ---- what the parser tells
 
@@ -145,7 +198,9 @@ class FastLaneProtocol(GuardedProtocol):
     def on_message_complete(self) -> None:
         """The message is here: answer it, or hand it on."""
         if self._cap is not None:
-            if self._answer(self._cap):
+            if self._answer(self._cap, self._body):
+                self._learn_head(self._cap)
+                self._cap = None
                 return
             self._hand_on()
         super().on_message_complete()
@@ -184,9 +239,9 @@ class FastLaneProtocol(GuardedProtocol):
 
     # ---- answer
 
-    def _answer(self, cap: str) -> bool:
+    def _answer(self, cap: str, body: bytes) -> bool:
         """Consume and answer; False where it takes more than that."""
-        asked = AMOUNT_BODY.fullmatch(self._body)
+        asked = AMOUNT_BODY.fullmatch(body)
         if asked is None or self.transport.is_closing():
             return False
         consumed = self._plane.node.consume_now(cap, int(asked[1]))
@@ -197,7 +252,7 @@ class FastLaneProtocol(GuardedProtocol):
         counts = self._plane.counts
         counts.fast += 1
         counts.units += consumed.consumed
-        self._phase, self._since, self._cap = IDLE, self._now, None
+        self._phase, self._since = IDLE, self._now
         return True
 
     # ---- hand on

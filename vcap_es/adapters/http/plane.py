@@ -5,6 +5,7 @@ these parts from here, so that nobody can tell from an answer which of them gave
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from vcap_es.components.commands import Command, Idempotency
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.access import Role
+from vcap_es.events.instants import format_instant
 
 TAKERS: frozenset[Role] = frozenset({"client"})
 """Who may consume, hold and refund."""
@@ -72,6 +74,16 @@ class Counts(Collector):
             result = outcome.code
             self.refused_units[result] = self.refused_units.get(result, 0) + asked
         self.results[result] = self.results.get(result, 0) + 1
+
+    def batch(self, outcomes: list[Consumed | Refused], asked: list[int]) -> None:
+        """Several consumes were answered at once; nearly all are plain yeses."""
+        taken = [each.consumed for each in outcomes if type(each) is Consumed and not each.shadow]
+        self.units += sum(taken)
+        self.results["consumed"] = self.results.get("consumed", 0) + len(taken)
+        if len(taken) < len(outcomes):
+            for outcome, units in zip(outcomes, asked, strict=True):
+                if isinstance(outcome, Refused) or outcome.shadow:
+                    self.result(outcome, units)
 
     def request(self, route: str, status: int) -> None:
         """A request was answered by the application."""
@@ -133,5 +145,11 @@ def consumed_json(consumed: Consumed) -> str:
     return (
         f'{{"id":"{consumed.id}","cap":"{consumed.cap}","consumed":{consumed.consumed},'
         f'"remaining":{consumed.remaining},"total":{consumed.total},'
-        f'"resets_at":{consumed.resets_at}{shadow}}}'
+        f'"resets_at":"{shown_instant(consumed.resets_at)}"{shadow}}}'
     )
+
+
+@lru_cache(4096)
+def shown_instant(instant: int) -> str:
+    """An instant as people read it. The ends of intervals are few, and told at every consume."""
+    return format_instant(instant)

@@ -5,6 +5,7 @@ alike to a caller: `code` says what happened, `detail` what to do about it.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -138,6 +139,7 @@ def raw_problem(code: str, detail: str, *, retry_after_s: int | None = None) -> 
 # ---- rate limit fields (draft-ietf-httpapi-ratelimit-headers-10); the policy is named for the cap
 
 
+@lru_cache(maxsize=4096)
 def rate_limit_policy(cap: str, total: int, window_s: int | None = None) -> str:
     """An item of `RateLimit-Policy`: `total` units of `cap`, in `window_s` seconds where known."""
     window = "" if window_s is None else f";w={min(window_s, FIELD_INTEGER_MAX)}"

@@ -61,7 +61,10 @@ async def serving(
         yield bound_port
     finally:
         server.stop()
-        await running
+        try:
+            await running
+        finally:
+            listening.close()
 
 
 def _config(settings: dict[str, Any], plane: ClientPlane | None) -> GuardedConfig:
@@ -114,7 +117,10 @@ class _EmbeddedServer(Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise RuntimeError("the application did not start: its log says why") from error
         self._is_listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
