@@ -19,7 +19,6 @@ from vcap_es.cli.control import (
 from vcap_es.cli.output import Json, print_fields, print_json
 from vcap_es.cli.refusal import Refusal
 from vcap_es.events.amounts import MAX_AMOUNT
-from vcap_es.events.instants import format_instant
 
 SERVER = "http://127.0.0.1:7101"
 
@@ -64,4 +63,4 @@ def consume(
     if json:
         print_json(answer)
     else:
-        print_fields({**answer, "resets_at": format_instant(answer["resets_at"])})
+        print_fields(answer)
