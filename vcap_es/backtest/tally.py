@@ -1,0 +1,119 @@
+"""The tally of a backtest: every answer counted from outside, then held against the log."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from vcap_es.backtest.report import CapReport, IntervalReport
+from vcap_es.backtest.trace import Consumption
+from vcap_es.components.decisions.volumecap import released
+from vcap_es.components.outcomes import Consumed, Refused
+from vcap_es.events.instants import format_instant
+from vcap_es.projections.balances import IntervalBalance
+from vcap_es.projections.history import History
+from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.meta import Meta
+
+
+class Count(Struct):
+    """What was answered inside one interval, in units."""
+
+    consumed: int = 0
+    refused: int = 0
+    stranded: int = 0
+
+
+NOTHING: Mapping[int, Count] = {}
+
+
+class Tally:
+    """Counts answers by cap and interval; an interval is known by its end."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.outside = 0
+        self._first_at = self._last_at = 0
+        self.counts: dict[str, dict[int, Count]] = {}
+
+    def count(self, line: Consumption, answer: Consumed | Refused, state: DataCentre) -> None:
+        """Count one answer, given in the state of that moment.
+
+        A shadow cap says yes where a hard one refuses: here that is a refusal.
+        """
+        if self.lines == 0:
+            self._first_at = line.at
+        self.lines += 1
+        self._last_at = line.at
+        if isinstance(answer, Consumed) and answer.shadow is None:
+            self._of(line.cap, answer.resets_at).consumed += answer.consumed
+        else:
+            self._refused(line, state.metas.get(line.cap))
+
+    def _refused(self, line: Consumption, meta: Meta | None) -> None:
+        interval = meta.at(line.at) if meta is not None else None
+        if meta is None or interval is None:
+            self.outside += line.amount
+            return
+        count = self._of(line.cap, interval.end)
+        count.refused += line.amount
+        if line.amount <= _served_at(meta, interval, line.at) - count.consumed:
+            count.stranded += line.amount
+
+    def _of(self, cap: str, end: int) -> Count:
+        counts = self.counts.get(cap)
+        if counts is None:
+            counts = self.counts[cap] = {}
+        found = counts.get(end)
+        if found is None:
+            found = counts[end] = Count()
+        return found
+
+    def report(self, history: History) -> dict[str, CapReport]:
+        """What each cap did, by its intervals as the log has them.
+
+        Every unit counted is held against the log's own account: they must agree exactly.
+        """
+        return {
+            cap: CapReport(intervals=self._intervals(cap, history)) for cap in history.state.metas
+        }
+
+    def _intervals(self, cap: str, history: History) -> list[IntervalReport]:
+        balance = history.balance(cap)
+        assert balance is not None, f"{cap} was never defined"
+        counts = self.counts.get(cap, NOTHING)
+        for each in balance.intervals:
+            _check(cap, each, counts.get(each.end, Count()))
+        ends = {each.end for each in balance.intervals}
+        assert ends >= counts.keys(), f"{cap}: something was counted in no interval of the log"
+        return [
+            _interval(each, counts.get(each.end, Count()))
+            for each in balance.intervals
+            if each.start <= self._last_at and each.end > self._first_at
+        ]
+
+
+def _served_at(meta: Meta, interval: Interval, at: int) -> int:
+    """What the interval may have served by the instant `at`, over all places."""
+    if meta.definition.pacing == "even":
+        return released(interval, at)
+    return interval.pool.minted
+
+
+def _check(cap: str, balance: IntervalBalance, count: Count) -> None:
+    assert balance.spent == count.consumed, (
+        f"{cap}, interval {balance.number}: {count.consumed} units were counted as consumed, "
+        f"and the log has {balance.spent}"
+    )
+    assert balance.held == balance.unreported == 0, f"{cap}: {balance} was not settled"
+
+
+def _interval(balance: IntervalBalance, count: Count) -> IntervalReport:
+    return IntervalReport(
+        start=format_instant(balance.start),
+        end=format_instant(balance.end),
+        total=balance.total,
+        consumed=count.consumed,
+        refused=count.refused,
+        stranded=count.stranded,
+    )
