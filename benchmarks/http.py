@@ -141,7 +141,9 @@ def _wrk(url: str, script: Path) -> Rate:
     done = subprocess.run(
         [*_on_core(1), *command, str(script), url], capture_output=True, text=True, check=True
     )
-    found = re.search(r"50%\s+(\S+).*99%\s+(\S+).*Requests/sec:\s+([\d.]+)", done.stdout, re.S)
+    found = re.search(
+        r"^ +50% +(\S+)$.*^ +99% +(\S+)$.*^Requests/sec: +([\d.]+)$", done.stdout, re.S | re.M
+    )
     if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise RuntimeError(f"{url} was not answered as it should:\n{done.stdout}{done.stderr}")
     return Rate(float(found[3]), found[1], found[2])

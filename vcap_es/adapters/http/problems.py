@@ -148,8 +148,10 @@ def rate_limit_policy(cap: str, total: int, window_s: int | None = None) -> str:
 
 def rate_limit(cap: str, remaining: int, reset_s: int) -> str:
     """An item of `RateLimit`: `remaining` units of `cap`, until it resets in `reset_s` seconds."""
-    remaining = min(max(remaining, 0), FIELD_INTEGER_MAX)
-    return f'"{cap}";r={remaining};t={min(max(reset_s, 0), FIELD_INTEGER_MAX)}'
+    if not (0 <= remaining <= FIELD_INTEGER_MAX and reset_s >= 0):
+        remaining = min(max(remaining, 0), FIELD_INTEGER_MAX)
+        reset_s = max(reset_s, 0)
+    return f'"{cap}";r={remaining};t={reset_s}'
 
 
 def listed(items: Iterable[str]) -> str:
