@@ -80,16 +80,19 @@ def _total(interval: Interval, lines: list[Line]) -> Reason:
 
 
 def _places(lines: list[Line]) -> list[Reason]:
-    """A reason for each place that has or owes units, pool first, then server by server."""
+    """A reason for each place that has or owes units: the pool first, then the largest first."""
     touching: dict[tuple[Place, str | None], list[Line]] = {}
     for line in lines:
         for place in (line.source, line.target):
             if place is not None and place != "minted":
                 owner = line.server if place in _AT_SERVERS else None
                 touching.setdefault((place, owner), []).append(line)
-    ordered = sorted(touching, key=lambda key: (_ORDER.index(key[0]), key[1] or ""))
-    reasons = [_place(place, owner, touching[place, owner]) for place, owner in ordered]
-    return [reason for reason in reasons if reason.amount]
+    reasons = [_place(place, owner, own) for (place, owner), own in touching.items()]
+    return sorted((reason for reason in reasons if reason.amount), key=_by_weight)
+
+
+def _by_weight(reason: Reason) -> tuple[int, int, str]:
+    return _ORDER.index(reason.place), -reason.amount, reason.server or ""
 
 
 def _place(place: Place, server: str | None, lines: list[Line]) -> Reason:
