@@ -10,6 +10,8 @@ from vcap_es.components.messages import FromMaster, FromServer, encode
 
 QUEUE_MAX = 10_000
 PATH = "/v1/link"
+POLICY_VIOLATION = 1008
+"""The WebSocket close code of a master that refuses a server; the reason says why."""
 
 
 class Link:

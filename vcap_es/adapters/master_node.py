@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from vcap_es.adapters.link import Link
+from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.decisions.access import AccessCommand
@@ -39,7 +39,6 @@ from vcap_es.projections.states.data_centre import DataCentre
 
 T = TypeVar("T")
 DRIFT_US = 5_000_000
-POLICY_VIOLATION = 1008
 TICK_SECONDS = (0.001, 0.1)
 """The shortest pause between two ticks, so that others have a turn, and the longest."""
 
@@ -274,6 +273,7 @@ class MasterNode:
         """Speak with one volumecap server until its connection ends."""
         given = socket.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._secret}".encode()):
+            log.warning("server refused", reason="wrong node secret", address=socket.client)
             await socket.close(POLICY_VIOLATION, "wrong node secret")
             return
         await socket.accept()

@@ -12,10 +12,10 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from vcap_es.adapters.journal_files import JournalFiles
-from vcap_es.adapters.link import PATH, Link
+from vcap_es.adapters.link import PATH, POLICY_VIOLATION, Link
 from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Idempotency
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
@@ -74,6 +74,7 @@ class ServerNode:
         self._tokens = count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._link: Link | None = None
+        self._trouble = ""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._flush_is_due = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -252,27 +253,39 @@ class ServerNode:
     # ---- the link
 
     async def _keep_linked(self) -> None:
-        """Connect, and connect again whenever the link is gone."""
+        """Connect, and connect again whenever the link is gone; slower while none can be had."""
         delay_ms = RECONNECT_MS[0]
         while True:
-            try:
-                headers = {"Authorization": f"Bearer {self._secret}"}
-                async with connect(
-                    f"{self._url}{PATH}",
-                    additional_headers=headers,
-                    max_size=MESSAGE_BYTES_MAX,
-                    compression=None,
-                    open_timeout=5,
-                ) as connection:
-                    delay_ms = RECONNECT_MS[0]
-                    await self._speak(connection)
-            except (OSError, WebSocketException, TimeoutError) as error:
-                log.debug("no link", server=self.name, master=self._url, error=str(error))
+            self._trouble = await self._link_once(told=self._trouble)
+            if not self._trouble:
+                delay_ms = RECONNECT_MS[0]
             jitter = random.uniform(0.5, 1.0)  # noqa: S311  # spreads reconnects, hides nothing
             await asyncio.sleep(delay_ms / 1000 * jitter)
             delay_ms = min(2 * delay_ms, RECONNECT_MS[1])
 
-    async def _speak(self, connection: ClientConnection) -> None:
+    async def _link_once(self, told: str) -> str:
+        """Speak with the master until the link is gone; gives why there could be none, or "".
+
+        A trouble that was `told` already is not told again.
+        """
+        try:
+            headers = {"Authorization": f"Bearer {self._secret}"}
+            async with connect(
+                f"{self._url}{PATH}",
+                additional_headers=headers,
+                max_size=MESSAGE_BYTES_MAX,
+                compression=None,
+                open_timeout=5,
+            ) as connection:
+                trouble = await self._speak(connection)
+        except (OSError, WebSocketException, TimeoutError) as error:
+            trouble = _why(error)
+        if trouble and trouble != told:
+            log.warning("no link", server=self.name, master=self._url, reason=trouble)
+        return trouble
+
+    async def _speak(self, connection: ClientConnection) -> str:
+        """Speak until the connection ends; gives why it was refused, "" where it was not."""
         link = self._link = Link(connection.send)
         link.post(
             Hello(
@@ -287,17 +300,21 @@ class ServerNode:
         self._flush()
         log.info("linked", server=self.name, master=self._url)
         sending = asyncio.create_task(link.run())
+        trouble = ""
         try:
             async for data in connection:
                 self._received(decode_from_master(data))  # type: ignore[arg-type]  # binary frames are bytes
         except msgspec.DecodeError as error:
-            log.error("the master speaks what is not understood", error=str(error))
+            trouble = f"the master speaks what is not understood: {error}"
         finally:
             sending.cancel()
             self._link = None
             self.core.disconnected()
             code, reason = connection.close_code, connection.close_reason
             log.info("link lost", server=self.name, code=code, reason=reason)
+        if code == POLICY_VIOLATION:
+            trouble = f"the master refuses this server: {reason}"
+        return trouble
 
     def _received(self, message: FromMaster) -> None:
         match message:
@@ -316,7 +333,15 @@ class ServerNode:
     def ready(self) -> list[tuple[str, bool, str]]:
         """Whether it can serve now: each check, its verdict, and a word on it."""
         linked = self._link is not None
+        missing = f"no primary master at {self._url} {self._trouble}".rstrip()
         return [
-            ("link", linked, f"to {self._url}" if linked else f"no primary master at {self._url}"),
+            ("link", linked, f"to {self._url}" if linked else missing),
             ("keys", self.ready_keys, f"{len(self.keys)} API keys" if self.ready_keys else "none"),
         ]
+
+
+def _why(error: Exception) -> str:
+    """Why no link could be made, in words."""
+    if isinstance(error, InvalidStatus) and error.response.status_code == 403:
+        return "the master refuses this node secret"
+    return str(error) or type(error).__name__

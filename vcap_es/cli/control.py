@@ -41,14 +41,20 @@ class Where:
     def key(self, fallback: Path) -> str:
         """The API key: from --key-file, from VCAP_KEY, or from the data directory here."""
         if self.key_file is None and "VCAP_KEY" in os.environ:
-            return os.environ["VCAP_KEY"].strip()
+            return _checked(os.environ["VCAP_KEY"].strip(), "VCAP_KEY")
         path = self.key_file or fallback
         try:
-            return path.read_text(encoding="utf-8").strip()
+            return _checked(path.read_text(encoding="utf-8", errors="replace").strip(), str(path))
         except OSError as error:
             raise SettingsError(
                 f"{path}: {error.strerror}: give an API key by --key-file or VCAP_KEY"
             ) from error
+
+
+def _checked(key: str, where: str) -> str:
+    if key.isascii() and key.isprintable() and key.startswith("vcap_"):
+        return key
+    raise SettingsError(f"{where}: this is no API key: one begins with vcap_")
 
 
 DEFAULT = Where()
