@@ -213,10 +213,18 @@ class Holdings:
         del self._rounds[-share:]
 
     def _survey(self, found: Slice) -> None:
+        if self._is_quiet(found):
+            return
         self._refilling.rate(found)
         self.telling.survey(found)
         if found.is_open(self.now_ns):
             self._refilling.refresh(found)
+
+    def _is_quiet(self, found: Slice) -> bool:
+        """Whether nothing was spent since it was looked at, and the master knows how it stands."""
+        totals = found.totals(self.cells)
+        is_known = totals == found.told and totals[0] == found.rated_spent and found.rate == 0
+        return is_known and not found.ended and self.now_ns < found.deadline_ns
 
     def repeat(self, now_ns: int) -> None:
         """Tell again what somebody waits for: a wish repeats until it is met."""

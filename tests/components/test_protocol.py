@@ -1,0 +1,409 @@
+"""The server's side of the slice protocol, rule by rule, against a master made by hand."""
+
+from vcap_es.components.commands import (
+    Cancel,
+    Command,
+    Consume,
+    ConsumeAll,
+    Hold,
+    Idempotency,
+    Refund,
+)
+from vcap_es.components.holdings import Abandon, Output, Reply, SendToMaster, Write
+from vcap_es.components.journal_records import Journal, Kept
+from vcap_es.components.messages import (
+    Broadcast,
+    Grant,
+    Holding,
+    Notice,
+    Period,
+    Report,
+    Round,
+    Standing,
+    Verdict,
+    Watch,
+)
+from vcap_es.components.outcomes import Consumed, Held, Refused
+from vcap_es.components.volumecap_server import VolumecapServer
+
+NOW = 1_767_268_800_000_000
+MS = 1_000_000
+START_NS = 10**12
+
+
+class Lone:
+    """A server core whose disk is synced, and whose master speaks, when the test says so."""
+
+    def __init__(self) -> None:
+        self.cells = [0] * 64
+        self.journal = Journal(incarnation="me", start=1)
+        self.core = VolumecapServer(self.journal, self.cells)
+        self.now_ns = START_NS
+        self.replies: dict[int, object] = {}
+        self.outputs: list[Output] = []
+        self.tickets: list[int] = []
+        self.kept: list[Kept] = []
+        self.reports: list[Holding] = []
+        self.watched: list[str] = []
+        self.tokens = 0
+        self.core.connected(self.now_ns)
+        self.broadcast("c")
+
+    def broadcast(self, cap: str, state: str = "active", *, now: int = NOW) -> None:
+        """The master tells what a cap is; it has one interval, of a minute."""
+        periods = [Period(0, NOW - 10_000_000, NOW + 50_000_000, 100)]
+        notice = Notice(cap, state, "minute", "hard", "asap", None, periods)
+        self.hear(Broadcast(epoch=1, now=now, echo_ns=self.now_ns, notices=[notice]))
+
+    def hear(self, message: Broadcast | Standing) -> None:
+        self.core.received(message, self.now_ns)
+        self.flush()
+
+    def grant(self, moved: int, *, epoch: int = 1, now: int = NOW, **fields: object) -> None:
+        """The master tells where the server stands with the interval."""
+        known = {
+            "returned": 0,
+            "spent": 0,
+            "refunded": 0,
+            "ended": False,
+            "closed": False,
+            "version": (1, 0),
+            "recall": None,
+            "verdict": None,
+            "available": 0,
+        }
+        grant = Grant("c", 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
+        self.hear(
+            Standing(epoch=epoch, incarnation="me", now=now, echo_ns=self.now_ns, grants=[grant])
+        )
+
+    def submit(self, command: Command, key: Idempotency | None = None) -> int:
+        self.tokens += 1
+        self.core.submit(self.tokens, command, key, self.now_ns)
+        self.flush()
+        return self.tokens
+
+    def consume(self, amount: int, minimum: int | None = None) -> int:
+        low = amount if minimum is None else minimum
+        return self.submit(Consume(cap="c", minimum=low, maximum=amount))
+
+    def flush(self) -> None:
+        for output in self.core.take(self.now_ns):
+            self.outputs.append(output)
+            match output:
+                case Reply(token, outcome):
+                    self.replies[token] = outcome
+                case Write(entries, ticket):
+                    self.kept += [each for each in entries if isinstance(each, Kept)]
+                    self.tickets += [ticket] if ticket else []
+                case SendToMaster(Report(holdings=holdings)):
+                    self.reports += holdings
+                case SendToMaster(Watch(caps=caps)):
+                    self.watched += caps
+
+    def sync(self) -> None:
+        """Everything written is fsynced, and what follows from it."""
+        while self.tickets:
+            self.core.written(self.tickets.pop(0), self.now_ns)
+            self.flush()
+
+    def wait(self, duration_ms: int) -> None:
+        self.now_ns += duration_ms * MS
+        self.core.tick(self.now_ns)
+        self.flush()
+
+    @property
+    def answered(self) -> Round:
+        """The recall round that the newest report says is answered."""
+        self.core.holdings.telling.tell(self.core.holdings.slices[("c", 0)])
+        self.flush()
+        return self.reports[-1].answered
+
+
+def test_nothing_is_spent_above_the_fsynced_ceiling() -> None:
+    """Units that came are spent when the record that covers them is fsynced, and not before."""
+    lone = Lone()
+    token = lone.consume(3)
+    lone.grant(5)
+    assert token not in lone.replies
+    lone.sync()
+    assert isinstance(lone.replies[token], Consumed)
+
+
+def test_a_recall_is_answered_after_the_fsync_with_its_return() -> None:
+    """Neither the return nor the answer is told before they are fsynced."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    lone.grant(5, recall=((1, 1), 4))
+    assert lone.answered != (1, 1)
+    assert lone.reports[-1].returned == 0
+    lone.sync()
+    assert lone.answered == (1, 1)
+    assert lone.reports[-1].returned == 4
+
+
+def test_a_return_that_waits_for_another_record_is_not_answered_by_that_one() -> None:
+    """The answer belongs to the record that contains the return, not to one before it."""
+    lone = Lone()
+    lone.grant(5)
+    assert lone.tickets == [1]
+    lone.grant(5, recall=((1, 1), 4))
+    lone.core.written(lone.tickets.pop(0), lone.now_ns)
+    lone.flush()
+    assert lone.answered != (1, 1)
+    assert lone.tickets == [2]
+    lone.sync()
+    assert lone.answered == (1, 1)
+
+
+def test_units_that_come_withdraw_the_answer() -> None:
+    """An answer says that nothing is left; what came after it is not covered by it."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    lone.grant(5, recall=((1, 1), 5))
+    lone.sync()
+    assert lone.answered == (1, 1)
+    lone.grant(8, returned=5)
+    assert lone.answered == (0, 0)
+    # And the same round may ask again
+    lone.grant(8, returned=5, recall=((1, 1), 8))
+    lone.sync()
+    assert lone.answered == (1, 1)
+    assert lone.reports[-1].returned == 8
+
+
+def test_an_answer_waits_while_a_refund_is_being_fsynced() -> None:
+    """Units that come free with the next fsync are returned before there is an answer."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    answer = lone.replies[lone.consume(5)]
+    assert isinstance(answer, Consumed)
+    lone.submit(Refund(id=answer.id))
+    lone.grant(5, recall=((1, 1), 5))
+    assert lone.answered != (1, 1)
+    lone.sync()
+    assert lone.answered == (1, 1)
+    assert lone.reports[-1].returned == 5
+
+
+def test_an_answer_waits_while_units_are_set_aside() -> None:
+    """Units that an all-or-none consume may still let go are returned before the answer."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    items = [Consume(cap=cap, minimum=2, maximum=2) for cap in ("c", "z")]
+    lone.submit(ConsumeAll(items=items))
+    lone.grant(5, recall=((1, 1), 5))
+    lone.sync()
+    assert lone.answered != (1, 1)
+    assert lone.reports[-1].returned == 3
+    lone.wait(60)
+    lone.sync()
+    assert lone.answered == (1, 1)
+    assert lone.reports[-1].returned == 5
+
+
+def test_waiting_consumes_that_fit_keep_their_units() -> None:
+    """A recall gets all but what is about to be taken, in the order of the queue."""
+    lone = Lone()
+    first, second = lone.consume(3), lone.consume(9)
+    lone.grant(5, recall=((1, 1), 5))
+    lone.sync()
+    assert isinstance(lone.replies[first], Consumed)
+    assert second not in lone.replies
+    assert lone.reports[-1].returned == 2
+    assert lone.answered == (1, 1)
+
+
+def test_a_verdict_counts_what_was_returned_since() -> None:
+    """Units that the server gave back after the verdict are elsewhere now, and not gone."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    lone.grant(5, recall=((1, 1), 5), verdict=Verdict(0, 0, (1, 0)))
+    lone.sync()
+    waiting, hopeless = lone.consume(4), lone.consume(6)
+    assert waiting not in lone.replies
+    assert hopeless not in lone.replies  # it stands behind the first one
+    lone.grant(5, returned=5, verdict=Verdict(0, 5, (1, 0)))
+    for token in (waiting, hopeless):
+        answer = lone.replies[token]
+        assert isinstance(answer, Refused)
+        assert answer.code == "capped"
+
+
+def test_a_verdict_of_an_older_version_is_not_held_against_a_newer_one() -> None:
+    """When the pool's version has grown the verdict is void, and one of before is not taken."""
+    lone = Lone()
+    lone.grant(0, verdict=Verdict(0, 0, (1, 0)))
+    lone.grant(0, version=(1, 1))
+    token = lone.consume(1)
+    assert token not in lone.replies
+    lone.grant(0, version=(1, 0), verdict=Verdict(0, 0, (1, 0)))
+    assert token not in lone.replies
+    lone.grant(0, version=(1, 1), verdict=Verdict(0, 0, (1, 1)))
+    assert isinstance(lone.replies[token], Refused)
+
+
+def test_a_verdict_is_good_for_a_moment_without_contact() -> None:
+    """Without contact for longer, nobody is capped: it cannot be known."""
+    lone = Lone()
+    lone.grant(0, verdict=Verdict(0, 0, (1, 0)))
+    early = lone.replies[lone.consume(1)]
+    assert isinstance(early, Refused)
+    assert early.code == "capped"
+    lone.core.disconnected()
+    lone.wait(1500)
+    token = lone.consume(1)
+    assert token not in lone.replies
+    lone.wait(60)
+    late = lone.replies[token]
+    assert isinstance(late, Refused)
+    assert late.code == "unavailable"
+
+
+def test_refunded_units_are_there_from_the_fsynced_record_on() -> None:
+    """Before the fsync they are neither spent nor told nor returned."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    answer = lone.replies[lone.consume(5)]
+    assert isinstance(answer, Consumed)
+    refund = lone.submit(Refund(id=answer.id))
+    token = lone.consume(1)
+    assert refund not in lone.replies
+    assert token not in lone.replies
+    assert lone.reports[-1].refunded == 0
+    lone.sync()
+    assert refund in lone.replies
+    assert isinstance(lone.replies[token], Consumed)
+    assert lone.reports[-1].refunded == 5
+
+
+def test_the_lower_ceiling_holds_while_a_record_is_in_flight() -> None:
+    """When a return lowers the ceiling, nothing above the new one is spent meanwhile."""
+    lone = Lone()
+    lone.grant(10)
+    lone.sync()
+    lone.grant(10, recall=((1, 1), 8))
+    assert lone.kept[-1].ceiling == 2
+    one, other = lone.consume(2), lone.consume(1)
+    assert isinstance(lone.replies[one], Consumed)
+    assert other not in lone.replies
+    assert lone.cells[0] <= 2
+
+
+def test_a_final_report_is_told_when_nothing_can_change_any_more() -> None:
+    """Not with units, an open hold, an unsynced return or an open refund window."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    held = lone.replies[lone.submit(Hold(cap="c", amount=2, lifetime_ms=3_600_000))]
+    assert isinstance(held, Held)
+    lone.grant(5, ended=True)
+
+    def final() -> bool:
+        lone.core.holdings.telling.tell(lone.core.holdings.slices[("c", 0)])
+        lone.flush()
+        return lone.reports[-1].final
+
+    lone.wait(61_000)
+    assert not final()  # the return is not fsynced and the hold is open
+    lone.sync()
+    assert not final()
+    lone.submit(Cancel(id=held.id))
+    assert not final()  # the refund is not fsynced
+    lone.core.written(lone.tickets.pop(0), lone.now_ns)
+    lone.flush()
+    assert not final()  # and then its return
+    lone.sync()
+    assert final()
+
+
+def test_old_news_opens_no_slice_again() -> None:
+    """A late message of before the close is not taken for a grant that was never heard of."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    lone.consume(5)
+    lone.grant(5, spent=5, closed=True, ended=True, now=NOW + 10)
+    assert ("c", 0) not in lone.core.holdings.slices
+    lone.grant(5, spent=5, now=NOW + 5)
+    assert ("c", 0) not in lone.core.holdings.slices
+    assert not [each for each in lone.outputs if isinstance(each, Abandon)]
+
+
+def test_a_late_notice_changes_nothing() -> None:
+    """Of two notices the one composed later counts, in whatever order they come."""
+    lone = Lone()
+    lone.broadcast("d", now=NOW + 10)
+    lone.broadcast("d", "unknown", now=NOW + 5)
+    token = lone.submit(Consume(cap="d", minimum=1, maximum=1))
+    assert token not in lone.replies
+
+
+def test_an_abandoned_server_writes_and_says_nothing_more() -> None:
+    """When the master has seen more than the journal knows, everybody is refused at once."""
+    lone = Lone()
+    lone.grant(5)
+    token = lone.consume(9)
+    lone.grant(5, spent=3)
+    assert isinstance(lone.replies[token], Refused)
+    assert isinstance(lone.outputs[-1], Abandon)
+    lone.consume(1)
+    lone.wait(1000)
+    lone.core.written(1, lone.now_ns)
+    lone.flush()
+    after = lone.outputs[lone.outputs.index(next(filter(_is_abandon, lone.outputs))) + 1 :]
+    assert after
+    assert all(isinstance(each, Reply) for each in after)
+
+
+def _is_abandon(output: Output) -> bool:
+    return isinstance(output, Abandon)
+
+
+def test_a_refund_and_its_key_are_in_one_record() -> None:
+    """There is no moment at which a refund is durable and its key is not."""
+    lone = Lone()
+    lone.grant(5)
+    lone.sync()
+    answer = lone.replies[lone.consume(5)]
+    assert isinstance(answer, Consumed)
+    lone.outputs.clear()
+    lone.submit(Refund(id=answer.id, amount=2), Idempotency(key="k", fingerprint=b""))
+    writes = [each for each in lone.outputs if isinstance(each, Write)]
+    assert len(writes) == 1
+    kinds = {type(entry).__name__ for entry in writes[0].entries}
+    assert kinds == {"Kept", "Marked", "Keyed"}
+
+
+def test_a_wish_repeats_until_it_is_met() -> None:
+    """While a consume waits its need is told again and again, and never after."""
+    lone = Lone()
+    token = lone.consume(3)
+    assert lone.reports[-1].need == 3
+    lone.reports.clear()
+    lone.core.holdings.repeat(lone.now_ns)
+    lone.flush()
+    assert lone.reports[-1].need == 3
+    lone.grant(3)
+    lone.sync()
+    assert isinstance(lone.replies[token], Consumed)
+    lone.core.holdings.repeat(lone.now_ns)
+    assert not lone.core.holdings.is_hungry
+
+
+def test_an_unknown_cap_is_asked_for_again_after_a_moment() -> None:
+    """A lost word of its definition does not leave a cap unknown for ever."""
+    lone = Lone()
+    lone.broadcast("d", "unknown")
+    lone.submit(Consume(cap="d", minimum=1, maximum=1))
+    lone.watched.clear()
+    lone.wait(1500)
+    lone.submit(Consume(cap="d", minimum=1, maximum=1))
+    lone.submit(Consume(cap="d", minimum=1, maximum=1))
+    assert lone.watched == ["d"]
