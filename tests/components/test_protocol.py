@@ -49,9 +49,11 @@ class Lone:
         self.core.connected(self.now_ns)
         self.broadcast("c")
 
-    def broadcast(self, cap: str, state: str = "active", *, now: int = NOW) -> None:
+    def broadcast(
+        self, cap: str, state: str = "active", *, now: int = NOW, end: int = NOW + 50_000_000
+    ) -> None:
         """The master tells what a cap is; it has one interval, of a minute."""
-        periods = [Period(0, NOW - 10_000_000, NOW + 50_000_000, 100)]
+        periods = [Period(0, NOW - 10_000_000, end, 100)]
         notice = Notice(cap, state, "minute", "hard", "asap", None, periods)
         self.hear(Broadcast(epoch=1, now=now, echo_ns=self.now_ns, notices=[notice]))
 
@@ -59,7 +61,9 @@ class Lone:
         self.core.received(message, self.now_ns)
         self.flush()
 
-    def grant(self, moved: int, *, epoch: int = 1, now: int = NOW, **fields: object) -> None:
+    def grant(
+        self, moved: int, *, cap: str = "c", epoch: int = 1, now: int = NOW, **fields: object
+    ) -> None:
         """The master tells where the server stands with the interval."""
         known = {
             "returned": 0,
@@ -72,7 +76,7 @@ class Lone:
             "verdict": None,
             "available": 0,
         }
-        grant = Grant("c", 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
+        grant = Grant(cap, 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
         self.hear(
             Standing(epoch=epoch, incarnation="me", now=now, echo_ns=self.now_ns, grants=[grant])
         )
@@ -246,6 +250,48 @@ def test_a_verdict_of_an_older_version_is_not_held_against_a_newer_one() -> None
     assert token not in lone.replies
     lone.grant(0, version=(1, 1), verdict=Verdict(0, 0, (1, 1)))
     assert isinstance(lone.replies[token], Refused)
+
+
+def test_nobody_is_capped_over_units_that_may_still_come_free_here() -> None:
+    """Units set aside, and those of a refund on its way to the disk, are waited for."""
+    lone = Lone()
+    lone.grant(5, verdict=Verdict(0, 0, (1, 0)))
+    lone.sync()
+    items = [Consume(cap=cap, minimum=2, maximum=2) for cap in ("c", "z")]
+    lone.submit(ConsumeAll(items=items))
+    taken = lone.replies[lone.consume(3)]
+    assert isinstance(taken, Consumed)
+    one = lone.consume(2)
+    assert one not in lone.replies
+    lone.wait(50)
+    assert isinstance(lone.replies[one], Consumed)
+    lone.submit(Refund(id=taken.id))
+    other, more = lone.consume(3), lone.consume(4)
+    assert other not in lone.replies
+    lone.sync()
+    assert isinstance(lone.replies[other], Consumed)
+    assert isinstance(lone.replies[more], Refused)
+
+
+def test_what_was_set_aside_is_not_spent_after_the_end() -> None:
+    """An interval that ended while another cap was waited for is not spent from any more."""
+    lone = Lone()
+    lone.broadcast("d", end=NOW + 20_000)
+    lone.broadcast("e")
+    lone.grant(5, cap="d")
+    lone.sync()
+    items = [Consume(cap=cap, minimum=2, maximum=2) for cap in ("d", "e")]
+    token = lone.submit(ConsumeAll(items=items))
+    found = lone.core.holdings.slices[("d", 0)]
+    assert found.pinned == 2
+    lone.wait(30)
+    lone.grant(5, cap="e")
+    lone.sync()
+    assert (found.pinned, found.spent(lone.cells)) == (0, 0)
+    lone.wait(30)
+    refused = lone.replies[token]
+    assert isinstance(refused, Refused)
+    assert refused.cap == "d"
 
 
 def test_a_verdict_is_good_for_a_moment_without_contact() -> None:

@@ -5,7 +5,7 @@ import pytest
 from tests.components.workload import live
 
 
-@pytest.mark.parametrize("seed", range(160))
+@pytest.mark.parametrize("seed", range(200))
 def test_a_random_life_is_exact_and_closes(seed: int) -> None:
     """Whatever is lost, killed or changed: every step is exact, and healed, nothing is stranded."""
     live(seed)

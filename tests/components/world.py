@@ -113,7 +113,7 @@ class ServerProcess:
         self.incarnations: list[str] = []
         self.abandoned = ""
         self.dies_after: int | None = None
-        self._booted_us = 0
+        self._booted_us = world.now_us
         self.start(same_boot=True)
 
     def start(self, *, same_boot: bool) -> None:

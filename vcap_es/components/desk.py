@@ -234,7 +234,6 @@ class Desk:
         target = wish.need
         if len(self._queue) == 1:
             target = max(target, self._eager_target(wish, available))
-        self._verdicts.pop(head, None)
         self._top_up(head, min(target, self._pool.peek(head).out + available))
 
     def _serve_eager(self, now: int) -> None:

@@ -208,6 +208,20 @@ def test_the_initial_total_is_for_a_first_period_cut_short() -> None:
     assert [each.total for each in whole.opened()] == [10, 10]
 
 
+def test_an_interval_is_not_closed_over_units_that_are_held() -> None:
+    """A refund after the last report of a holder is waited for until it has come back."""
+    life = Life(Definition(total=5, interval="hour"))
+    pool = life.meta.intervals[0].pool
+    account = pool.account("s")
+    account.out, pool.available, account.spent, account.refunded = 3, 2, 3, 1
+    account.final = True
+    life.pass_to(NOON + HOUR)
+    assert life.meta.interval(0) is not None
+    account.back, pool.expired = 1, 3
+    life.look()
+    assert IntervalClosed(cap="c", number=0, unreported=0) in life.facts
+
+
 def test_an_open_interval_is_closed_after_a_day_at_the_latest() -> None:
     """A holder that is never heard of again delays the close by 24 hours."""
     life = Life(Definition(total=5, interval="hour"))
