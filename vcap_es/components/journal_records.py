@@ -102,7 +102,7 @@ Range = tuple[int, int]
 
 
 class Journal(Struct):
-    """What the entries of a journal say together."""
+    """What the entries of a journal say together. `names` are the keys of each slice."""
 
     incarnation: str = ""
     start: int = 0
@@ -112,6 +112,7 @@ class Journal(Struct):
     marks: dict[Key, dict[Range, int]] = field(default_factory=dict)
     holds: dict[Key, dict[Range, HoldNoted]] = field(default_factory=dict)
     keyed: dict[str, Keyed] = field(default_factory=dict)
+    names: dict[Key, list[str]] = field(default_factory=dict)
     spent: dict[Key, int] = field(default_factory=dict)
 
     def fold(self, entry: Entry) -> None:
@@ -139,14 +140,17 @@ class Journal(Struct):
 
     def _fold_keyed(self, entry: Keyed) -> None:
         self.keyed[entry.key] = entry
+        self.names.setdefault((entry.cap, entry.number), []).append(entry.key)
         for cap, number, spent in entry.spent:
             self.spent[(cap, number)] = max(self.spent.get((cap, number), 0), spent)
 
     def _drop(self, key: Key) -> None:
         for known in (self.kept, self.marks, self.holds, self.spent):
             known.pop(key, None)
-        for name in [each for each, at in self.keyed.items() if (at.cap, at.number) == key]:
-            del self.keyed[name]
+        for name in self.names.pop(key, ()):
+            at = self.keyed.get(name)
+            if at is not None and (at.cap, at.number) == key:
+                del self.keyed[name]
 
     def entries(self) -> list[Entry]:
         """The same knowledge in the fewest entries, for a journal that is written anew."""
