@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import ROOT, Deployment, deployed, eventually, free_ports
+from tests.deployment import PATIENT, ROOT, Deployment, deployed, eventually, free_ports
 from tests.golden.people import Caller, Fields, books, define, refused, taken
 
 AMOUNT_MAX = 2**63 - 1
@@ -22,7 +22,7 @@ AMOUNT_MAX = 2**63 - 1
 @pytest.fixture(scope="module")
 def dc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A data centre with one server, for all tests here."""
-    with deployed(tmp_path_factory.mktemp("bad"), 1) as deployment:
+    with deployed(tmp_path_factory.mktemp("bad"), 1, PATIENT) as deployment:
         yield deployment
         deployment.verify()
 

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from tests.deployment import Deployment, deployed, eventually
+from tests.deployment import PATIENT, Deployment, deployed, eventually
 from tests.golden.people import (
     Caller,
     Fields,
@@ -27,6 +27,7 @@ from tests.golden.people import (
 
 SERVERS = 3
 LIMITS = {
+    **PATIENT,
     "VCAP__SERVER__LIMITS__REFUND_WINDOW_MS": "200",
     "VCAP__SERVER__LIMITS__REPORT_MS": "200",
 }

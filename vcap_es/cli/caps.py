@@ -20,7 +20,14 @@ Fields = dict[str, Any]
 @cap.command
 def apply(
     *,
-    file: Annotated[Path, Parameter(name=["--file", "-f"], help="A TOML file of caps, or -.")],
+    file: Annotated[
+        Path,
+        Parameter(
+            name=["--file", "-f"],
+            help="A TOML file of caps; - is standard input.",
+            allow_leading_hyphen=True,
+        ),
+    ],
     dry_run: Annotated[
         bool, Parameter(negative=(), help="Show the plan and change nothing.")
     ] = False,

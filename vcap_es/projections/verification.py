@@ -58,7 +58,12 @@ class Verification:
                 self._evolve(event)
 
     def broken(self, detail: str, position: int | None = None) -> None:
-        """The log cannot be read any further than its last whole link, or this `position`."""
+        """The log cannot be read any further than its last whole link, or this `position`.
+
+        What else cannot be read behind the first break is no news.
+        """
+        if self.is_over:
+            return
         self.is_over = True
         at = self.position if position is None else position
         self._stopped.append(Flaw(position=at, rule="chain", detail=detail))

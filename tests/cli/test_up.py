@@ -1,0 +1,134 @@
+"""`vcap up`: a data centre by one command, and its quiet end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+
+from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, free_ports
+from vcap_es.events.logs.sqlite import SqliteLog
+from vcap_es.projections.balances import IntervalBalance, interval_balance
+from vcap_es.projections.history import fold_until
+
+
+def ports_in_a_row(count: int) -> int:
+    """The first of some free ports that follow each other."""
+    while True:
+        first = free_ports(1)[0]
+        try:
+            sockets = [socket.create_server(("127.0.0.1", first + each)) for each in range(count)]
+        except OSError:
+            continue
+        for each in sockets:
+            each.close()
+        return first
+
+
+def started(data: Path, port: int, *more: str) -> "subprocess.Popen[str]":
+    """`vcap up`, not waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "vcap_es", "up", "--data", str(data), "--port", str(port), *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **PATIENT},
+    )
+
+
+def welcome(process: "subprocess.Popen[str]") -> str:
+    """What it prints when all is up."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "client key" in line:
+            return "".join(lines)
+    raise AssertionError(process.stderr and process.stderr.read())
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Ctrl-C: its exit code, what it still printed, and its complaint."""
+    process.send_signal(signal.SIGINT)
+    out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, out, complaint
+
+
+def test_a_data_centre_comes_up_serves_and_goes_quietly(tmp_path: Path) -> None:
+    """It prints where everything is; after Ctrl-C nothing is held anywhere."""
+    # Given
+    data, port = tmp_path / "data", ports_in_a_row(3)
+    process = started(data, port)
+    printed = welcome(process)
+    for word in (f":{port} ", f":{port + 1} ", f":{port + 2}\n", f"{data}/client.key"):
+        assert word in printed
+    admin = {"Authorization": f"Bearer {(data / 'primary' / 'admin.key').read_text().strip()}"}
+    client = {"Authorization": f"Bearer {(data / 'client.key').read_text().strip()}"}
+    url = f"http://127.0.0.1:{port}/v1/caps/c"
+    assert httpx2.put(url, json={"total": 10_000}, headers=admin).status_code == 201
+    for server in (1, 2):
+        url = f"http://127.0.0.1:{port + server}/v1/caps/c/consume"
+        assert httpx2.post(url, json={"amount": 7}, headers=client).status_code == 200
+    # When
+    assert ended(process) == (0, "", "")
+    # Then
+    found = asyncio.run(first_interval(data / "primary" / "log.sqlite"))
+    assert (found.available, found.held, found.spent) == (10_000 - 14, 0, 14)
+    for log in data.glob("*.log"):
+        assert all(json.loads(line)["level"] == "info" for line in log.read_text().splitlines())
+
+
+async def first_interval(log: Path) -> IntervalBalance:
+    """The books of the first interval of the cap `c`."""
+    reader = await SqliteLog.open_reader(log)
+    history = fold_until(await reader.read(0, limit=10_000))
+    await reader.close()
+    return interval_balance(history.state.metas["c"].intervals[0])
+
+
+def test_a_second_one_in_the_same_place_is_refused(tmp_path: Path) -> None:
+    """The same directory, or the same port: it says which, and the first is not disturbed."""
+    data, port = tmp_path / "data", ports_in_a_row(2)
+    first = started(data, port, "--servers", "1")
+    welcome(first)
+    second = started(data, ports_in_a_row(2), "--servers", "1")
+    out, complaint = second.communicate(timeout=PATIENCE_SECONDS)
+    assert (second.returncode, out) == (2, "")
+    assert f"{data} is in use" in complaint
+    third = started(tmp_path / "other", port, "--servers", "1")
+    out, complaint = third.communicate(timeout=PATIENCE_SECONDS)
+    assert (third.returncode, out) == (2, "")
+    assert f"127.0.0.1:{port}" in complaint
+    assert httpx2.get(f"http://127.0.0.1:{port}/readyz").is_success
+    assert ended(first) == (0, "", "")
+
+
+def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Stopped and started in the same directory: the same keys, the same caps, the demo again."""
+    data, port = tmp_path / "data", ports_in_a_row(2)
+    for _ in range(2):
+        process = started(data, port, "--servers", "1", "--demo")
+        welcome(process)
+        key = (data / "client.key").read_text().strip()
+        url = f"http://127.0.0.1:{port + 1}/v1/caps/demo:coupons"
+        answer = httpx2.get(url, headers={"Authorization": f"Bearer {key}"})
+        assert answer.json()["total"] == 100
+        assert ended(process) == (0, "", "")
+
+
+def test_a_node_that_ends_ends_all_with_its_reason(tmp_path: Path) -> None:
+    """The last words of the node that could not go on are on standard error."""
+    data, port = tmp_path / "data", ports_in_a_row(2)
+    (data / "primary" / "log.sqlite").mkdir(parents=True)
+    process = started(data, port, "--servers", "1")
+    out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out) == (2, "")
+    assert complaint.startswith("vcap: a node ended with exit code 2")
+    assert "log.sqlite" in complaint
