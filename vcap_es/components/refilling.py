@@ -34,6 +34,7 @@ class Refilling:
         spent, pinned = found.spent(self._shelf.cells), found.pinned
         here = found.received - found.returned + found.refunded_kept
         found.limit = min(here, found.ceiling) - pinned
+        found.reach = here - pinned + found.pool_available
         if self._ask_ahead(found):
             return
         low = here - pinned - found.desired // 2

@@ -95,6 +95,7 @@ class Slice:
         "rated_ns",
         "rated_spent",
         "recall",
+        "reach",
         "received",
         "refunded",
         "refunded_kept",
@@ -123,7 +124,8 @@ class Slice:
         self.returned = self.returned_kept = self.returned_heard = 0
         self.refunded = self.refunded_kept = self.ceiling = 0
         self.pinned = 0
-        self.limit = -1
+        # Up to `limit` a consume needs no thought; `reach` less what is spent is what remains.
+        self.limit, self.reach = -1, 0
         self.waiters: deque[Waiter] = deque()
         self.lookups: dict[int, None] = {}
         self.marks: dict[Range, int] | None = None

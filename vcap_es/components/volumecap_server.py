@@ -81,11 +81,7 @@ class VolumecapServer:
             id=f"{found.id_prefix}{spent - amount}-{spent}",
             cap=cap,
             consumed=amount,
-            remaining=found.received
-            - found.returned
-            + found.refunded_kept
-            - spent
-            + found.pool_available,
+            remaining=found.reach - spent,
             total=found.total,
             resets_at=found.end,
         )
