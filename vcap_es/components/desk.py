@@ -214,7 +214,7 @@ class Desk:
             return self._leave(head)
         if recall.waiting:
             return False
-        if recall.version != self._version or self._more_to_ask(recall):
+        if recall.version != self._version:
             self._start_recall(head, missing - available, recall.since)
             return not self._round_is_waiting()
         self._give_verdict(head, available)
@@ -290,15 +290,6 @@ class Desk:
         fresh = current and current.version == self._version and current.head == ""
         if not fresh or now - current.since > DEBT_RECALL_US:  # type: ignore[union-attr]  # fresh implies a round
             self._start_recall("", -self._pool.available, now)
-
-    def _more_to_ask(self, recall: Recall) -> bool:
-        accounts = self._pool.places
-        return any(
-            accounts[place].back >= target
-            and accounts[place].held > 0
-            and self._office.is_connected(place)
-            for place, target in recall.targets.items()
-        )
 
     def _give_verdict(self, head: str, available: int) -> None:
         returned, rest = self._pool.peek(head).back, max(0, available)
