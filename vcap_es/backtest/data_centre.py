@@ -191,11 +191,19 @@ class BacktestDataCentre:
 
     def _settle(self) -> None:
         """Carry what is said, and commit what is decided, until there is nothing left."""
+        touched: dict[BacktestServer, None] = {}
         while self._talking or self._is_asked:
             while self._talking:
-                self._flush(self._talking.popitem()[0])
+                server, _ = self._talking.popitem()
+                touched[server] = None
+                self._flush(server)
             if self._is_asked:
                 self._commit()
+        # Only now: most alarms were for a consume that waited, and are called off again.
+        for each in touched:
+            alarm_ns = each.core.holdings.next_alarm_ns()
+            if alarm_ns is not None:
+                self._next_due = min(self._next_due, _instant(alarm_ns))
 
     def _commit(self) -> None:
         """One commit round of the master, if it has decided or has to say anything."""
@@ -222,9 +230,6 @@ class BacktestDataCentre:
                     self._answers[token] = outcome
                 case Abandon(reason):
                     raise AssertionError(reason)
-        alarm_ns = server.core.holdings.next_alarm_ns()
-        if alarm_ns is not None:
-            self._next_due = min(self._next_due, _instant(alarm_ns))
 
     def _do(self, output: Output) -> None:
         match output:
