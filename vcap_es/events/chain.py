@@ -99,21 +99,17 @@ def verify(events: Iterable[Stored], previous: bytes = GENESIS) -> bytes:
     dropped from the end leave a whole chain: compare the last link with one kept elsewhere.
     """
     for event in events:
-        if not _follows(event, previous):
+        try:
+            follows = event.link == link(previous, _canonical(event))
+        except (ValueError, TypeError, AttributeError, BadLayout):  # no event looks like that
+            follows = False
+        if not follows:
             raise LogDamaged(
                 f"the chain breaks at position {event.position}: this event or the one before it"
                 " was changed, dropped, inserted or moved"
             )
         previous = event.link
     return previous
-
-
-def _follows(event: Stored, previous: bytes) -> bool:
-    try:
-        covered = _canonical(event)
-    except (ValueError, TypeError, AttributeError, BadLayout):  # no event looks like that
-        return False
-    return event.link == link(previous, covered)
 
 
 def _canonical(event: Stored) -> bytes:
