@@ -87,6 +87,8 @@ def read_secret(path: Path) -> str:
         secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}: the node secret must be there") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: a secret is text, such as 64 hexadecimal digits") from error
     if mode & 0o077:
         raise SettingsError(f"{path}: others may read this secret: chmod 600 {path}")
     if len(secret) < 32:

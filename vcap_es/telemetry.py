@@ -1,18 +1,20 @@
-"""Logs as JSON lines on standard error, one object a line, whatever text is in it."""
+"""Logs as JSON lines on standard error, one object a line, whatever text is in it.
 
+Lines are printable ASCII: no control character, line separator or mark of direction that a user
+wrote reaches a terminal, and each is there as its escape.
+"""
+
+import json
 import logging
 import sys
 
-import msgspec
 import structlog
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-
 
 def _dumps(event: object, **_: object) -> str:
-    return _encode(event).decode()
+    return json.dumps(event, ensure_ascii=True, default=str, separators=(",", ":"))
 
 
 def configure(level: str, **context: str) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from vcap_es.adapters import journal_files
 from vcap_es.adapters.journal_files import JournalFiles
-from vcap_es.components.journal_records import Dropped, HoldNoted, Journal, Kept, Keyed, Marked
+from vcap_es.components.journal_records import (
+    Dropped,
+    Entry,
+    HoldNoted,
+    Journal,
+    Kept,
+    Keyed,
+    Marked,
+)
 from vcap_es.components.outcomes import Consumed
 from vcap_es.errors import JournalDamaged, JournalError
 
@@ -44,7 +52,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     # Given
     files = opened(tmp_path / "j")
     first = begun(files)
-    entries = [
+    entries: list[Entry] = [
         kept(),
         Marked(cap="c", number=0, first=0, last=3, refunded=2),
         HoldNoted(cap="c", number=0, first=3, last=5, expires_ns=9, is_open=True, spent=5),
@@ -218,3 +226,5 @@ def test_a_journal_can_be_set_aside(tmp_path: Path) -> None:
     assert aside.is_dir()
     assert not (tmp_path / "j").exists()
     opened(tmp_path / "j").close()
+    files.close()
+    files.close()  # once more is no harm

@@ -111,12 +111,15 @@ class JournalFiles:
         os.close(self._lock_file)
 
     def set_aside(self) -> Path:
-        """Close, and move the journal out of the way, for people to look at; gives the new path."""
-        self.close()
+        """Move the journal out of the way, for people to look at; gives the new path.
+
+        It stays open until `close`: what it holds can still be read.
+        """
         number = 1
         while (aside := self.directory.with_name(f"{self.directory.name}.aside{number}")).exists():
             number += 1
-        return self.directory.rename(aside)
+        self.directory = self.directory.rename(aside)
+        return aside
 
     def _read(self) -> int:
         """Fold all whole frames; cut off the rest. Gives the size of what is whole."""

@@ -21,26 +21,33 @@ class Link:
         """`send` carries one message, and waits while the other side is slow."""
         self._send = send
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MAX)
+        self._running: asyncio.Task[None] | None = None
         self.is_overrun = False
 
     def post(self, message: FromServer | FromMaster) -> None:
         """Send a message soon. A peer too slow for a whole queue is given up."""
-        try:
-            self._queue.put_nowait(encode(message))
-        except asyncio.QueueFull:
-            self.is_overrun = True
+        self._put(encode(message))
 
     def finish(self) -> None:
         """Let `run` return when everything posted before is sent."""
+        self._put(None)
+
+    def _put(self, data: bytes | None) -> None:
         try:
-            self._queue.put_nowait(None)
+            self._queue.put_nowait(data)
         except asyncio.QueueFull:
             self.is_overrun = True
+            if self._running is not None:
+                self._running.cancel()  # it may wait in a send that never ends
 
     async def run(self) -> None:
         """Send what is posted, until `finish`, an overrun, or an error of the connection."""
-        while not self.is_overrun:
-            message = await self._queue.get()
-            if message is None:
-                return
-            await self._send(message)
+        self._running = asyncio.current_task()
+        try:
+            while not self.is_overrun and (data := await self._queue.get()) is not None:
+                await self._send(data)
+        except asyncio.CancelledError:
+            if not self.is_overrun:
+                raise
+        finally:
+            self._running = None

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hmac
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -280,9 +281,28 @@ class MasterNode:
         connection = next(self._connections)
         link = Link(socket.send_bytes)
         self._links[connection] = (link, socket)
-        sending = asyncio.create_task(link.run())
+        tasks = (
+            asyncio.create_task(self._receive(connection, socket)),
+            asyncio.create_task(_send(link)),
+        )
         try:
-            while not link.is_overrun:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if link.is_overrun:
+                # It may come again. Closing politely would wait for it, like everything sent.
+                log.warning("server too slow", address=socket.client)
+            else:
+                await tasks[0]
+        finally:
+            del self._links[connection]
+            for task in tasks:
+                task.cancel()
+            self.core.disconnected(connection)
+            self._wake.set()
+
+    async def _receive(self, connection: int, socket: WebSocket) -> None:
+        """Hear what a server says, until it is gone or is not understood."""
+        try:
+            while True:
                 message = decode_from_server(await socket.receive_bytes())
                 self.core.received(connection, message, self.now())
                 self._wake.set()
@@ -290,11 +310,6 @@ class MasterNode:
             pass  # the other side is gone: that is what the end of a link looks like
         except msgspec.DecodeError as error:
             log.warning("a server speaks what is not understood", error=str(error))
-        finally:
-            del self._links[connection]
-            sending.cancel()
-            self.core.disconnected(connection)
-            self._wake.set()
 
     # ---- health
 
@@ -311,3 +326,9 @@ class MasterNode:
                 "sound" if self._clock_is_sound else "the wall clock jumped: set it, then restart",
             ),
         ]
+
+
+async def _send(link: Link) -> None:
+    """Send what is posted, for as long as there is somebody; who receives learns of the end."""
+    with suppress(WebSocketDisconnect, RuntimeError):
+        await link.run()

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -12,7 +13,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.link import PATH, POLICY_VIOLATION, Link
@@ -114,6 +115,8 @@ class ServerNode:
         return self.core.holdings.group_of(cap)
 
     async def _ask(self, ask: Callable[[int, int], None]) -> object:
+        if self._failed is not None and self._failed.done():
+            raise JournalError("this server has stopped: its journal failed")
         token = next(self._tokens)
         future = self._waiting[token] = asyncio.get_running_loop().create_future()
         ask(token, boot_ns())
@@ -150,10 +153,13 @@ class ServerNode:
     async def failure(self) -> None:
         """Wait until this server cannot go on; raises why."""
         assert self._failed is not None, "the node is not running"
-        await self._failed
+        await asyncio.shield(self._failed)
 
     async def _drain(self) -> None:
-        """An orderly stop: nothing stays stranded here."""
+        """An orderly stop: nothing stays stranded here, unless the journal has failed."""
+        assert self._failed is not None
+        if self._failed.done():
+            return
         self.core.stop(boot_ns())
         self._flush_soon()
         try:
@@ -170,8 +176,13 @@ class ServerNode:
 
     def _fail(self, error: BaseException | None) -> None:
         assert self._failed is not None
-        if not self._failed.done() and error is not None:
-            self._failed.set_exception(error)
+        if self._failed.done() or error is None:
+            return
+        log.critical("this server stops", server=self.name, error=str(error))
+        self._failed.set_exception(error)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(JournalError(f"outcome unknown: {error}"))
 
     async def _survey(self) -> None:
         period_s = self.limits.report_ms / 1000 / 20
@@ -299,7 +310,7 @@ class ServerNode:
         self.core.connected(boot_ns())
         self._flush()
         log.info("linked", server=self.name, master=self._url)
-        sending = asyncio.create_task(link.run())
+        sending = asyncio.create_task(self._send(link, connection))
         trouble = ""
         try:
             async for data in connection:
@@ -315,6 +326,14 @@ class ServerNode:
         if code == POLICY_VIOLATION:
             trouble = f"the master refuses this server: {reason}"
         return trouble
+
+    async def _send(self, link: Link, connection: ClientConnection) -> None:
+        """Send what is posted; a master too slow for it is let go, and asked again."""
+        with suppress(ConnectionClosed):  # the reader learns that it is gone
+            await link.run()
+            if link.is_overrun:
+                log.warning("master too slow", server=self.name, master=self._url)
+                await connection.close()
 
     def _received(self, message: FromMaster) -> None:
         match message:

@@ -6,7 +6,7 @@ MS = 1_000_000
 """Nanoseconds in a millisecond."""
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Times and bounds of a volumecap server; times in milliseconds, amounts in units.
 
     `strangers_max` bounds the caps that are remembered though no interval of them is known.
