@@ -14,7 +14,7 @@ import structlog
 from vcap_es import telemetry
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
-from vcap_es.adapters.http.keys import create_key
+from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key, new_key
 from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
@@ -106,8 +106,10 @@ async def _first_admin(node: MasterNode, path: Path) -> None:
     """Somebody must be able to make the other keys."""
     if node.state.access.keys:
         return
-    _, text = await create_key(node, role="admin", scopes=["*"], random=token_bytes(40))
-    write_secret(path, text)
+    random = token_bytes(RANDOM_BYTES)
+    # Kept before it is good: a key of which only the log knew would lock everybody out.
+    write_secret(path, new_key(random).text)
+    await create_key(node, role="admin", scopes=["*"], random=random)
     log.info("made the first admin key", file=str(path))
 
 
@@ -116,7 +118,10 @@ def write_secret(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600, exist_ok=True)
     path.chmod(0o600)
-    path.write_text(text + "\n", encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def ensure_node_secret(path: Path) -> None:

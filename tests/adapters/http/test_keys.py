@@ -140,6 +140,8 @@ def test_what_is_remembered_is_bounded() -> None:
     [
         (["*"], "a", None, True),
         ([], "a", None, False),
+        ([""], "a", None, False),
+        (["", "b"], "a", None, False),
         (["a"], "a", None, True),
         (["a"], "ab", None, False),
         (["a*"], "ab", None, True),
@@ -157,6 +159,13 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_scopes(scopes: list[str], cap: str, group: str | None, expected: bool) -> None:
     """A scope is a cap's id, a pattern of ids, or a group; nothing else is opened."""
     assert Scopes(scopes).hold(cap, group) is expected
+
+
+@pytest.mark.parametrize(("scopes", "expected"), [([""], False), (["a*"], False), (["*"], True)])
+def test_only_what_opens_everything_opens_all(scopes: list[str], expected: bool) -> None:
+    """An empty text opens nothing, and least of all everything."""
+    assert Scopes(scopes).are_all is expected
+    assert Scopes(scopes).cover("b*") is expected
 
 
 def test_the_secret_is_not_in_what_is_kept() -> None:

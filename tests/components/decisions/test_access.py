@@ -1,10 +1,12 @@
 """What follows from commands about API keys: never twice, and no key is overwritten."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey, decide
 from vcap_es.components.decisions.denied import Denied
+from vcap_es.events.facts import ApiKeyRevoked
 from vcap_es.projections.states.data_centre import Fold
 
 KEYS = st.sampled_from(["k", "l"])
@@ -48,3 +50,38 @@ def test_a_key_in_use_and_a_key_unknown_are_denied() -> None:
     unknown = decide(fold.state, RevokeKey(key="x"))
     assert isinstance(unknown, Denied)
     assert unknown.code == "unknown_key"
+
+
+def admin(key: str, scopes: list[str] | None = None, expires_at: int | None = None) -> CreateKey:
+    """The command that makes an admin's key."""
+    return CreateKey(
+        key=key, digest=b"1", role="admin", scopes=scopes or ["*"], expires_at=expires_at
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "is_revoked"),
+    [
+        (admin("l"), True),
+        (admin("l", scopes=["shop:*"]), False),
+        (admin("l", expires_at=7), False),
+        (CreateKey(key="l", digest=b"1", role="operator", scopes=["*"]), False),
+        (None, False),
+    ],
+)
+def test_the_last_admin_key_stays(other: CreateKey | None, is_revoked: bool) -> None:
+    """It is revoked only where another one opens everything, and for ever."""
+    fold = Fold()
+    for command in (admin("k"), other):
+        if command is not None:
+            decided = decide(fold.state, command)
+            assert not isinstance(decided, Denied)
+            fold.evolve(decided[0])
+    decided = decide(fold.state, RevokeKey(key="k"))
+    if is_revoked:
+        assert decided == [ApiKeyRevoked(key="k")]
+    else:
+        assert isinstance(decided, Denied)
+        assert decided.code == "last_admin_key"
+    if other is not None and not is_revoked:
+        assert decide(fold.state, RevokeKey(key="l")) == [ApiKeyRevoked(key="l")]

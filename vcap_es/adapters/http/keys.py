@@ -43,7 +43,7 @@ class Scopes:
     """The caps that a key opens: patterns of cap ids, and `group:` with a group's name."""
 
     def __init__(self, scopes: Iterable[str]) -> None:
-        scopes = list(scopes)
+        scopes = [scope for scope in scopes if scope]  # an empty text names no cap at all
         self._groups = {scope[6:] for scope in scopes if scope.startswith("group:")}
         self.has_groups = bool(self._groups)
         patterns = [scope for scope in scopes if not scope.startswith("group:")]

@@ -45,10 +45,11 @@ KINDS: dict[str, Kind] = {
     "unknown_template": Kind(404, "Unknown template"),
     "unknown_key": Kind(404, "Unknown API key"),
     "key_exists": Kind(409, "API key exists"),
+    "last_admin_key": Kind(409, "Last admin key"),
     "version_conflict": Kind(412, "Version conflict"),
     "retired": Kind(409, "Retired"),
-    "invalid": Kind(422, "Invalid"),
     # Faults of a request.
+    "invalid": Kind(422, "Invalid"),
     "bad_request": Kind(400, "Bad request"),
     "invalid_amount": Kind(400, "Invalid amount"),
     "unauthorized": Kind(401, "Unauthorized"),

@@ -26,12 +26,17 @@ class RevokeKey(Struct, frozen=True, kw_only=True, gc=False):
 
 AccessCommand = CreateKey | RevokeKey
 
+_LAST = (
+    "the last admin key cannot be revoked: make another first, with the scope * and without an "
+    "expiry"
+)
+
 
 def decide(state: DataCentre, command: AccessCommand) -> list[Fact] | Denied:
     """The facts that follow from `command`; none where it is so already."""
     found = state.access.keys.get(command.key)
     if isinstance(command, RevokeKey):
-        return [ApiKeyRevoked(key=command.key)] if found else _unknown(command.key)
+        return _revoke(state, found) if found else _unknown(command.key)
     fact = ApiKeyCreated(
         key=command.key,
         digest=command.digest,
@@ -42,6 +47,19 @@ def decide(state: DataCentre, command: AccessCommand) -> list[Fact] | Denied:
     if found is None:
         return [fact]
     return [] if found == fact else _exists(command.key)
+
+
+def _revoke(state: DataCentre, found: ApiKeyCreated) -> list[Fact] | Denied:
+    """The log tells no secret, so without an admin key nobody could ever make one again."""
+    others = (each for each in state.access.keys.values() if each.key != found.key)
+    if _is_lasting_admin(found) and not any(map(_is_lasting_admin, others)):
+        return Denied(code="last_admin_key", detail=_LAST)
+    return [ApiKeyRevoked(key=found.key)]
+
+
+def _is_lasting_admin(key: ApiKeyCreated) -> bool:
+    """Whether it can make every other key, and always will."""
+    return key.role == "admin" and "*" in key.scopes and key.expires_at is None
 
 
 def _unknown(key: str) -> Denied:

@@ -9,9 +9,9 @@ DenialCode = Literal[
     "unknown_template",
     "unknown_key",
     "key_exists",
+    "last_admin_key",
     "version_conflict",
     "retired",
-    "invalid",
 ]
 
 
