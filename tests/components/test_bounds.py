@@ -1,5 +1,8 @@
 """Nothing grows without a bound, and nothing is looked at again and again for no reason."""
 
+import msgspec
+import pytest
+
 from tests.components.invariants import watch
 from tests.components.world import NOON, World
 from vcap_es.components import local_handler
@@ -7,8 +10,10 @@ from vcap_es.components.alarms import Alarms
 from vcap_es.components.commands import Consume
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.limits import Limits
+from vcap_es.components.messages import Holding, Report, decode_from_server, encode
 from vcap_es.components.outcomes import Consumed, Level, Refused
 from vcap_es.components.slice import NO_SLOT
+from vcap_es.events.amounts import MAX_AMOUNT
 
 SECOND = 1_000_000
 
@@ -164,3 +169,27 @@ def test_looking_later_does_not_pile_up() -> None:
         assert handler.next_due(world.now_us) == world.now_us
         handler.step(world.now_us)
     assert len(handler._heap) <= 2
+
+
+def test_refusals_are_counted_as_far_as_a_cell_can_count() -> None:
+    """Asking for more than there is costs nothing, so nobody may end a server by asking."""
+    world = World(1)
+    world.define("c", 5)
+    server = world.servers[0]
+    assert isinstance(world.consume(server, "c"), Consumed)
+    for _ in range(3):
+        refused = world.consume(server, "c", MAX_AMOUNT)
+        assert isinstance(refused, Refused)
+        assert refused.code == "capped"
+    world.run(2 * SECOND)
+    assert max(server.disk.cells) == MAX_AMOUNT
+    [account] = world.pool("c").places.values()
+    assert account.refused == MAX_AMOUNT
+
+
+def test_what_the_log_cannot_keep_is_not_understood() -> None:
+    """A total beyond 63 bits ends the link that told it, not the master."""
+    holding = Holding("c", 0, 5, 0, 5, 0, MAX_AMOUNT + 1, 0, 0, False, (0, 0))
+    report = Report(incarnation="i", order=(1, 1), sent_ns=1, holdings=[holding])
+    with pytest.raises(msgspec.ValidationError):
+        decode_from_server(encode(report))

@@ -5,11 +5,17 @@ repeating or reordering them changes nothing but time. The others say who is the
 intervals exist, and which API keys are good.
 """
 
-from msgspec import Struct, msgpack
+from typing import Annotated
 
+from msgspec import Meta, Struct, msgpack
+
+from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import ApiKeyCreated
 
 PROTOCOL = 1
+
+Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+"""A running total that may come to the log: one that it cannot keep is not understood."""
 
 Order = tuple[int, int]
 """(start counter of the journal, number of the message since that start): newer is larger."""
@@ -48,11 +54,11 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
 
     cap: str
     number: int
-    received: int
-    returned: int
-    spent: int
-    refunded: int
-    refused: int
+    received: Total
+    returned: Total
+    spent: Total
+    refunded: Total
+    refused: Total
     need: int
     want: int
     final: bool

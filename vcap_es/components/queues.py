@@ -12,6 +12,7 @@ from vcap_es.components.refusals import capped, paced, unavailable
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 from vcap_es.components.telling import Telling
+from vcap_es.events.amounts import MAX_AMOUNT
 
 
 class Queues:
@@ -201,11 +202,15 @@ class Queues:
         return max(1, -(-(self._instant_ns(found, until) - self._shelf.now_ns) // MS))
 
     def count_refused(self, found: Slice, amount: int) -> None:
-        """Count units that were asked for and refused in this interval."""
+        """Count units that were asked for and refused in this interval; the count ends at 2**63-1.
+
+        Nobody has to have what is asked for, so two calls may ask for more than a cell can count.
+        """
         if found.slot == NO_SLOT:
-            found.refused_before += amount
+            found.refused_before = min(found.refused_before + amount, MAX_AMOUNT)
         else:
-            self._shelf.cells[found.slot + 1] += amount
+            cells, at = self._shelf.cells, found.slot + 1
+            cells[at] = min(cells[at] + amount, MAX_AMOUNT)
 
     def unpin(self, found: Slice, amount: int, *, spend: bool) -> None:
         """Spend units that were set aside, or let them go; `wake` the slice afterwards."""

@@ -77,7 +77,7 @@ class Refilling:
         found.rate = rate if found.rated_ns == 0 else (found.rate + rate) // 2
         found.rated_ns, found.rated_spent = self._shelf.now_ns, spent
         horizon = found.rate * self._shelf.limits.horizon_ms // 1000
-        found.desired = max(horizon, found.total // 256)
+        found.desired = min(max(horizon, found.total // 256), found.total)
 
     # ---- from one interval to the next
 
