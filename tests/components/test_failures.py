@@ -284,3 +284,31 @@ def test_a_unit_refunded_and_returned_at_once_is_recorded_in_that_order() -> Non
     assert world.facts(Returned)
     assert world.facts(ToppedUp)
     assert world.replay().state == world.state
+
+
+def test_a_fact_that_cannot_be_folded_never_comes_to_the_log() -> None:
+    """A master that decides nonsense stops there: its log can still be replayed."""
+    master = world_of(10).master
+    assert master is not None
+    master.begin_round(0)
+    wrong = ToppedUp(cap="c", number=0, incarnation="i", moved=11)
+    with pytest.raises(AssertionError, match="cannot move 11 of 10"):
+        master._record(wrong)
+    assert not master.has_undurable_facts
+
+
+def test_one_connection_is_one_server() -> None:
+    """Who says hello as another one is let go, and leaves nobody behind who seems connected."""
+    world = world_of(10, servers=1)
+    world.run(SECOND)
+    master, [server] = world.master, world.servers
+    assert master is not None
+    other = messages.Hello(
+        protocol=messages.PROTOCOL, incarnation="other", session="s", name="s", address=""
+    )
+    master.received(server.connection, other, world.now_us)
+    committed = master.begin_round(world.now_us)
+    assert committed is not None
+    closed = [each for each in committed.outputs if isinstance(each, Close)]
+    assert [each.connection for each in closed] == [server.connection]
+    assert list(master.locals.servers) == [server.core.incarnation]

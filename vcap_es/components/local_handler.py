@@ -106,8 +106,11 @@ class LocalHandler:
         """A server has connected; False where its incarnation is connected with other session.
 
         Two sessions of one incarnation at the same time mean a copied journal: the second is not
-        let in.
+        let in. Raises SuspectServer where the connection is another incarnation's already.
         """
+        known = self._by_connection.get(connection, message.incarnation)
+        if known != message.incarnation:
+            raise SuspectServer(f"{known} says hello as {message.incarnation}")
         before = self.servers.get(message.incarnation)
         if before is not None and before.session != message.session:
             return False

@@ -143,8 +143,10 @@ class PrimaryMaster:
         self._advance(now)
         self._actor, self._correlation = actor, correlation
         before = len(self._drafts)
-        denied = self.metas.handle(command)
-        self._actor, self._correlation = self.name, ""
+        try:
+            denied = self.metas.handle(command)
+        finally:
+            self._actor, self._correlation = self.name, ""
         if denied is not None:
             self._outputs.append(Answer(token, denied))
         else:
@@ -213,7 +215,12 @@ class PrimaryMaster:
             self._outputs.append(Close(before.connection, "the server has connected anew"))
 
     def _record(self, fact: Fact) -> None:
-        """Let `fact` become true now, and durable with the next round."""
+        """Let `fact` become true now, and durable with the next round.
+
+        It is folded first: what cannot be folded raises here, and never comes to the log, which
+        nobody could replay then.
+        """
+        self._fold.evolve(fact)
         self._drafts.append(
             Draft(
                 event_id=self._event_id(),
@@ -224,7 +231,6 @@ class PrimaryMaster:
                 fact=fact,
             )
         )
-        self._fold.evolve(fact)
         self._react(fact)
 
     def _event_id(self) -> bytes:
