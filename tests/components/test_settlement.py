@@ -260,3 +260,23 @@ def test_a_hold_of_more_than_there_is_is_capped() -> None:
     assert isinstance(refusal, Refused)
     assert refusal.code == "capped"
     assert isinstance(world.ask(world.servers[0], Consume(cap="c", minimum=5, maximum=5)), Consumed)
+
+
+def test_a_refund_whose_interval_closes_meanwhile_is_answered() -> None:
+    """Its record is not needed any more, but whoever asked still waits for it."""
+    world = world_of(10)
+    answer = consumed(world, 3)
+    server = world.servers[0]
+    # Given a refund that is decided and not written
+    token = next(world.tokens)
+    server.core.submit(token, Refund(id=answer.id), None, server.now_ns)
+    # When the slice goes before that
+    holdings = server.core.holdings
+    found = holdings.slices["c", 0]
+    slot = found.slot
+    holdings._drop(found)
+    server.flush()
+    world.run(10_000)
+    # Then
+    assert token in server.answers
+    assert found.slot != slot, "it reads no cell that another slice may have"

@@ -45,7 +45,12 @@ class Keeper:
     @property
     def is_idle(self) -> bool:
         """Whether everything is fsynced."""
-        return self._in_flight is None and not self._to_write and not self._more_entries
+        return self._in_flight is None and not self._has_more
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether something waits for the next record; some only wait to be called after it."""
+        return bool(self._to_write or self._more_entries or self._after_write)
 
     @property
     def is_full(self) -> bool:
@@ -68,7 +73,7 @@ class Keeper:
 
     def begin(self) -> None:
         """Write the next record, if there is something to write and none is under way."""
-        if self._in_flight is not None or not (self._to_write or self._more_entries):
+        if self._in_flight is not None or not self._has_more:
             return
         kept = [self._record(each) for each in self._to_write]
         self._tickets += 1
@@ -105,6 +110,7 @@ class Keeper:
             self.note(Dropped(cap=found.cap, number=found.number))
         if found.slot != NO_SLOT:
             self._free_slots.append(found.slot)
+            found.slot = NO_SLOT  # whoever still has this slice must not read another one's cells
 
     def ceiling_step(self, found: Slice) -> int:
         """By how much the ceiling is raised above what is spent, in units."""
