@@ -295,7 +295,9 @@ def test_a_refusal_of_what_was_somewhere_is_counted_as_stranded() -> None:
         )
     )
     tally = Tally()
-    consumed = Consumed(id="", cap="a", consumed=7, remaining=3, total=10, resets_at=end)
+    consumed = Consumed(
+        cap="a", origin="", last=0, consumed=7, remaining=3, total=10, resets_at=end
+    )
     tally.count(Consumption(2, start, "a", 7, 0), consumed, state.state)
     # When 4 units, and then 3, are refused
     refused = Refused(code="unavailable", cap="a", detail="")

@@ -298,7 +298,7 @@ def test_what_is_no_amount_is_never_sent() -> None:
 CALL = calls.consume("ten", 1, None)
 YES = Answer(
     200,
-    b'{"id":"i","cap":"ten","consumed":1,"remaining":1,"total":10,'
+    b'{"id":"i.0.ten.0-1","cap":"ten","consumed":1,"remaining":1,"total":10,'
     b'"resets_at":"2026-01-02T00:00:00Z"}',
 )
 BUSY = Answer(429, b'{"code":"busy","detail":"","retry_after_ms":70}')

@@ -59,7 +59,9 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
         Keyed(
             key="k",
             fingerprint=b"f",
-            outcome=Consumed(id="x", cap="c", consumed=1, remaining=1, total=1, resets_at=1),
+            outcome=Consumed(
+                cap="c", origin="x.", last=1, consumed=1, remaining=1, total=1, resets_at=1
+            ),
             cap="c",
             number=0,
             spent=[("c", 0, 6)],

@@ -17,6 +17,7 @@ from vcap_es.components.outcomes import (
     RefusalCode,
     Refused,
     Settled,
+    origin_and_last,
 )
 from vcap_es.components.settlement import parse_id
 from vcap_es.errors import InvalidInput, RequestRefused
@@ -125,7 +126,16 @@ def _read(body: bytes, answer: type[T]) -> T:
     for name in INSTANTS:
         if isinstance(fields.get(name), str):
             fields[name] = _instant(fields[name])
+    if answer is Consumed:
+        fields["origin"], fields["last"] = _origin_and_last(fields.pop("id", None))
     return msgspec.convert(fields, answer)
+
+
+def _origin_and_last(id_: object) -> tuple[str, int]:
+    try:
+        return origin_and_last(str(id_))
+    except ValueError as error:
+        raise msgspec.ValidationError(f"{id_!r} is no id of a consume") from error
 
 
 def _instant(text: str) -> int:

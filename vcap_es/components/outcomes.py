@@ -21,18 +21,31 @@ RefusalCode = Literal[
 class Consumed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """`consumed` units were taken and spent; `id` explains and refunds them.
 
-    `remaining` is what this server holds and what the pool was last heard to have, in units;
-    `resets_at` is the end of the interval in microseconds UTC. `shadow` names the refusal that a
-    shadow cap would have given.
+    They are the last units up to the running total `last` of a slice, whose ids all begin with
+    `origin`; the id is put together only where somebody reads it. `remaining` is what this server
+    holds and what the pool was last heard to have, in units; `resets_at` is the end of the interval
+    in microseconds UTC. `shadow` names the refusal that a shadow cap would have given.
     """
 
-    id: str
     cap: str
+    origin: str
+    last: int
     consumed: int
     remaining: int
     total: int
     resets_at: int
     shadow: RefusalCode | None = None
+
+    @property
+    def id(self) -> str:
+        """The name of these units; "" where a shadow cap took none."""
+        return f"{self.origin}{self.last - self.consumed}-{self.last}" if self.origin else ""
+
+
+def origin_and_last(id: str) -> tuple[str, int]:  # noqa: A002  # the field's name
+    """What `Consumed` keeps of an id; raises ValueError where it is none."""
+    last = id.rpartition("-")[2]
+    return (id[: id.rindex(".") + 1], int(last)) if id else ("", 0)
 
 
 class Held(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -78,8 +78,9 @@ class VolumecapServer:
             return None
         cells[slot] = spent
         return Consumed(
-            id=f"{found.id_prefix}{spent - amount}-{spent}",
             cap=cap,
+            origin=found.id_prefix,
+            last=spent,
             consumed=amount,
             remaining=found.reach - spent,
             total=found.total,
@@ -162,8 +163,9 @@ class VolumecapServer:
             return None
         found = self._current.get(command.cap)
         return Consumed(
-            id="",
             cap=command.cap,
+            origin="",
+            last=0,
             consumed=command.maximum,
             remaining=0,
             total=found.total if found else 0,
@@ -174,8 +176,9 @@ class VolumecapServer:
     def _consumed(self, found: Slice, amount: int) -> Consumed:
         """The answer to a consume that has just been taken from `found`."""
         return Consumed(
-            id=format_id(found, found.spent(self._cells), amount),
             cap=found.cap,
+            origin=found.id_prefix,
+            last=found.spent(self._cells),
             consumed=amount,
             remaining=found.balance(self._cells) + found.pool_available,
             total=found.total,

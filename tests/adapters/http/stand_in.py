@@ -94,8 +94,9 @@ class StandIn:
             return None
         found.spent += amount
         return Consumed(
-            id=self._id(cap, found.spent, amount),
             cap=cap,
+            origin=self._id(cap, 0, 0).removesuffix("0-0"),
+            last=found.spent,
             consumed=amount,
             remaining=found.total - found.spent,
             total=found.total,
