@@ -18,6 +18,7 @@ from zlib import crc32
 
 import msgspec
 
+from vcap_es.adapters.files import sync_directory, write_whole
 from vcap_es.components.journal_records import (
     Begun,
     Entry,
@@ -33,6 +34,9 @@ FRAME = struct.Struct("<II")
 COMPACT_AT_BYTES = 64 * 1024 * 1024
 _CLOSED = -1
 FRAME_BYTES_MAX = 256 * 1024 * 1024
+ENTRIES_PER_FRAME = 1000
+"""Of a journal that is written anew: one frame of all of it might be longer than any that is read.
+"""
 
 
 class JournalFiles:
@@ -45,10 +49,12 @@ class JournalFiles:
         for rehearsals. Raises `JournalError` where another process has it.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(directory.parent)
         self.directory = directory
         self._synchronous = synchronous
         self._lock_file = _locked(directory / "lock")
         self._swap = Lock()
+        self._is_broken = False
         self._slots_max = slots_max
         self.journal = Journal()
         self._size = self._read()
@@ -78,25 +84,44 @@ class JournalFiles:
             boot=boot,
         )
         self.journal.fold(begun)
-        self._compact()
+        self._rewrite(self.journal, self._size)
         return self.journal
 
     def write(self, entries: list[Entry]) -> None:
-        """Append one frame; it outlives the process from here on."""
-        payload = encode(entries)
-        frame = FRAME.pack(len(payload), crc32(payload)) + payload
+        """Append one frame; it outlives the process from here on.
+
+        Raises JournalError or OSError where it cannot. A part of the frame may be there then, and
+        nothing behind it would be found again, so every later `write` and `sync` raises too.
+        """
+        frame = _frame(entries)
         with self._swap:
-            written = os.write(self._frames, frame)
-            self._size += written
-        if written != len(frame):
-            raise JournalError(f"{self._frames_path}: short write; is the disk full?")
+            self._check_whole()
+            try:
+                write_whole(self._frames, frame)
+            except OSError:
+                self._is_broken = True
+                raise
+            self._size += len(frame)
 
     def sync(self) -> None:
-        """Make everything written so far outlive the machine; now and then, shorten the file."""
-        if self._size > max(COMPACT_AT_BYTES, 4 * self._compacted_size):
-            self._compact()
-        elif self._synchronous:
-            os.fdatasync(self._frames)
+        """Make everything written so far outlive the machine; now and then, shorten the file.
+
+        Raises JournalError or OSError where it cannot; nobody knows then what is on the disk, so
+        every later `write` and `sync` raises too.
+        """
+        self._check_whole()
+        try:
+            if self._size > max(COMPACT_AT_BYTES, 4 * self._compacted_size):
+                self._compact()
+            elif self._synchronous:
+                os.fdatasync(self._frames)
+        except OSError:
+            self._is_broken = True
+            raise
+
+    def _check_whole(self) -> None:
+        if self._is_broken:
+            raise JournalError(f"{self.directory}: a write failed before: look at the disk")
 
     def close(self) -> None:
         """Give the files back; another process may have them then. Once is enough."""
@@ -133,27 +158,42 @@ class JournalFiles:
         return whole
 
     def _compact(self) -> None:
-        """Write the journal anew in the fewest entries, and put it in the place of the old one."""
+        """Read what is written so far, and write it anew while others go on writing."""
         with self._swap:
             upto = self._size
         journal = Journal()
         _fold_frames(self._frames_path.read_bytes()[:upto], journal, self._frames_path)
-        if self.journal.start > journal.start:
-            journal = self.journal
-        payload = encode(journal.entries())
+        self._rewrite(journal, upto)
+
+    def _rewrite(self, journal: Journal, upto: int) -> None:
+        """Put `journal`, in the fewest entries, in the place of the first `upto` bytes."""
         fresh = self.directory / "frames.new"
         target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.write(target, FRAME.pack(len(payload), crc32(payload)) + payload)
-        with self._swap:
-            with self._frames_path.open("rb") as old:
-                old.seek(upto)
-                os.write(target, old.read())
-            os.fsync(target)
-            fresh.rename(self._frames_path)
-            _sync_directory(self.directory)
-            os.close(self._frames)
-            self._frames = target
-            self._size = self._compacted_size = os.fstat(target).st_size
+        try:
+            entries = journal.entries()
+            for at in range(0, len(entries), ENTRIES_PER_FRAME):
+                write_whole(target, _frame(entries[at : at + ENTRIES_PER_FRAME]))
+            self._fsync(target)  # nearly all of it, before others have to wait
+            with self._swap:
+                with self._frames_path.open("rb") as old:
+                    old.seek(upto)
+                    write_whole(target, old.read())
+                self._fsync(target)
+                self._replace_frames(fresh, target)
+        except BaseException:
+            os.close(target)
+            raise
+
+    def _replace_frames(self, fresh: Path, target: int) -> None:
+        fresh.rename(self._frames_path)
+        sync_directory(self.directory)
+        os.close(self._frames)
+        self._frames = target
+        self._size = self._compacted_size = os.fstat(target).st_size
+
+    def _fsync(self, descriptor: int) -> None:
+        if self._synchronous:
+            os.fsync(descriptor)
 
     def _map_cells(self) -> tuple[int, mmap.mmap]:
         size = self._slots_max * CELLS_PER_SLOT * 8
@@ -163,12 +203,22 @@ class JournalFiles:
         return descriptor, mmap.mmap(descriptor, os.fstat(descriptor).st_size)
 
 
+def _frame(entries: list[Entry]) -> bytes:
+    payload = encode(entries)
+    if len(payload) > FRAME_BYTES_MAX:
+        raise JournalError(f"{len(entries)} entries are more than a frame can hold")
+    return FRAME.pack(len(payload), crc32(payload)) + payload
+
+
 def _fold_frames(data: bytes, journal: Journal, path: Path) -> int:
     at = 0
     while at + FRAME.size <= len(data):
         length, checksum = FRAME.unpack_from(data, at)
         payload = data[at + FRAME.size : at + FRAME.size + length]
-        if len(payload) < length or length > FRAME_BYTES_MAX or crc32(payload) != checksum:
+        # A machine that stops may leave zeros at the end; their checksum would be right.
+        if not 0 < length <= FRAME_BYTES_MAX or len(payload) < length:
+            break
+        if crc32(payload) != checksum:
             break
         try:
             entries = decode(payload)
@@ -191,12 +241,6 @@ def _locked(path: Path) -> int:
             f"{path.parent} is in use by another process: stop it, or choose another directory"
         ) from error
     return descriptor
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _boot_id() -> str:

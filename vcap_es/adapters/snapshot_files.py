@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from vcap_es.adapters.files import sync_directory
+
 SNAPSHOT_BYTES_MAX = 1 << 32
 """A larger file is not read: no state is that large."""
 
@@ -19,7 +21,7 @@ def save_snapshot(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def load_snapshot(path: Path) -> bytes | None:
@@ -31,12 +33,3 @@ def load_snapshot(path: Path) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
-
-
-def _sync_directory(directory: Path) -> None:
-    """A rename outlives the machine only when its directory is on the disk too."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,20 @@
+"""What every file that must outlive the machine needs, and Python leaves to its callers."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of `data`. Raises OSError where the disk takes only a part of it, or none."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def sync_directory(directory: Path) -> None:
+    """A name that was made or changed outlives the machine only when its directory is synced."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
