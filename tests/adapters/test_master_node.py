@@ -189,6 +189,32 @@ def test_a_clock_that_jumps_opens_and_ends_nothing(
     with_primary(tmp_path, check)
 
 
+def test_what_is_decided_while_the_clock_is_wrong_has_the_right_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A jump that servers and operators lived through does not end intervals afterwards."""
+    jumped_us = 0
+    monkeypatch.setattr("vcap_es.adapters.master_node.now_us", lambda: real_now_us() + jumped_us)
+
+    async def check(primary: Primary) -> None:
+        nonlocal jumped_us
+        await primary.define("before")
+        before = (await primary.node.log.head()).position
+        # Given a command, and a tick, while the clock is two days ahead
+        jumped_us = 2 * 86_400_000_000
+        await primary.define("meanwhile")
+        jumped_us = 0
+        # When time goes on
+        primary.node.core.tick(primary.node.now())
+        await primary.define("after")
+        # Then no interval has ended, and all are of today
+        events = await primary.node.log.read(before)
+        assert "IntervalEnded" not in {type(each.fact).__name__ for each in events}
+        assert all(each.recorded_at < real_now_us() for each in events)
+
+    with_primary(tmp_path, check)
+
+
 # ---- links
 
 
@@ -224,7 +250,9 @@ def test_a_server_of_another_protocol_is_told_to_upgrade(tmp_path: Path) -> None
             assert "copied" in (reason or "")
         async with link_to(primary) as connection:
             await connection.send(b"\xc1 no message")
-            await closed(connection)
+            code, reason = await closed(connection)
+            assert code == POLICY_VIOLATION
+            assert "not understood" in (reason or "")
 
     with_primary(tmp_path, check)
 

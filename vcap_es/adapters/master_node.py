@@ -70,7 +70,9 @@ class MasterNode:
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._links: dict[int, tuple[Link, WebSocket]] = {}
         self._wake = asyncio.Event()
+        self._ahead_us = now_us() - boot_ns() // 1000
         self._tasks: list[asyncio.Task[None]] = []
+        self._closings: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
         self._core: PrimaryMaster | None = None
 
@@ -96,8 +98,13 @@ class MasterNode:
         return self.core.locals.servers
 
     def now(self) -> int:
-        """The wall clock, in microseconds UTC."""
-        return now_us()
+        """Microseconds UTC: the wall clock, or while it has jumped, what it would show if not.
+
+        The stamp of facts never runs backwards, so a jump forth that it followed would last: every
+        interval up to there would end at once, also after the clock was set right.
+        """
+        wall, steady = now_us(), boot_ns() // 1000 + self._ahead_us
+        return wall if abs(wall - steady) <= DRIFT_US else steady
 
     async def __aenter__(self) -> "MasterNode":
         """Replay the log, start an epoch, and lead."""
@@ -139,9 +146,10 @@ class MasterNode:
         self._save_snapshot()
 
     def _save_snapshot(self) -> None:
-        """Spare the next start a replay, if all that was decided is on the log."""
+        """Spare the next start a replay, if all is well and all that was decided is on the log."""
+        assert self._failed is not None, "the node is not running"
         is_settled = not self._is_writing and not self.core.has_undurable_facts
-        if self._snapshot is not None and is_settled:
+        if self._snapshot is not None and is_settled and not self._failed.done():
             save_snapshot(self._snapshot, take(self.state, self._head))
 
     _epoch = 0
@@ -228,17 +236,14 @@ class MasterNode:
                 if connection in self._links:
                     link, socket = self._links[connection]
                     link.finish()
-                    self._closing = asyncio.create_task(
-                        socket.close(POLICY_VIOLATION, reason[:120])
-                    )
-
-    _closing: asyncio.Task[None] | None = None
+                    closing = asyncio.create_task(_refuse(socket, reason))
+                    self._closings.add(closing)
+                    closing.add_done_callback(self._closings.discard)
 
     async def _tick(self) -> None:
         """Tell the core the time when it wants to know."""
-        departure_us = self.now() - boot_ns() // 1000
         while True:
-            self._judge_clock(abs(self.now() - boot_ns() // 1000 - departure_us))
+            self._judge_clock(abs(now_us() - boot_ns() // 1000 - self._ahead_us))
             if self._clock_is_sound:
                 self.core.tick(self.now())
                 self._wake.set()
@@ -310,6 +315,7 @@ class MasterNode:
             pass  # the other side is gone: that is what the end of a link looks like
         except msgspec.DecodeError as error:
             log.warning("a server speaks what is not understood", error=str(error))
+            await _refuse(socket, f"this is not understood: {error}")
 
     # ---- health
 
@@ -326,6 +332,12 @@ class MasterNode:
                 "sound" if self._clock_is_sound else "the wall clock jumped: set it, then restart",
             ),
         ]
+
+
+async def _refuse(socket: WebSocket, reason: str) -> None:
+    """Close a connection, telling the other side why, unless it is gone already."""
+    with suppress(WebSocketDisconnect, RuntimeError):
+        await socket.close(POLICY_VIOLATION, reason[:120])
 
 
 async def _send(link: Link) -> None:
