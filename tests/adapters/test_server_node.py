@@ -194,3 +194,31 @@ def test_an_old_copy_of_a_journal_is_moved_aside(tmp_path: Path) -> None:
             assert outcome.code == "capped"
 
     with_primary(tmp_path, check)
+
+
+@pytest.mark.parametrize("input_", ["written", "tick", "take"])
+def test_an_error_of_its_own_stops_the_server_loudly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, input_: str
+) -> None:
+    """Whatever is not sure any more ends it: it never serves on with half of it done."""
+
+    async def check(primary: Primary) -> None:
+        await primary.define("c", total=1_000_000)
+        async with server(primary, tmp_path / "s1") as node:
+            await ready(node)
+
+            def wrong(*_: object) -> None:
+                raise AssertionError("this cannot be")
+
+            monkeypatch.setattr(node.core, input_, wrong)
+            waiting = asyncio.create_task(node.submit(Consume(cap="c", minimum=1, maximum=1)))
+            with pytest.raises(AssertionError, match="this cannot be"):
+                await asyncio.wait_for(node.failure(), PATIENCE_SECONDS)
+            # Whoever asked hears something, be it that nobody knows
+            await asyncio.wait([waiting], timeout=PATIENCE_SECONDS)
+            assert waiting.exception() is None or "outcome unknown" in str(waiting.exception())
+            monkeypatch.undo()
+        with pytest.raises(JournalError, match="stopped"):
+            await consume(node, "c")
+
+    with_primary(tmp_path, check)

@@ -19,7 +19,7 @@ from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.link import PATH, POLICY_VIOLATION, Link
 from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Idempotency
-from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
+from vcap_es.components.holdings import MS, Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.messages import (
     PROTOCOL,
     Broadcast,
@@ -83,6 +83,7 @@ class ServerNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
         self._drained = asyncio.Event()
+        self._is_closed = False
 
     def _open_core(self) -> None:
         self._files = JournalFiles(
@@ -115,8 +116,8 @@ class ServerNode:
         return self.core.holdings.group_of(cap)
 
     async def _ask(self, ask: Callable[[int, int], None]) -> object:
-        if self._failed is not None and self._failed.done():
-            raise JournalError("this server has stopped: its journal failed")
+        if self._has_failed or self._is_closed:
+            raise JournalError("this server has stopped")
         token = next(self._tokens)
         future = self._waiting[token] = asyncio.get_running_loop().create_future()
         ask(token, boot_ns())
@@ -148,6 +149,7 @@ class ServerNode:
         if self._alarm is not None:
             self._alarm.cancel()
         self._disk.shutdown()
+        self._is_closed = True
         self._files.close()
 
     async def failure(self) -> None:
@@ -157,8 +159,7 @@ class ServerNode:
 
     async def _drain(self) -> None:
         """An orderly stop: nothing stays stranded here, unless the journal has failed."""
-        assert self._failed is not None
-        if self._failed.done():
+        if self._has_failed:
             return
         self.core.stop(boot_ns())
         self._flush_soon()
@@ -169,6 +170,10 @@ class ServerNode:
             if self.core.holdings.is_empty():
                 return
             log.warning("stopped with units in hand", server=self.name, directory=self._directory)
+
+    @property
+    def _has_failed(self) -> bool:
+        return self._failed is not None and self._failed.done()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -204,12 +209,16 @@ class ServerNode:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Do what the core wants done; a server that has failed does nothing more."""
         self._flush_is_due = False
+        if self._has_failed:
+            return
         try:
             for output in self.core.take(boot_ns()):
                 self._do(output)
-        except (JournalError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # what else of it was done nobody knows: stop
             self._fail(error)
+            return
         self._set_alarm()
         if self.core.holdings.is_stopping and self.core.holdings.is_empty():
             self._drained.set()
@@ -236,13 +245,12 @@ class ServerNode:
         future = loop.run_in_executor(self._disk, self._files.sync)
 
         def done(synced: asyncio.Future[None]) -> None:
-            if synced.cancelled():
+            if synced.cancelled() or self._is_closed:
                 return
             if synced.exception() is not None:
                 self._fail(synced.exception())
                 return
-            self.core.written(ticket, boot_ns())
-            self._flush()
+            self._let(lambda: self.core.written(ticket, boot_ns()))
 
         future.add_done_callback(done)
 
@@ -258,18 +266,26 @@ class ServerNode:
 
     def _ring(self) -> None:
         self._alarm = None
-        self.core.tick(boot_ns())
+        self._let(lambda: self.core.tick(boot_ns()))
+
+    def _let(self, happen: Callable[[], None]) -> None:
+        """Tell the core something. An error of its own must not be a line in a log: it stops."""
+        try:
+            happen()
+        except Exception as error:  # noqa: BLE001  # what the core knows is not sure any more
+            self._fail(error)
         self._flush()
 
     # ---- the link
 
     async def _keep_linked(self) -> None:
-        """Connect, and connect again whenever the link is gone; slower while none can be had."""
+        """Connect, and connect again whenever the link is gone; slower while none can be kept."""
         delay_ms = RECONNECT_MS[0]
         while True:
+            since_ns = boot_ns()
             self._trouble = await self._link_once(told=self._trouble)
-            if not self._trouble:
-                delay_ms = RECONNECT_MS[0]
+            if boot_ns() - since_ns > RECONNECT_MS[1] * MS:
+                delay_ms = RECONNECT_MS[0]  # it was kept, so the next one may be too
             jitter = random.uniform(0.5, 1.0)  # noqa: S311  # spreads reconnects, hides nothing
             await asyncio.sleep(delay_ms / 1000 * jitter)
             delay_ms = min(2 * delay_ms, RECONNECT_MS[1])
