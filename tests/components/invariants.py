@@ -7,7 +7,7 @@ from vcap_es.components.outcomes import (
     ConsumedEach,
     Held,
 )
-from vcap_es.components.settlement import parse_id
+from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.projections.states.data_centre import DataCentre
 
 Key = tuple[str, int]
@@ -95,18 +95,16 @@ class Served:
     def _take(self, id_: str, amount: int) -> None:
         """No unit is given to two callers."""
         self._ids.add(id_)
-        parsed = parse_id(id_)
-        assert parsed is not None
-        incarnation, cap, number, (first, last) = parsed
-        assert last - first == amount, id_
-        units = {(incarnation, cap, number, unit) for unit in range(first, last)}
+        named = parse_consume_id(id_)
+        assert named.end - named.start == amount, id_
+        place = (named.incarnation, named.cap, named.number)
+        units = {(*place, unit) for unit in range(named.start, named.end)}
         assert not units & self._units, f"{id_} was given to two callers"
         self._units |= units
 
     def _add(self, id_: str, amount: int) -> None:
-        parsed = parse_id(id_)
-        assert parsed is not None
-        key = parsed[1], parsed[2]
+        named = parse_consume_id(id_)
+        key = named.cap, named.number
         self.units[key] = self.units.get(key, 0) + amount
 
 

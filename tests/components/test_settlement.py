@@ -7,7 +7,7 @@ from tests.components.world import Faults, World
 from vcap_es.components.commands import Cancel, Commit, Consume, Hold, Refund
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refunded, Refused, Settled
-from vcap_es.components.settlement import parse_id
+from vcap_es.events.consume_ids import ConsumeId, find_consume_id
 
 
 def world_of(total: int, limits: Limits | None = None) -> World:
@@ -250,7 +250,7 @@ def test_ids_are_read_as_they_are_written() -> None:
     answer = world.consume(world.servers[0], "a.b-c.d", 3)
     assert isinstance(answer, Consumed)
     incarnation = world.servers[0].core.incarnation
-    assert parse_id(answer.id) == (incarnation, "a.b-c.d", 0, (0, 3))
+    assert find_consume_id(answer.id) == ConsumeId(incarnation, 0, "a.b-c.d", 0, 3)
 
 
 def test_a_hold_of_more_than_there_is_is_capped() -> None:

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tests.projections.lives import CAPS, NOON, SECOND, SERVERS, lives, recorded
 from tests.projections.test_balances import OPENED
-from vcap_es.errors import InvalidInput
+from vcap_es.events.consume_ids import ConsumeId
 from vcap_es.events.facts import Fact, IntervalClosed, IntervalEnded, Returned, ToppedUp
-from vcap_es.projections.consumes import ConsumeId, Cover, explain_consume, parse_consume_id
+from vcap_es.projections.consumes import Cover, explain_consume
 from vcap_es.projections.history import fold_until
 
 MORE: list[Fact] = [*OPENED, ToppedUp(cap="c", number=0, incarnation="s", moved=60)]
@@ -26,24 +26,6 @@ def cover(
         at=NOON + position * SECOND,
         reported_in=reported_in,
     )
-
-
-def test_an_id_is_read_from_both_ends() -> None:
-    """A cap id may have dots and dashes; the other parts have none."""
-    assert parse_consume_id("0f.7.user:a.b-c.120-123") == ConsumeId("0f", 7, "user:a.b-c", 120, 123)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *["", "0f.7.c", "0f.7.c.3", "0f.7.c.3-3", "0f.7.c.5-3", "0f.x.c.1-2", ".7.c.1-2"],
-        *["0f.7..1-2", "0f.7.c.-1-2", "0f.7.c.1-²", "0f.7.c.1-" + "9" * 20],
-    ],
-)
-def test_what_is_no_id_is_refused(text: str) -> None:
-    """A text that no server can have answered names no consume."""
-    with pytest.raises(InvalidInput):
-        parse_consume_id(text)
 
 
 def test_a_reported_consume_is_covered_by_topup_and_report() -> None:

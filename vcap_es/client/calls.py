@@ -19,9 +19,9 @@ from vcap_es.components.outcomes import (
     Settled,
     origin_and_last,
 )
-from vcap_es.components.settlement import parse_id
 from vcap_es.errors import InvalidInput, RequestRefused
 from vcap_es.events.amounts import check_amount
+from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.instants import parse_instant
 
 T = TypeVar("T")
@@ -84,10 +84,9 @@ def cancel(id_: str) -> Call[Settled]:
 
 def refund(id_: str, amount: int | None) -> Call[Refunded]:
     """Give units of a consume back; all that is left of it where `amount` is None."""
-    parsed = parse_id(id_)
-    if parsed is None:
-        raise InvalidInput(f"{id_[:200]!r} is no id of a consume: give the id of its answer")
-    return _post(_cap_path(parsed[1], "/refund"), {"id": id_, **_some(amount)}, Refunded)
+    return _post(
+        _cap_path(parse_consume_id(id_).cap, "/refund"), {"id": id_, **_some(amount)}, Refunded
+    )
 
 
 def lookup(cap: str) -> Call[Level]:

@@ -11,6 +11,7 @@ from vcap_es.components.holdings import Holdings
 from vcap_es.components.journal_records import Entry, HoldNoted, Marked, Range
 from vcap_es.components.outcomes import Outcome, Refunded, Refused, Settled
 from vcap_es.components.slice import Slice
+from vcap_es.events.consume_ids import find_consume_id
 
 
 class Caller(Protocol):
@@ -29,25 +30,6 @@ class Caller(Protocol):
 def format_id(found: Slice, last: int, amount: int) -> str:
     """The id of the consume that raised the running total of `found` by `amount` to `last`."""
     return f"{found.id_prefix}{last - amount}-{last}"
-
-
-def parse_id(text: str) -> tuple[str, str, int, Range] | None:
-    """Incarnation, cap, interval number and range of a consume id; None where it is none."""
-    incarnation, _, rest = text.partition(".")
-    number, _, rest = rest.partition(".")
-    cap, _, bounds = rest.rpartition(".")
-    first, _, last = bounds.partition("-")
-    if not (cap and all(each.isascii() and each.isdecimal() for each in (number, first, last))):
-        return None
-    if max(map(len, (number, first, last))) > 19 or int(first) >= int(last):
-        return None
-    return incarnation, cap, int(number), (int(first), int(last))
-
-
-def incarnation_of(text: str) -> str | None:
-    """The server incarnation that issued a consume id; None where it is none."""
-    parsed = parse_id(text)
-    return parsed and parsed[0]
 
 
 class Settlement:
@@ -168,21 +150,21 @@ class Settlement:
 
     def slice_of(self, text: str) -> Slice | None:
         """The slice that a consume id speaks of, if it is here."""
-        parsed = parse_id(text)
-        return self._holdings.slices.get(parsed[1:3]) if parsed else None
+        named = find_consume_id(text)
+        return self._holdings.slices.get((named.cap, named.number)) if named else None
 
     def _find(self, text: str) -> tuple[Slice, Range] | Refused:
-        parsed = parse_id(text)
-        if parsed is None:
+        named = find_consume_id(text)
+        if named is None:
             return _unknown("", text)
-        incarnation, cap, number, span = parsed
-        if incarnation != self._holdings.incarnation:
-            return _unknown(cap, text)
-        found = self._holdings.slices.get((cap, number))
+        if named.incarnation != self._holdings.incarnation:
+            return _unknown(named.cap, text)
+        found = self._holdings.slices.get((named.cap, named.number))
         if found is None:
-            return _ended(cap, number)
-        if span[1] > found.spent(self._holdings.cells) or found.overlaps(span):
-            return _unknown(cap, text)
+            return _ended(named.cap, named.number)
+        span = (named.start, named.end)
+        if named.end > found.spent(self._holdings.cells) or found.overlaps(span):
+            return _unknown(named.cap, text)
         return found, span
 
     def _give_back(
@@ -253,4 +235,4 @@ def full(cap: str) -> Refused:
     return Refused(code="unavailable", cap=cap, detail="the journal is full of holds and refunds")
 
 
-__all__ = ["Caller", "Settlement", "format_id", "full", "incarnation_of", "parse_id"]
+__all__ = ["Caller", "Settlement", "format_id", "full"]

@@ -32,7 +32,7 @@ from vcap_es.components.outcomes import (
     Outcome,
     Refused,
 )
-from vcap_es.components.settlement import Settlement, format_id, full, incarnation_of
+from vcap_es.components.settlement import Settlement, format_id, full
 from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 
 _SHADOWED = ("capped", "paced")
@@ -325,6 +325,3 @@ class Call:
         if isinstance(outcome, Refused) and not self.touched:
             return self._server.holdings.current.get(outcome.cap)
         return next((each for each in self.touched if not each.closed), None)
-
-
-__all__ = ["VolumecapServer", "incarnation_of"]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from vcap_es.errors import InvalidInput
+from vcap_es.events.consume_ids import ConsumeId, parse_consume_id
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
     IntervalClosed,
@@ -25,36 +25,6 @@ from vcap_es.events.facts import (
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.history import narrowed
 from vcap_es.projections.tables import units
-from vcap_es.shown import shown
-
-
-class ConsumeId(Struct, frozen=True, gc=False):
-    """What the id of a consume says: units `start` to `end` of what a server spent in all."""
-
-    incarnation: str
-    number: int
-    cap: str
-    start: int
-    end: int
-
-
-def parse_consume_id(text: str) -> ConsumeId:
-    """The parts of `<incarnation>.<number>.<cap>.<start>-<end>`.
-
-    Raises InvalidInput if `text` is anything else.
-    """
-    incarnation, _, rest = text.partition(".")
-    number, _, rest = rest.partition(".")
-    cap, _, bounds = rest.rpartition(".")
-    start, _, end = bounds.partition("-")
-    numbers = (number, start, end)
-    is_numeric = all(each.isascii() and each.isdecimal() and len(each) <= 19 for each in numbers)
-    if not (incarnation and cap and is_numeric) or int(start) >= int(end):
-        raise InvalidInput(
-            f"{shown(text)} is not the id of a consume: give one as it was answered, like"
-            " 0f3a.7.campaign.120-123"
-        )
-    return ConsumeId(incarnation, int(number), cap, int(start), int(end))
 
 
 class Cover(Struct, frozen=True, kw_only=True, gc=False):

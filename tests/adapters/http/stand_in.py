@@ -38,7 +38,7 @@ from vcap_es.components.outcomes import (
     Refused,
     Settled,
 )
-from vcap_es.components.settlement import parse_id
+from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.access import Role
 
@@ -82,9 +82,10 @@ class StandIn:
     def key(self, *scopes: str, role: Role = "client", name: str = "caller") -> dict[str, str]:
         """Make a key; the header that carries it."""
         made = new_key(name.encode().ljust(RANDOM_BYTES, b"."), name)
-        self.keys[name] = ApiKeyCreated(
+        fact = ApiKeyCreated(
             key=name, digest=made.digest, role=role, scopes=list(scopes or "*"), expires_at=None
         )
+        self.keys = {**self.keys, name: fact}
         return {"authorization": f"Bearer {made.text}"}
 
     def consume_now(self, cap: str, amount: int) -> Consumed | None:
@@ -198,9 +199,8 @@ class StandIn:
         return ConsumedAll(items=[each for each in taken if isinstance(each, Consumed)])
 
     def _place(self, id_: str) -> tuple[str, int]:
-        parsed = parse_id(id_)
-        assert parsed is not None
-        return parsed[1], parsed[3][1] - parsed[3][0]
+        named = parse_consume_id(id_)
+        return named.cap, named.end - named.start
 
     def _settle(self, id_: str, amount: int | None) -> Outcome:
         cap, held = self._place(id_)

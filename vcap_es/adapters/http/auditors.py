@@ -46,6 +46,7 @@ from vcap_es.adapters.http.routes import (
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.errors import InvalidInput, LogDamaged, RequestRefused
 from vcap_es.events.chain import GENESIS, verify
+from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.definitions import check_cap_id
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import Fact, SpendReported, caps_of
@@ -53,7 +54,7 @@ from vcap_es.events.instants import parse_instant
 from vcap_es.events.log import EventLog
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import interval_balance
-from vcap_es.projections.consumes import ConsumeExplanation, explain_consume, parse_consume_id
+from vcap_es.projections.consumes import ConsumeExplanation, explain_consume
 from vcap_es.projections.explanations import Reason, explain
 from vcap_es.projections.history import History, Statement
 from vcap_es.projections.states.data_centre import DataCentre

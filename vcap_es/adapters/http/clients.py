@@ -63,8 +63,8 @@ from vcap_es.components.outcomes import (
     Refused,
     Settled,
 )
-from vcap_es.components.settlement import parse_id
 from vcap_es.errors import RequestRefused
+from vcap_es.events.consume_ids import find_consume_id
 from vcap_es.events.facts.access import Role
 
 CALLS_UNDER_WAY_MAX = 4096
@@ -212,10 +212,10 @@ def _concerns(command: Command) -> tuple[list[str], str | None]:
 
 def _place_of(id_: str) -> tuple[str, str]:
     """The incarnation and the cap that an id names."""
-    parsed = parse_id(id_)
-    if parsed is None or not _CAP.fullmatch(parsed[1]):
+    named = find_consume_id(id_)
+    if named is None or not _CAP.fullmatch(named.cap):
         raise RequestRefused("unknown_id", "this is no id of a consume or a hold")
-    return parsed[0], parsed[1]
+    return named.incarnation, named.cap
 
 
 async def _check_scope(call: Call, caps: list[str]) -> None:
