@@ -10,8 +10,6 @@ import sys
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
-
 
 def _dumps(event: object, **_: object) -> str:
     return json.dumps(event, ensure_ascii=True, default=str, separators=(",", ":"))

@@ -68,7 +68,6 @@ class ServerNode:
         self._session = token_hex(16)
         self._open_core()
         self.keys: dict[str, ApiKeyCreated] = {}
-        self.keys_version = 0
         self.ready_keys = False
         self.addresses: dict[str, str] = {}
         self.metrics = CollectorRegistry()
@@ -355,7 +354,6 @@ class ServerNode:
         match message:
             case Keyring():
                 self.keys = {each.key: each for each in message.keys}
-                self.keys_version += 1
                 self.ready_keys = True
             case Directory():
                 self.addresses = message.addresses

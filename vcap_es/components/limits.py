@@ -15,7 +15,6 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_wait_ms: int = 50
     fresh_ms: int = 1000
     report_ms: int = 1000
-    repeat_ms: int = 50
     horizon_ms: int = 2000
     refund_window_ms: int = 60_000
     lead_ms: int = 10_000

@@ -11,7 +11,6 @@ from vcap_es.projections.states.places import (
     mint,
     move_back,
     move_out,
-    wished,
 )
 
 amounts = st.integers(0, 2**62)
@@ -47,7 +46,6 @@ def test_nothing_is_granted_while_there_is_a_debt() -> None:
     mint(pool, 5)
     with pytest.raises(AssertionError):
         move_out(pool, "s", 11)
-    assert wished(pool.available, 11, 10) == 0
 
 
 def test_a_return_before_the_end_pays_the_debt() -> None:
@@ -103,14 +101,3 @@ def test_movements_conserve_and_repeats_change_nothing(
         for _ in range(2):
             move_back(pool, place, back)
             assert pool.minted == pool.available + pool.held + pool.expired
-
-
-@given(amounts, amounts, amounts)
-def test_a_wish_gives_what_there_is_and_never_less_than_nothing(
-    available: int, target: int, out: int
-) -> None:
-    """A wish is met up to what is available, and a wish already met gives nothing."""
-    given_now = wished(available, target, out)
-    assert 0 <= given_now <= available
-    assert out + given_now <= max(out, target)
-    assert given_now == available or out + given_now == max(out, target)

@@ -13,8 +13,6 @@ from vcap_es.events.facts import (
 )
 from vcap_es.projections.states.interval import Interval
 
-MetaFact = MetaDefined | MetaChanged | MetaPaused | MetaResumed | MetaRetired
-
 
 class Meta(Struct, gc=False):
     """A cap's definition in force.

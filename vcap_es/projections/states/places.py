@@ -118,8 +118,3 @@ def close(pool: Pool, unreported: int) -> None:
     assert unreported == pool.held, f"closed with {unreported} unreported, but {pool.held} held"
     pool.unreported = unreported
     pool.closed = True
-
-
-def wished(available: int, target: int, out: int) -> int:
-    """What is moved on a wish for `target` in all, of which `out` has left; never below 0."""
-    return max(0, min(available, target - out))
