@@ -5,13 +5,23 @@ import gc
 import inspect
 import json
 import random
+from itertools import product
 
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import Server
 
-from tests.adapters.http.stand_in import StandIn, calling, request, run, served, wire
+from tests.adapters.http.stand_in import (
+    NOW,
+    RESETS_AT,
+    StandIn,
+    calling,
+    request,
+    run,
+    served,
+    wire,
+)
 from vcap_es.adapters.http.fast_lane import (
     HEADS_KEPT,
     KNOWN_HEAD_BYTES_MAX,
@@ -19,8 +29,9 @@ from vcap_es.adapters.http.fast_lane import (
     KnownHead,
     Lane,
 )
-from vcap_es.adapters.http.plane import ClientPlane
+from vcap_es.adapters.http.plane import ClientPlane, consumed_json
 from vcap_es.components.commands import Consume
+from vcap_es.components.outcomes import Consumed
 
 both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
 
@@ -256,11 +267,34 @@ def test_a_known_head_keeps_no_right_alive() -> None:
     run(main)
 
 
+def test_a_response_is_the_same_however_it_is_put_together() -> None:
+    """Parts that were kept for a second change nothing of what is told."""
+    plane = ClientPlane(StandIn(), now=lambda: NOW)
+    lane, defaults = Lane(plane), [(b"date", b"today")]
+    numbers = (0, 1, 7, 10**6, 2**63 - 1)
+    for last, remaining, total in product(numbers[1:], (-3, *numbers), numbers[1:]):
+        for cap in ("a", 'consumed":1', "remaining"):
+            consumed = Consumed(
+                cap=cap,
+                origin=f"i.7.{cap}.",
+                last=last,
+                consumed=1,
+                remaining=remaining,
+                total=total,
+                resets_at=RESETS_AT,
+            )
+            policy, limit = plane.limit_fields(cap, remaining, total, RESETS_AT)
+            head, _, body = lane.response(consumed, defaults).decode().partition("\r\n\r\n")
+            assert body == consumed_json(consumed)
+            assert f"\r\nratelimit-policy: {policy}\r\nratelimit: {limit}\r\n" in head
+            assert head.endswith(f"\r\ncontent-length: {len(body)}")
+
+
 def test_known_heads_are_bounded() -> None:
     """Heads that differ each time do not fill the memory, and long ones are not kept at all."""
     lane = Lane(ClientPlane(StandIn()))
     for index in range(2 * HEADS_KEPT + 1):
-        lane.learn(b"%d" % index, KnownHead("a", b"", 1))
+        lane.learn(KnownHead(b"%d" % index, "a", b"", 1, None))
         assert lane.cap_of(b"/v1/caps/c%d/consume" % index) == f"c{index}"
     assert len(lane.heads) <= HEADS_KEPT
 

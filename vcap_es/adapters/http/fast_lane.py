@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from vcap_es.adapters.http.bodies import AMOUNT_BODY, CAP_ID
 from vcap_es.adapters.http.guarded import FRESH, IDLE, GuardedConfig, GuardedProtocol
 from vcap_es.adapters.http.plane import TAKERS, ClientPlane, consumed_json
+from vcap_es.adapters.http.problems import FIELD_INTEGER_MAX, clamped
 from vcap_es.components.outcomes import Consumed
 
 BODY_BYTES_MAX = 128
@@ -22,6 +23,8 @@ LENGTH_DIGITS_MAX = 3
 TARGETS_KEPT = 65_536
 HEADS_KEPT = 4_096
 KNOWN_HEAD_BYTES_MAX = 1024
+AMOUNTS_KEPT = 4_096
+FRAMES_KEPT = 4_096
 
 _TARGET = re.compile(rb"/v1/caps/([A-Za-z0-9._:%-]{1,384})/consume")
 _CAP = re.compile(CAP_ID.encode())
@@ -42,11 +45,32 @@ _TELLING = _HANDED_ON | {b"authorization", b"content-type", b"content-length", b
 
 
 class KnownHead(NamedTuple):
-    """What the head of a simple call says: the cap, the key, and the length of the body."""
+    """What the head of a simple call says: the cap, the key, and the length of the body.
 
+    `opened_by` is the keyring by which the key opened the cap, where nothing but another keyring
+    can change that: the key never expires, and names no groups.
+    """
+
+    head: bytes
     cap: str
     authorization: bytes
     length: int
+    opened_by: object
+
+
+class Frame(NamedTuple):
+    """The parts of a response that stay the same for a second: all but the numbers between."""
+
+    total: int
+    head: str
+    reset: str
+    id: str
+    cap: str
+    tail: str
+
+
+_NO_HEAD = KnownHead(b"\0", "", b"", -1, None)
+"""No request begins so."""
 
 
 class Lane:
@@ -57,6 +81,8 @@ class Lane:
         self.heads: dict[bytes, KnownHead] = {}
         """The heads of calls that were answered, byte by byte as they were sent."""
         self._caps: dict[bytes, str] = {}
+        self._amounts: dict[bytes, int] = {}
+        self._frames: dict[str, Frame] = {}
         self._defaults: list[tuple[bytes, bytes]] | None = None
         self._head = ""
 
@@ -73,27 +99,65 @@ class Lane:
             cap = self._caps[target] = plain[0].decode()
         return cap
 
-    def learn(self, head: bytes, known: KnownHead) -> None:
+    def learn(self, known: KnownHead) -> None:
         """Remember what a head says."""
         if len(self.heads) >= HEADS_KEPT:
             self.heads.clear()
-        self.heads[head] = known
+        self.heads[known.head] = known
+
+    def amount_of(self, body: bytes) -> int | None:
+        """The amount that a simple body asks for, or None where it is not simple."""
+        amount = self._amounts.get(body)
+        if amount is None:
+            asked = AMOUNT_BODY.fullmatch(body)
+            if asked is None:
+                return None
+            if len(self._amounts) >= AMOUNTS_KEPT:
+                self._amounts.clear()
+            amount = self._amounts[body] = int(asked[1])
+        return amount
 
     def response(self, consumed: Consumed, defaults: list[tuple[bytes, bytes]]) -> bytes:
         """The whole response to a consume; `defaults` are uvicorn's header fields of the second."""
         if defaults is not self._defaults:
             self._begin_heads_with(defaults)
+        frame = self._frames.get(consumed.origin)
+        if frame is None or frame.total != consumed.total:
+            frame = self._frame(consumed)
+        last, remaining = consumed.last, consumed.remaining
+        body = (
+            f"{frame.id}{last - consumed.consumed}-{last}{frame.cap}{consumed.consumed}"
+            f',"remaining":{remaining}{frame.tail}'
+        )
+        shown = remaining if 0 <= remaining <= FIELD_INTEGER_MAX else clamped(remaining)
+        return f"{frame.head}{shown}{frame.reset}{len(body)}\r\n\r\n{body}".encode("latin-1")
+
+    def _frame(self, consumed: Consumed) -> Frame:
+        """Take a response apart: it is put together here once a second, as anywhere else."""
+        if len(self._frames) >= FRAMES_KEPT:
+            self._frames.clear()
         policy, limit = self.plane.limit_fields(
             consumed.cap, consumed.remaining, consumed.total, consumed.resets_at
         )
+        limit_head, _, limit_tail = limit.rpartition(f"{clamped(consumed.remaining)};t=")
         body = consumed_json(consumed)
-        return (
-            f"{self._head}ratelimit-policy: {policy}\r\nratelimit: {limit}\r\n"
-            f"content-length: {len(body)}\r\n\r\n{body}"
-        ).encode("latin-1")
+        before, _, tail = body.partition(f',"remaining":{consumed.remaining}')
+        before = before.removesuffix(str(consumed.consumed))
+        span = f"{consumed.last - consumed.consumed}-{consumed.last}"
+        id_, _, cap = before.partition(f"{consumed.origin}{span}")
+        frame = self._frames[consumed.origin] = Frame(
+            total=consumed.total,
+            head=f"{self._head}ratelimit-policy: {policy}\r\nratelimit: {limit_head}",
+            reset=f";t={limit_tail}\r\ncontent-length: ",
+            id=f"{id_}{consumed.origin}",
+            cap=cap,
+            tail=tail,
+        )
+        return frame
 
     def _begin_heads_with(self, defaults: list[tuple[bytes, bytes]]) -> None:
         self._defaults = defaults
+        self._frames.clear()
         fields = [
             f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in defaults
         ]
@@ -134,6 +198,8 @@ class FastLaneProtocol(GuardedProtocol):
         """The cap of a message that is simple so far, and its body so far."""
         self._whole = b""
         """What came in one piece and began between two messages."""
+        self._known = _NO_HEAD
+        """The head of the last call that was answered: nearly always that of the next."""
 
     # ---- a head that is known
 
@@ -152,12 +218,24 @@ class FastLaneProtocol(GuardedProtocol):
         Between two messages the parser has no memory, so the same bytes mean the same again. Whose
         key it is, and what it opens, is asked anew.
         """
-        end = data.find(b"\r\n\r\n") + 4
-        known = self._lane.heads.get(data[:end])
-        if known is None or len(data) - end != known.length or self.flow.write_paused:
+        known = self._known
+        if not data.startswith(known.head):
+            found = self._lane.heads.get(data[: data.find(b"\r\n\r\n") + 4])
+            if found is None:
+                return False
+            known = self._known = found
+        length = len(known.head)
+        if len(data) - length != known.length or self.flow.write_paused:
             return False
         self._now = self.loop.time()
-        return self._may(known.authorization, known.cap) and self._answer(known.cap, data[end:])
+        return self._still_may(known) and self._answer(known.cap, data[length:])
+
+    def _still_may(self, known: KnownHead) -> bool:
+        """Whether the key of a known head opens its cap now."""
+        node = self._plane.node
+        if known.opened_by is node.keys and node.ready_keys:
+            return True
+        return self._may(known.authorization, known.cap)
 
     def _learn_head(self, cap: str) -> None:
         """Remember the head of a call that was answered, if `_whole` is that call and no more."""
@@ -166,7 +244,8 @@ class FastLaneProtocol(GuardedProtocol):
         starts_well = head.startswith(b"POST ") and len(head) <= KNOWN_HEAD_BYTES_MAX
         if starts_well and head.find(b"\r\n\r\n") == len(head) - 4:
             authorization = next(value for name, value in self.headers if name == b"authorization")
-            self._lane.learn(head, KnownHead(cap, authorization, length))
+            opened_by = self._plane.opened_for_good_by(authorization)
+            self._lane.learn(KnownHead(head, cap, authorization, length, opened_by))
 
     # ---- what the parser tells
 
@@ -241,10 +320,10 @@ class FastLaneProtocol(GuardedProtocol):
 
     def _answer(self, cap: str, body: bytes) -> bool:
         """Consume and answer; False where it takes more than that."""
-        asked = AMOUNT_BODY.fullmatch(body)
-        if asked is None or self.transport.is_closing():
+        amount = self._lane.amount_of(body)
+        if amount is None or self.transport.is_closing():
             return False
-        consumed = self._plane.node.consume_now(cap, int(asked[1]))
+        consumed = self._plane.node.consume_now(cap, amount)
         if consumed is None:
             return False
         self.transport.write(self._lane.response(consumed, self.server_state.default_headers))

@@ -29,7 +29,10 @@ READERS: frozenset[Role] = frozenset({"client", "auditor", "operator", "admin"})
 
 
 class Node(Protocol):
-    """What the client plane needs of a volumecap server."""
+    """What the client plane needs of a volumecap server.
+
+    `keys` is replaced by another mapping when a key is made or revoked, and never changed itself.
+    """
 
     incarnation: str
     keys: dict[str, ApiKeyCreated]
@@ -128,6 +131,14 @@ class ClientPlane:
         """Whether the key of `client` opens `cap`, as far as the cap is known here."""
         group = self.node.group_of(cap) if client.scopes.has_groups else None
         return client.allows(cap, group)
+
+    def opened_for_good_by(self, authorization: bytes) -> object:
+        """The keyring in force, if only another one can change what this key opens; else None."""
+        client = self.callers.find(authorization)
+        if client is None or client.scopes.has_groups:
+            return None
+        keys = self.node.keys
+        return keys if keys[client.key].expires_at is None else None
 
     def seconds_until(self, at: int) -> int:
         """Whole seconds until the instant `at`, rounded up."""

@@ -149,10 +149,12 @@ def rate_limit_policy(cap: str, total: int, window_s: int | None = None) -> str:
 
 def rate_limit(cap: str, remaining: int, reset_s: int) -> str:
     """An item of `RateLimit`: `remaining` units of `cap`, until it resets in `reset_s` seconds."""
-    if not (0 <= remaining <= FIELD_INTEGER_MAX and reset_s >= 0):
-        remaining = min(max(remaining, 0), FIELD_INTEGER_MAX)
-        reset_s = max(reset_s, 0)
-    return f'"{cap}";r={remaining};t={reset_s}'
+    return f'"{cap}";r={clamped(remaining)};t={max(reset_s, 0)}'
+
+
+def clamped(amount: int) -> int:
+    """An amount as a rate limit field can show it."""
+    return min(max(amount, 0), FIELD_INTEGER_MAX)
 
 
 def listed(items: Iterable[str]) -> str:
