@@ -21,7 +21,7 @@ from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.errors import SettingsError
 from vcap_es.events.logs.sqlite import SqliteLog
-from vcap_es.settings import Settings, read_secret
+from vcap_es.settings import ServerSettings, Settings, read_secret
 
 ADMIN_KEY_FILE = "admin.key"
 
@@ -76,7 +76,7 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
             name=own.name,
             master_url=own.master,
             secret=read_secret(Path(settings.node_secret_file)),
-            address=own.address or f"http://{own.host}:{own.port}",
+            address=_address(own),
             limits=own.limits,
         )
         # The node is entered first and left last: clients get no new answer once it drains.
@@ -100,6 +100,18 @@ def check_port(host: str, port: int) -> None:
         raise SettingsError(
             f"cannot listen at {host}:{port}: {reason}: stop who does, or give another port"
         ) from error
+
+
+def _address(own: ServerSettings) -> str:
+    """Where other servers reach this one."""
+    if own.address:
+        return own.address
+    if own.host in ("0.0.0.0", "::", "") or own.port == 0:  # noqa: S104  # told apart, not bound
+        where = f"{own.host}:{own.port}"
+        raise SettingsError(
+            f"server.address: say how others reach this server; {where} is no address"
+        )
+    return f"http://{own.host}:{own.port}"
 
 
 async def _first_admin(node: MasterNode, path: Path) -> None:

@@ -119,10 +119,14 @@ class ServerNode:
             raise JournalError("this server has stopped")
         token = next(self._tokens)
         future = self._waiting[token] = asyncio.get_running_loop().create_future()
-        ask(token, boot_ns())
-        self._flush_soon()
         try:
+            ask(token, boot_ns())
+            self._flush_soon()
             return await future
+        except AssertionError as error:
+            # The core does not know any more what is true: nothing may be answered from it.
+            self._fail(error)
+            raise
         finally:
             self._waiting.pop(token, None)
 

@@ -1,9 +1,15 @@
 """The times and bounds of a volumecap server."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
+
+
+Positive = Annotated[int, Meta(ge=1)]
+Permille = Annotated[int, Meta(ge=0, le=500)]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,16 +18,16 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `strangers_max` bounds the caps that are remembered though no interval of them is known.
     """
 
-    max_wait_ms: int = 50
-    fresh_ms: int = 1000
-    report_ms: int = 1000
-    horizon_ms: int = 2000
-    refund_window_ms: int = 60_000
-    lead_ms: int = 10_000
-    clock_margin_permille: int = 1
-    ceiling_step_min: int = 64
-    waiting_max: int = 10_000
-    keys_max: int = 1_000_000
-    marks_max: int = 1_000_000
-    slots_max: int = 1 << 20
-    strangers_max: int = 100_000
+    max_wait_ms: Positive = 50
+    fresh_ms: Positive = 1000
+    report_ms: Positive = 1000
+    horizon_ms: Positive = 2000
+    refund_window_ms: Annotated[int, Meta(ge=0)] = 60_000
+    lead_ms: Positive = 10_000
+    clock_margin_permille: Permille = 1
+    ceiling_step_min: Positive = 64
+    waiting_max: Positive = 10_000
+    keys_max: Positive = 1_000_000
+    marks_max: Positive = 1_000_000
+    slots_max: Positive = 1 << 20
+    strangers_max: Positive = 100_000

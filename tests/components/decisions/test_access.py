@@ -4,21 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey, decide
+from vcap_es.components.decisions.access import (
+    KEYS_MAX,
+    SCOPES_MAX,
+    AccessCommand,
+    CreateKey,
+    RevokeKey,
+    decide,
+)
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.events.facts import ApiKeyRevoked
 from vcap_es.projections.states.data_centre import Fold
 
-KEYS = st.sampled_from(["k", "l"])
+KEY_IDS = st.sampled_from(["k", "l"])
 CREATE = st.builds(
     CreateKey,
-    key=KEYS,
+    key=KEY_IDS,
     digest=st.sampled_from([b"1", b"2"]),
     role=st.sampled_from(["client", "admin"]),
     scopes=st.just(["*"]),
     expires_at=st.none() | st.just(7),
 )
-COMMANDS = CREATE | st.builds(RevokeKey, key=KEYS)
+COMMANDS = CREATE | st.builds(RevokeKey, key=KEY_IDS)
 
 
 @given(st.lists(COMMANDS, max_size=12))
@@ -85,3 +92,21 @@ def test_the_last_admin_key_stays(other: CreateKey | None, is_revoked: bool) -> 
         assert decided.code == "last_admin_key"
     if other is not None and not is_revoked:
         assert decide(fold.state, RevokeKey(key="l")) == [ApiKeyRevoked(key="l")]
+
+
+def test_keys_and_their_scopes_are_bounded() -> None:
+    """One more than all is denied, and so is a key with too many scopes."""
+    fold = Fold()
+    for number in range(KEYS_MAX):
+        facts = decide(fold.state, _created(f"k{number}", ["*"]))
+        assert isinstance(facts, list)
+        for fact in facts:
+            fold.evolve(fact)
+    for command in (_created("more", ["*"]), _created("k1", ["a"] * (SCOPES_MAX + 1))):
+        denied = decide(fold.state, command)
+        assert isinstance(denied, Denied)
+        assert denied.code == "too_many_keys"
+
+
+def _created(key: str, scopes: list[str]) -> CreateKey:
+    return CreateKey(key=key, digest=b"d", role="client", scopes=scopes)

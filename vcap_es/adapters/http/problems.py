@@ -46,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "unknown_key": Kind(404, "Unknown API key"),
     "key_exists": Kind(409, "API key exists"),
     "last_admin_key": Kind(409, "Last admin key"),
+    "too_many_keys": Kind(409, "Too many API keys"),
     "version_conflict": Kind(412, "Version conflict"),
     "retired": Kind(409, "Retired"),
     # Faults of a request.

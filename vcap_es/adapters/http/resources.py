@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from vcap_es.adapters.http.bodies import CAP_ID
+from vcap_es.components.decisions.access import SCOPES_MAX
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.definitions import MAX_LABEL_LENGTH, MAX_LABELS, describe
 from vcap_es.events.envelope import Recorded
@@ -41,8 +42,6 @@ ScopeText = Annotated[
         description="A pattern of cap ids with * for any characters, or group: and a group.",
     ),
 ]
-
-SCOPES_MAX = 64
 
 
 class Terms(Struct, frozen=True, kw_only=True):

@@ -26,6 +26,10 @@ class RevokeKey(Struct, frozen=True, kw_only=True, gc=False):
 
 AccessCommand = CreateKey | RevokeKey
 
+KEYS_MAX = 2000
+SCOPES_MAX = 64
+"""All keys are told to every server in one message, so there is a bound on them."""
+
 _LAST = (
     "the last admin key cannot be revoked: make another first, with the scope * and without an "
     "expiry"
@@ -44,6 +48,10 @@ def decide(state: DataCentre, command: AccessCommand) -> list[Fact] | Denied:
         scopes=command.scopes,
         expires_at=command.expires_at,
     )
+    if len(command.scopes) > SCOPES_MAX:
+        return _too_many(f"{len(command.scopes)} scopes in one key: {SCOPES_MAX} at most")
+    if found is None and len(state.access.keys) >= KEYS_MAX:
+        return _too_many(f"there are {KEYS_MAX} API keys: revoke one first")
     if found is None:
         return [fact]
     return [] if found == fact else _exists(command.key)
@@ -64,6 +72,10 @@ def _is_lasting_admin(key: ApiKeyCreated) -> bool:
 
 def _unknown(key: str) -> Denied:
     return Denied(code="unknown_key", detail=f"no API key {key!r}: list them to see which exist")
+
+
+def _too_many(detail: str) -> Denied:
+    return Denied(code="too_many_keys", detail=detail)
 
 
 def _exists(key: str) -> Denied:

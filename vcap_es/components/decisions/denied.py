@@ -10,6 +10,7 @@ DenialCode = Literal[
     "unknown_key",
     "key_exists",
     "last_admin_key",
+    "too_many_keys",
     "version_conflict",
     "retired",
 ]
