@@ -45,14 +45,12 @@ from vcap_es.adapters.http.routes import (
 )
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.errors import InvalidInput, LogDamaged, RequestRefused
-from vcap_es.events.chain import GENESIS, verify
 from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.definitions import check_cap_id
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import Fact, SpendReported, caps_of
 from vcap_es.events.instants import parse_instant
 from vcap_es.events.log import EventLog
-from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import interval_balance
 from vcap_es.projections.consumes import ConsumeExplanation, explain_consume
 from vcap_es.projections.explanations import Reason, explain
@@ -60,6 +58,7 @@ from vcap_es.projections.history import History, Statement
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta as MetaState
+from vcap_es.projections.verification import Verification as Books
 
 CHUNK = 1000
 EXPLAINED_MAX = 100_000
@@ -397,45 +396,34 @@ def _opens(node: MasterNode, client: Client, cap: str) -> bool:
     return client.allows(cap, meta.definition.group if meta else None)
 
 
-class _Verifier:
-    """Recomputes the chain and the books of a log, chunk by chunk."""
+async def _verified(log: EventLog, until: int) -> Books:
+    """The chain and the books of a log up to `until`, chunk by chunk, off the event loop."""
+    books, after = Books(), 0
+    while after < until and not books.is_over:
+        limit = min(CHUNK, until - after)
+        stored = await log.read_stored(after, limit=limit)
+        if not stored:
+            books.broken(f"the log ends before position {until}, which was written")
+            break
+        await asyncio.to_thread(books.feed_links, stored)
+        try:
+            events = await log.read(after, limit=limit)
+        except LogDamaged as damage:
+            books.broken(str(damage))
+            break
+        await asyncio.to_thread(books.feed_books, events)
+        after = stored[-1].position
+    return books
 
-    def __init__(self) -> None:
-        self.position, self.link, self.damage = 0, GENESIS, list[Problematic]()
-        self.audit = Audit()
 
-    async def run(self, log: EventLog, until: int) -> None:
-        while self.position < until and not self.damage:
-            limit = min(CHUNK, until - self.position)
-            stored = await log.read_stored(self.position, limit=limit)
-            if not stored:
-                self._broken(f"the log ends before position {until}, which was written")
-                return
-            try:
-                self.link = await asyncio.to_thread(verify, stored, self.link)
-                events = await log.read(self.position, limit=limit)
-            except LogDamaged as damage:
-                self._broken(str(damage))
-                return
-            await asyncio.to_thread(self._feed, events)
-            self.position = stored[-1].position
-
-    def _broken(self, detail: str) -> None:
-        self.damage.append(Problematic(position=self.position, rule="chain", detail=detail))
-
-    def _feed(self, events: list[Recorded]) -> None:
-        for event in events:
-            self.audit.feed(event)
-
-    def verdict(self) -> Verification:
-        found = [
-            Problematic(position=each.position, rule=each.rule, detail=each.detail)
-            for each in self.audit.findings
-        ]
-        findings = self.damage + found
-        return Verification(
-            sound=not findings, position=self.position, link=self.link.hex(), findings=findings
-        )
+def _verdict(books: Books) -> Verification:
+    flaws = [
+        Problematic(position=each.position, rule=each.rule, detail=each.detail)
+        for each in books.flaws()
+    ]
+    return Verification(
+        sound=not flaws, position=books.position, link=books.link.hex(), findings=flaws
+    )
 
 
 _verifying = asyncio.Semaphore(1)
@@ -447,9 +435,9 @@ async def verify_log(call: Call) -> Reply:
     if _verifying.locked():
         raise RequestRefused("busy", "the log is being verified already", retry_after_ms=5000)
     async with _verifying:
-        verifier = _Verifier()
-        await verifier.run(call.node.log, await _head(call))
-    return Reply(value=verifier.verdict())
+        books = await _verified(call.node.log, await _head(call))
+        verdict = await asyncio.to_thread(_verdict, books)
+    return Reply(value=verdict)
 
 
 # ---- the table
