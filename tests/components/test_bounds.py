@@ -5,15 +5,17 @@ import pytest
 
 from tests.components.invariants import watch
 from tests.components.world import NOON, World
-from vcap_es.components import local_handler
+from vcap_es.components import local_handler, meta_handler
 from vcap_es.components.alarms import Alarms
 from vcap_es.components.commands import Consume
+from vcap_es.components.decisions.meta import DefineTemplate
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Holding, Report, decode_from_server, encode
 from vcap_es.components.outcomes import Consumed, Level, Refused
 from vcap_es.components.slice import NO_SLOT
 from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.facts import Definition
 
 SECOND = 1_000_000
 
@@ -193,3 +195,19 @@ def test_what_the_log_cannot_keep_is_not_understood() -> None:
     report = Report(incarnation="i", order=(1, 1), sent_ns=1, holdings=[holding])
     with pytest.raises(msgspec.ValidationError):
         decode_from_server(encode(report))
+
+
+def test_templates_define_no_more_caps_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for ever new ids fills neither the memory nor the log."""
+    monkeypatch.setattr(meta_handler, "CAPS_MAX", 3)
+    world = World(1)
+    world.command(DefineTemplate(match="user:*", definition=Definition(total=5)))
+    tokens = [
+        world.servers[0].submit(Consume(cap=f"user:{each}", minimum=1, maximum=1))
+        for each in range(5)
+    ]
+    world.run(100_000)
+    answers = [world.servers[0].answers[token] for token in tokens]
+    assert [type(answer) for answer in answers] == [Consumed] * 3 + [Refused] * 2
+    assert world.master is not None
+    assert len(world.master.state.metas) == 3

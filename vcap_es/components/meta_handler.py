@@ -10,6 +10,9 @@ from vcap_es.events.facts import Definition, Fact
 from vcap_es.events.patterns import best_match
 from vcap_es.projections.states.data_centre import DataCentre
 
+CAPS_MAX = 1_000_000
+"""Templates define no more caps than this, whoever asks for how many ids."""
+
 
 class MetaHandler:
     """Decides commands against the state and records what follows."""
@@ -30,7 +33,7 @@ class MetaHandler:
     def define_by_template(self, cap: str) -> bool:
         """Define `cap` by the most specific template that matches it; whether there was one."""
         template = self._template_for(cap)
-        if template is None:
+        if template is None or len(self._state.metas) >= CAPS_MAX:
             return False
         return self.handle(Define(cap=cap, definition=template)) is None
 

@@ -17,6 +17,8 @@ from vcap_es.adapters.http.plane import ClientPlane
 
 BACKLOG = 2048
 STOP_SECONDS = 5
+PING_SECONDS = 5.0
+"""A peer whose machine is gone is given up after twice this; until then its successor waits."""
 
 
 @asynccontextmanager
@@ -41,6 +43,8 @@ async def serving(
         "app": app,
         "ws_per_message_deflate": False,
         "ws": "websockets-sansio" if websockets else "none",
+        "ws_ping_interval": PING_SECONDS,
+        "ws_ping_timeout": PING_SECONDS,
         "lifespan": "on",
         "log_config": None,
         "access_log": False,
