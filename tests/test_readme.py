@@ -32,6 +32,14 @@ def _steps(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
         yield lines[start][2:], lines[start + 1 : end]
 
 
+def python_example() -> str:
+    """The Python block, with the key that it speaks of, and a word on its answer."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found is not None
+    key = 'key = open("vcap-data/client.key").read().strip()\n'
+    return f"{key}{found[1]}print(type(answer).__name__)\n"
+
+
 def fits(expected: list[str], printed: list[str]) -> bool:
     """Whether what was printed is what is written; an ellipsis stands for anything in a line."""
     patterns = [re.escape(line).replace(re.escape(ELLIPSIS), ".*") for line in expected]
@@ -119,6 +127,7 @@ def test_the_walk_through_works_word_for_word(checkout: Path) -> None:
         for command, expected in others:
             lines = second.run(command)
             assert fits(expected, lines), f"$ {command}\n" + "\n".join(lines)
+        assert second.run(f"python - <<'END'\n{python_example()}END") == ["Consumed"]
     finally:
         second.interrupt()
         first.interrupt()
