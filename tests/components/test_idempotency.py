@@ -154,3 +154,17 @@ def test_keys_of_closed_intervals_are_forgotten_in_the_journal_too() -> None:
     journal = world.servers[0].disk.read(same_boot=True)
     assert not journal.keyed
     assert ("c", 0) not in journal.kept
+
+
+def test_a_batch_counts_as_many_answers() -> None:
+    """What is bounded is what is kept: one key with three answers takes the room of three."""
+    # Given
+    world = world_of(10, Limits(keys_max=3))
+    batch = ConsumeEach(items=[take(1), take(1), take(1)])
+    # When
+    assert isinstance(ask(world, "batch", batch), ConsumedEach)
+    full = ask(world, "next", take(1))
+    # Then
+    assert isinstance(full, Refused)
+    assert full.code == "keys_full"
+    assert ask(world, "batch", batch) == ask(world, "batch", batch)

@@ -4,7 +4,7 @@ from msgspec import Struct, field
 
 from vcap_es.components.commands import Idempotency
 from vcap_es.components.journal_records import Keyed
-from vcap_es.components.outcomes import Outcome, Refused
+from vcap_es.components.outcomes import ConsumedAll, ConsumedEach, Outcome, Refused
 from vcap_es.components.slice import Slice
 
 
@@ -17,7 +17,10 @@ class Call(Struct):
 
 
 class KeyStore:
-    """The keyed calls of one server, bounded; a full store refuses new keys."""
+    """The keyed calls of one server; a full store refuses new keys.
+
+    What is bounded is the answers that are kept: a call with many items counts as many.
+    """
 
     def __init__(self, keys_max: int, keyed: dict[str, Keyed]) -> None:
         self._keys_max = keys_max
@@ -25,6 +28,7 @@ class KeyStore:
             key: Call(fingerprint=each.fingerprint, outcome=each.outcome)
             for key, each in keyed.items()
         }
+        self._kept = sum(weight(each.outcome) for each in keyed.values())
 
     def admit(self, idempotency: Idempotency, token: int) -> Outcome | bool:
         """True: go on and `finish`; False: `token` waits for the first call's answer."""
@@ -40,10 +44,11 @@ class KeyStore:
         return False
 
     def _begin(self, idempotency: Idempotency, token: int) -> Outcome | bool:
-        if len(self._calls) >= self._keys_max:
+        if self._kept >= self._keys_max:
             detail = "no room for more idempotency keys until an interval ends"
             return Refused(code="keys_full", cap="", detail=detail, retry_after_ms=1000)
         self._calls[idempotency.key] = Call(fingerprint=idempotency.fingerprint, waiting=[token])
+        self._kept += 1
         return True
 
     def finish(self, key: str, outcome: Outcome, found: Slice | None) -> list[int]:
@@ -51,22 +56,33 @@ class KeyStore:
         call = self._calls[key]
         waiting, call.waiting = call.waiting, []
         if found is None or found.closed:
-            del self._calls[key]
+            self._forget(key)
         else:
             call.outcome = outcome
+            self._kept += weight(outcome) - 1
             self.adopt(key, found)
         return waiting
 
     def forget(self, found: Slice) -> None:
         """The interval is closed, and its keys with it."""
         for key in found.keys or ():
-            self._calls.pop(key, None)
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        call = self._calls.pop(key, None)
+        if call is not None:
+            self._kept -= weight(call.outcome)
 
     def adopt(self, key: str, found: Slice) -> None:
         """The key lives as long as this slice."""
         if found.keys is None:
             found.keys = []
         found.keys.append(key)
+
+
+def weight(outcome: Outcome | None) -> int:
+    """How many answers an outcome is; a call without one yet counts as one."""
+    return len(outcome.items) if isinstance(outcome, ConsumedAll | ConsumedEach) else 1
 
 
 def sticks(outcome: Outcome) -> bool:
