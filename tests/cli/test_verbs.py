@@ -15,6 +15,7 @@ import pytest
 
 from tests.deployment import PATIENT, ROOT, Deployment, deployed, eventually
 from tests.golden.people import Caller, define, refused, settled
+from vcap_es.cli import app
 
 CAPS = """
 [[cap]]
@@ -283,19 +284,14 @@ def test_keys_are_made_listed_and_revoked(dc: Deployment) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str) -> None:
-    """`--help` ends well and says what the verb does."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "vcap_es", *verb.split(), "--help"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    usage, summary = re.split(r"\n\n", ended.stdout)[:2]
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` says how the verb is used and what it does."""
+    app([*verb.split(), "--help"], result_action="return_value")
+    told = capsys.readouterr()
+    usage, summary = re.split(r"\n\n", told.out)[:2]
     assert usage.startswith(f"Usage: vcap {verb}".rstrip())
     assert summary.strip()
-    assert ended.stderr == ""
+    assert told.err == ""
 
 
 def test_every_verb_is_summed_up_in_the_list() -> None:

@@ -6,11 +6,14 @@ import pytest
 
 from tests.components.invariants import equation_holds, watch
 from tests.components.world import NOON, World
+from vcap_es.components import interval_handler
 from vcap_es.components.commands import Consume, Hold
 from vcap_es.components.decisions.meta import Retire
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refused
-from vcap_es.events.facts import IntervalClosed, IntervalEnded, IntervalOpened
+from vcap_es.errors import InvalidDefinition
+from vcap_es.events.facts import Fact, IntervalClosed, IntervalEnded, IntervalOpened
+from vcap_es.projections.states.meta import Meta
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -208,3 +211,31 @@ def test_caps_are_ended_and_opened_at_the_boundary(seconds: int) -> None:
     until(world, BOUNDARY + 100_000)
     assert [fact.number for fact in world.facts(IntervalOpened)] == [0, 1, 2]
     assert [fact.number for fact in world.facts(IntervalEnded)] == [0]
+
+
+def test_a_cap_without_a_calendar_stops_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When new time zone data has a zone no more, its caps stand still until it is there again."""
+    # Given
+    world = World(1)
+    for cap in ("lost", "fine"):
+        world.define(cap, 10, interval="minute")
+    master = world.master
+    assert master is not None
+    real = interval_handler.due
+
+    def due(meta: Meta, now: int) -> list[Fact]:
+        if meta.cap == "lost":
+            raise InvalidDefinition("timezone: no zone Atlantis")
+        return real(meta, now)
+
+    # When
+    monkeypatch.setattr(interval_handler, "due", due)
+    world.run(90_000_000)
+    # Then
+    assert "Atlantis" in master.intervals.troubled["lost"]
+    assert master.state.metas["fine"].at(world.now_us) is not None
+    # And when the zone is there again
+    monkeypatch.setattr(interval_handler, "due", real)
+    world.run(90_000_000)
+    assert not master.intervals.troubled
+    assert master.state.metas["lost"].at(world.now_us) is not None

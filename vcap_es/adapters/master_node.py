@@ -331,7 +331,15 @@ class MasterNode:
                 self._clock_is_sound,
                 "sound" if self._clock_is_sound else "the wall clock jumped: set it, then restart",
             ),
+            ("calendar", True, _told(self.core.intervals.troubled)),
         ]
+
+
+def _told(troubled: Mapping[str, str]) -> str:
+    """The first cap that stands still, and how many do; all others are served."""
+    for cap, why in troubled.items():
+        return f"{len(troubled)} caps stand still, such as {cap}: {why}"
+    return "every period can be computed"
 
 
 async def _refuse(socket: WebSocket, reason: str) -> None:

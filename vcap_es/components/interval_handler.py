@@ -8,15 +8,23 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from vcap_es.components.decisions.interval import due, next_due
+from vcap_es.errors import InvalidDefinition
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.data_centre import DataCentre
 
 CHUNK = 200
 """Metas looked at in one step."""
 
+TROUBLED_US = 60_000_000
+"""How long a cap waits whose calendar cannot be computed, before it is tried again."""
+
 
 class IntervalHandler:
-    """Keeps for each meta the instant at which something is due, and does it then."""
+    """Keeps for each meta the instant at which something is due, and does it then.
+
+    `troubled` are the caps whose periods cannot be computed (a zone that new time zone data has not
+    any more), and why: they stand still, and nobody else does.
+    """
 
     def __init__(self, state: DataCentre, record: Callable[[Fact], None], now: int) -> None:
         self._state = state
@@ -24,15 +32,24 @@ class IntervalHandler:
         self._due: dict[str, int] = dict.fromkeys(state.metas, now)
         self._heap = [(now, cap) for cap in state.metas]
         self._soon: dict[str, None] = {}
+        self.troubled: dict[str, str] = {}
         heapify(self._heap)
 
     def look_at(self, cap: str, now: int) -> None:
         """Something about `cap` has changed: record at once what follows for its intervals."""
+        try:
+            self._schedule(cap, self._look(cap, now))
+            self.troubled.pop(cap, None)
+        except InvalidDefinition as trouble:
+            self.troubled[cap] = str(trouble)
+            self._schedule(cap, now + TROUBLED_US)
+
+    def _look(self, cap: str, now: int) -> int | None:
         meta = self._state.metas[cap]
         while facts := due(meta, now):
             for fact in facts:
                 self._record(fact)
-        self._schedule(cap, next_due(meta, now))
+        return next_due(meta, now)
 
     def look_later(self, cap: str) -> None:
         """Something about `cap` may have become due: look at it in the next chunk."""
