@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -21,13 +22,10 @@ def ports_in_a_row(count: int) -> int:
     """The first of some free ports that follow each other."""
     while True:
         first = free_ports(1)[0]
-        try:
-            sockets = [socket.create_server(("127.0.0.1", first + each)) for each in range(count)]
-        except OSError:
-            continue
-        for each in sockets:
-            each.close()
-        return first
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 def started(data: Path, port: int, *more: str) -> "subprocess.Popen[str]":
