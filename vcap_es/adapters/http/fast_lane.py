@@ -215,8 +215,8 @@ class FastLaneProtocol(GuardedProtocol):
     def _answer_known(self, data: bytes) -> bool:
         """Answer one whole simple call whose head the parser has read before.
 
-        Between two messages the parser has no memory, so the same bytes mean the same again. Whose
-        key it is, and what it opens, is asked anew.
+        Between two messages the parser has no memory, so the same bytes mean the same again. What
+        the key opens is asked anew whenever it may have changed.
         """
         known = self._known
         if not data.startswith(known.head):
@@ -235,7 +235,13 @@ class FastLaneProtocol(GuardedProtocol):
         node = self._plane.node
         if known.opened_by is node.keys and node.ready_keys:
             return True
-        return self._may(known.authorization, known.cap)
+        if not self._may(known.authorization, known.cap):
+            return False
+        opened_by = self._plane.opened_for_good_by(known.authorization)
+        if opened_by is not None:
+            self._known = known._replace(opened_by=opened_by)
+            self._lane.learn(self._known)
+        return True
 
     def _learn_head(self, cap: str) -> None:
         """Remember the head of a call that was answered, if `_whole` is that call and no more."""
