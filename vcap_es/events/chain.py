@@ -22,7 +22,7 @@ _ENVELOPE = Layout(">BQQ16sqIIII")
 _LAYOUT_NUMBER = 1
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An event as a log keeps it: like `Recorded`, with the fact in its encoded bytes."""
 
     position: int

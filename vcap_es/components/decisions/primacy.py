@@ -1,0 +1,101 @@
+"""Who may lead: the register `(epoch, version, leader, isr)`, and what follows from it. Pure.
+
+A majority of the voters holds the newest configuration. A change of the voters is joint: until it
+is decided, and the next one without `before` after it, majorities of the old and of the new voters
+are needed (Ongaro, "Consensus: bridging theory and practice", section 4.3).
+"""
+
+from collections.abc import Collection, Iterable
+
+from msgspec import Struct, structs
+
+SLOTS = 2
+"""Masters of a data centre: each has a slot, 0 or 1."""
+
+
+class Config(Struct, frozen=True, array_like=True, gc=False):
+    """One value of the register.
+
+    `isr` are the masters that hold every acknowledged event; only one of them may be elected.
+    `before` are the voters until now while a change of `voters` is under way, else empty.
+    """
+
+    epoch: int
+    version: int
+    leader: str
+    isr: tuple[str, ...]
+    voters: tuple[str, ...]
+    before: tuple[str, ...] = ()
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """(epoch, version): of two configurations, the larger is the newer."""
+        return self.epoch, self.version
+
+
+def created(master: str) -> Config:
+    """The first configuration of a cluster: one master, alone."""
+    return Config(0, 0, "", (master,), (master,))
+
+
+def is_quorum(config: Config, answered: Collection[str]) -> bool:
+    """Whether those who answered decide for `config`: a majority of its voters, old and new."""
+    groups = (config.voters, config.before) if config.before else (config.voters,)
+    return all(2 * sum(each in answered for each in group) > len(group) for group in groups)
+
+
+def electorate(config: Config) -> tuple[str, ...]:
+    """Everybody whose answer counts, in a fixed order."""
+    return tuple(dict.fromkeys((*config.voters, *config.before)))
+
+
+def newest(configs: Iterable[Config]) -> Config:
+    """The newest of some configurations."""
+    return max(configs, key=lambda each: each.stamp)
+
+
+def next_epoch(slot: int, highest: int) -> int:
+    """The first epoch above `highest` that belongs to `slot`; no other slot ever has it."""
+    epoch = highest + 1
+    return epoch + (slot - epoch) % SLOTS
+
+
+def elected(config: Config, candidate: str, epoch: int) -> Config:
+    """What `candidate` proposes when a majority has promised `epoch` to it."""
+    return structs.replace(config, epoch=epoch, version=1, leader=candidate, isr=(candidate,))
+
+
+def with_isr(config: Config, isr: Collection[str]) -> Config:
+    """The next configuration of the same leader, with these masters in sync."""
+    return structs.replace(config, version=config.version + 1, isr=tuple(sorted(isr)))
+
+
+def with_voters(config: Config, voters: Collection[str]) -> Config:
+    """The joint configuration on the way to these voters."""
+    return structs.replace(
+        config,
+        version=config.version + 1,
+        voters=tuple(sorted(voters)),
+        before=config.voters,
+    )
+
+
+def settled(config: Config) -> Config:
+    """The configuration behind a joint one that is decided: the old voters are let go."""
+    return structs.replace(config, version=config.version + 1, before=())
+
+
+def wanted_voters(
+    config: Config, masters: Collection[str], witnesses: Collection[str]
+) -> tuple[str, ...]:
+    """Which voters there should be, of the nodes that are in reach and of those that vote already.
+
+    Both masters and an odd number of witnesses, at most three; the lone master where there is
+    no second master or no witness, because two voters bear no loss at all.
+    """
+    pair = tuple(sorted(masters))[:SLOTS]
+    own = sorted(witnesses, key=lambda each: (each not in config.voters, each))
+    count = 3 if len(own) >= 3 else min(len(own), 1)
+    if len(pair) < SLOTS or not count:
+        return config.voters
+    return tuple(sorted((*pair, *own[:count])))

@@ -1,0 +1,145 @@
+"""The typed messages between masters, and between a master and its witnesses.
+
+None of them is ever believed for its time: what makes primacy safe are epochs, positions and
+links. All may be lost, repeated or come late.
+"""
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.primacy import Config
+from vcap_es.events.chain import Stored
+
+ENTRIES_PER_MESSAGE = 2000
+
+
+class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A master introduces itself on a connection that it made. `stamp` counts its starts."""
+
+    protocol: int
+    node: str
+    slot: int
+    name: str
+    address: str
+    stamp: int
+
+
+class Leading(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The sender leads `epoch`: whoever knows of no later one reports to it."""
+
+    epoch: int
+    node: str
+
+
+class Prevote(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Would you promise `epoch` to me? `transfer` is the epoch whose leader asked me to lead."""
+
+    epoch: int
+    transfer: int
+
+
+class Prepare(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Promise `epoch` to me: accept nothing of a lower one from now on."""
+
+    epoch: int
+    transfer: int
+
+
+class Promise(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Yes to a `Prevote` (then `is_firm` is false, and nothing is promised) or to a `Prepare`.
+
+    With the configuration that the voter accepted last, and the highest position that it knows to
+    be committed.
+    """
+
+    epoch: int
+    is_firm: bool
+    config: Config
+    committed: int
+
+
+class Refusal(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """No: the sender has promised `promised`, or follows a leader that it hears."""
+
+    epoch: int
+    promised: int
+
+
+class Accept(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Hold this configuration."""
+
+    config: Config
+
+
+class Accepted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The sender holds the configuration of that epoch and version, durably."""
+
+    epoch: int
+    version: int
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The sender leads `epoch`; everything up to the position `committed` is committed."""
+
+    epoch: int
+    committed: int
+    sent_ns: int
+
+
+class HeartbeatAnswer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Heard, and no higher epoch is promised. `sent_ns` is that of the heartbeat."""
+
+    epoch: int
+    sent_ns: int
+
+
+class Append(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Copy these events behind the position `after`, whose event has the link `link`.
+
+    `sequence` counts the messages of an epoch to one follower, so that an answer tells what it
+    answers. Without entries it asks whether the follower has the event at `after`.
+    """
+
+    epoch: int
+    sequence: int
+    after: int
+    link: bytes
+    entries: list[Stored]
+    committed: int
+
+
+class Appended(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The sender's log is the leader's up to `position`, durably; nothing higher is promised."""
+
+    epoch: int
+    sequence: int
+    position: int
+
+
+class Mismatch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The sender has no such event. `history` are (epoch, its last position) of its own log."""
+
+    epoch: int
+    sequence: int
+    history: list[tuple[int, int]]
+
+
+class Diverged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The sender set aside `count` events behind `after`, the last of which had `link`."""
+
+    epoch: int
+    after: int
+    count: int
+    link: bytes
+
+
+class Transfer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Lead now: the leader of `epoch` has stopped and you have everything."""
+
+    epoch: int
+
+
+ToVoter = Prevote | Prepare | Accept | Heartbeat
+FromVoter = Promise | Refusal | Accepted | HeartbeatAnswer
+BetweenMasters = (
+    Greeting | Leading | Append | Appended | Mismatch | Diverged | Transfer | ToVoter | FromVoter
+)

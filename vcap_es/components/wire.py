@@ -1,0 +1,19 @@
+"""How messages between nodes are written: MessagePack, each with the name of its kind."""
+
+from msgspec import msgpack
+
+from vcap_es.components.messages import FromMaster, FromServer
+from vcap_es.components.primacy_messages import BetweenMasters, FromVoter, Leading, ToVoter
+
+AtMaster = FromServer | BetweenMasters
+"""What a master may hear, from servers, witnesses and the other master."""
+
+AtServer = FromMaster | Leading | ToVoter
+"""What a server may hear from a master."""
+
+FromServerOrWitness = FromServer | FromVoter
+"""What a server says to a master."""
+
+encode = msgpack.Encoder().encode
+decode_at_master = msgpack.Decoder(AtMaster).decode
+decode_at_server = msgpack.Decoder(AtServer).decode
