@@ -360,7 +360,7 @@ class World:
                 return
             self._append([draft.fact for draft in started.drafts])
             self._round_is_open = False
-            for output in master.round_committed(started, [], len(self.log)):
+            for output in master.round_committed(started, len(self.log)):
                 self._do(output)
             self.begin_round(master)
 

@@ -219,7 +219,7 @@ class MasterNode:
         if recorded:
             last = recorded[-1]
             self._head = Head(position=last.position, epoch=last.epoch, link=last.link)
-        for output in self.core.round_committed(started, recorded, self._head.position):
+        for output in self.core.round_committed(started, self._head.position):
             self._do(output)
 
     def _do(self, output: Output) -> None:

@@ -211,7 +211,7 @@ class BacktestDataCentre:
         started = self._master.begin_round(self.now)
         if started is not None:
             self._ledger.append(started.drafts, EPOCH)
-            for output in self._master.round_committed(started, [], 0):
+            for output in self._master.round_committed(started, 0):
                 self._do(output)
         tick = self._master.next_tick(self.now)
         if tick is not None:

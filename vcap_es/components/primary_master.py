@@ -17,7 +17,7 @@ from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
 from vcap_es.components.meta_handler import MetaHandler
 from vcap_es.errors import SuspectServer
-from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
@@ -48,7 +48,7 @@ BACKLOG_FACTS_MAX = 1000
 class Done(Struct, frozen=True, kw_only=True, gc=False):
     """A command holds, durably at `position`; no facts where it was so already."""
 
-    facts: list[Recorded]
+    facts: list[Fact]
     position: int
 
 
@@ -186,12 +186,11 @@ class PrimaryMaster:
         self._drafts, self._outputs, self._commands = [], [], []
         return started
 
-    def round_committed(
-        self, committed: Round, recorded: list[Recorded], head: int
-    ) -> list[Output]:
-        """The round is durable, with the log's head at `head`: what may leave now."""
+    def round_committed(self, committed: Round, position: int) -> list[Output]:
+        """The round is committed, and ends at `position` of the log: what may leave now."""
+        facts = [draft.fact for draft in committed.drafts] if committed.commands else []
         answers: list[Output] = [
-            Answer(token, Done(facts=recorded[start:end], position=head))
+            Answer(token, Done(facts=facts[start:end], position=position))
             for token, start, end in committed.commands
         ]
         return answers + committed.outputs

@@ -164,7 +164,7 @@ async def _change_cap(call: Call, command: Define | Pause | Resume | Retire) -> 
     check_scope(call.node, call.client, command.cap)
     done = await _submit(call, command)
     shown = await show_cap(call)
-    is_new = any(isinstance(each.fact, MetaDefined) for each in done.facts)
+    is_new = any(isinstance(each, MetaDefined) for each in done.facts)
     headers = {**shown.headers, POSITION: str(done.position)}
     return Reply(value=shown.value, status=201 if is_new else 200, headers=headers)
 
