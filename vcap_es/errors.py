@@ -11,6 +11,9 @@
     │   ├── LogDamaged      what is stored is not what was written
     │   ├── UnknownFact     the log holds a fact that this version cannot read
     │   ├── InvalidFact     a fact holds a value that its schema does not allow
+    │   ├── PrefixLost      two masters differ in an event that was acknowledged
+    │   ├── CopyUnsound     a master's copy of the log may lack what was acknowledged
+    │   ├── BallotMissing   a master does not know any more what it has promised
     │   ├── LogLocked       another process has the log open for writing
     │   └── LogClosed       the log was closed
     ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
@@ -66,6 +69,18 @@ class UnknownFact(LogError):
 
 class InvalidFact(LogError, ValueError):
     """A fact holds a value that its schema does not allow; nothing was written."""
+
+
+class PrefixLost(LogError):
+    """Two masters differ in an event that was acknowledged: stop both, and let people look."""
+
+
+class CopyUnsound(LogError):
+    """A master's copy may lack what was acknowledged: set it aside, and copy the log anew."""
+
+
+class BallotMissing(LogError):
+    """A master does not know any more what it has promised: it must not lead."""
 
 
 class LogLocked(LogError):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from vcap_es.components.messages import FromMaster, FromServer, encode
 
 QUEUE_MAX = 10_000
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 PATH = "/v1/link"
 POLICY_VIOLATION = 1008
 """The WebSocket close code of a master that refuses a server; the reason says why."""

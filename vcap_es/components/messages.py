@@ -28,13 +28,18 @@ PoolVersion = tuple[int, int]
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """A server introduces itself, once per connection. `address` is its client plane's URL."""
+    """A server introduces itself, once per connection. `address` is its client plane's URL.
+
+    `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
+    """
 
     protocol: int
     incarnation: str
     session: str
     name: str
     address: str
+    voter: str = ""
+    stamp: int = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -16,11 +16,13 @@ from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
 from vcap_es.components.meta_handler import MetaHandler
+from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
+    ClusterCreated,
     EpochStarted,
     Fact,
     IntervalClosed,
@@ -56,7 +58,7 @@ class Send(Struct, frozen=True, gc=False):
     """Send `message` on `connection`."""
 
     connection: int
-    message: FromMaster
+    message: FromMaster | BetweenMasters
 
 
 class Close(Struct, frozen=True, gc=False):
@@ -73,7 +75,14 @@ class Answer(Struct, frozen=True, gc=False):
     outcome: object
 
 
-Output = Send | Close | Answer
+class Spawn(Struct, frozen=True, gc=False):
+    """Start a secondary master in `slot`; `spawn` names this attempt."""
+
+    slot: int
+    spawn: str
+
+
+Output = Send | Close | Answer | Spawn
 
 
 class Round(Struct, frozen=True, kw_only=True):
@@ -87,8 +96,20 @@ class Round(Struct, frozen=True, kw_only=True):
 class PrimaryMaster:
     """One data centre's single writer. Plain code: it is told the time and never waits."""
 
-    def __init__(self, fold: Fold, *, dc: str, name: str, epoch: int, now: int) -> None:
-        """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended."""
+    def __init__(
+        self,
+        fold: Fold,
+        *,
+        dc: str,
+        name: str,
+        epoch: int,
+        now: int,
+        founding: ClusterCreated | None = None,
+    ) -> None:
+        """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended.
+
+        On a log of a new cluster, `founding` comes before it.
+        """
         self.dc = dc
         self.name = name
         self.state: DataCentre = fold.state
@@ -103,6 +124,8 @@ class PrimaryMaster:
         self.intervals = IntervalHandler(self.state, self._record, now)
         self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template)
         self._epoch = epoch
+        if founding is not None:
+            self._record(founding)
         self._record(EpochStarted(epoch=epoch, leader=name))
 
     # inputs
@@ -155,6 +178,19 @@ class PrimaryMaster:
     def read(self, token: int, view: Callable[[DataCentre], object]) -> None:
         """Somebody reads: `token` is answered with what `view` gives now, when that is durable."""
         self._outputs.append(Answer(token, view(self.state)))
+
+    def note(self, fact: Fact, now: int, actor: str = "") -> None:
+        """Let a fact of primacy become true; `actor` asked for it, or else this master did."""
+        self._advance(now)
+        self._actor = actor or self.name
+        try:
+            self._record(fact)
+        finally:
+            self._actor = self.name
+
+    def afterwards(self, output: Output) -> None:
+        """Let `output` leave when everything decided so far is committed."""
+        self._outputs.append(output)
 
     def tick(self, now: int) -> None:
         """Time has passed."""
@@ -274,4 +310,4 @@ class PrimaryMaster:
             self.intervals.look_later(fact.cap)
 
 
-__all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send"]
+__all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send", "Spawn"]

@@ -75,18 +75,23 @@ class Voter:
             case Accept():
                 return self._accept(message.config)
             case Heartbeat():
-                if not self.hears(sender, message.epoch, message.committed, now_ns):
+                outputs = self.hears(sender, message.epoch, message.committed, now_ns)
+                if outputs is None:
                     return [self._refusal(message.epoch)]
-                return [HeartbeatAnswer(epoch=message.epoch, sent_ns=message.sent_ns)]
+                return [*outputs, HeartbeatAnswer(epoch=message.epoch, sent_ns=message.sent_ns)]
 
-    def hears(self, sender: str, epoch: int, committed: int, now_ns: int) -> bool:
-        """Whether `sender` may lead `epoch`, as far as is known here; then it is a sign of life."""
+    def hears(self, sender: str, epoch: int, committed: int, now_ns: int) -> list[Keep] | None:
+        """A sign of life of the leader of `epoch`; None where `sender` must not be followed.
+
+        An epoch that is followed is promised, or a late message of an earlier one could undo it.
+        """
         if not self.follows(sender, epoch):
-            return False
-        self._leader, self._leading_epoch = sender, max(self._leading_epoch, epoch)
+            return None
+        outputs = [self.promise(epoch, sender)] if epoch > self.ballot.promised else []
+        self._leader, self._leading_epoch = sender, epoch
         self._free_ns = now_ns + self._timings.sticky_ms * MS
         self.committed = max(self.committed, committed)
-        return True
+        return outputs
 
     def follows(self, sender: str, epoch: int) -> bool:
         """Whether nothing was promised that forbids to follow `sender` in `epoch`."""

@@ -102,19 +102,27 @@ def evolve(projection: Projection, position: int, fact: Fact) -> None:
         ) from cause
 
 
-async def replay(log: EventLog, projection: Projection, after: Head | None = None) -> Head:
-    """Fold everything on `log` behind `after` (None: from the beginning), and say where it ended.
+async def replay(
+    log: EventLog, projection: Projection, after: Head | None = None, until: int | None = None
+) -> Head:
+    """Fold what is on `log` behind `after` (None: from the beginning), and say where it ended.
 
-    Every link of the chain is checked on the way. Raises LogDamaged where it breaks and
-    ProjectionStopped at a fact that cannot be folded.
+    `until` is the last position to fold (None: the last there is). Every link of the chain is
+    checked on the way. Raises LogDamaged where it breaks and ProjectionStopped at a fact that
+    cannot be folded.
     """
     head = after or Head()
-    while chunk := await log.read_stored(head.position, limit=REPLAY_CHUNK):
+    while chunk := await log.read_stored(head.position, limit=_room(head.position, until)):
         link = verify(chunk, head.link)
         for event in chunk:
             evolve(projection, event.position, decode(event.fact))
         head = Head(position=chunk[-1].position, epoch=chunk[-1].epoch, link=link)
     return head
+
+
+def _room(position: int, until: int | None) -> int:
+    """How many events to read at once behind `position`; 0 at `until`."""
+    return REPLAY_CHUNK if until is None else max(0, min(REPLAY_CHUNK, until - position))
 
 
 class Recovered(Struct, frozen=True, kw_only=True):
@@ -130,24 +138,29 @@ class Recovered(Struct, frozen=True, kw_only=True):
     discarded: str
 
 
-async def recover(log: EventLog, snapshot: bytes | None = None) -> Recovered:
-    """The state of `log`: from a snapshot if it fits, and by replay of the rest.
+async def recover(
+    log: EventLog, snapshot: bytes | None = None, until: int | None = None
+) -> Recovered:
+    """The state of `log`: from a snapshot if it fits, and by replay of the rest up to `until`.
 
-    A snapshot that does not fit is discarded and the whole log replayed. Raises like `replay`.
+    A snapshot that does not fit is discarded and the whole log replayed. One that was taken behind
+    `until` holds all the same: only what is committed is ever folded. Raises like `replay`.
     """
     if snapshot is None:
-        return await _replayed(log, Fold(), Head(), "")
+        return await _replayed(log, Fold(), Head(), until, "")
     head = head_of(snapshot)
     if isinstance(head, Discarded):
-        return await _replayed(log, Fold(), Head(), head.reason)
+        return await _replayed(log, Fold(), Head(), until, head.reason)
     restored = restore(snapshot, await link_at(log, head.position))
     if isinstance(restored, Discarded):
-        return await _replayed(log, Fold(), Head(), restored.reason)
-    return await _replayed(log, Fold(restored.state), restored.head, "")
+        return await _replayed(log, Fold(), Head(), until, restored.reason)
+    return await _replayed(log, Fold(restored.state), restored.head, until, "")
 
 
-async def _replayed(log: EventLog, fold: Fold, after: Head, discarded: str) -> Recovered:
-    head = await replay(log, fold, after)
+async def _replayed(
+    log: EventLog, fold: Fold, after: Head, until: int | None, discarded: str
+) -> Recovered:
+    head = await replay(log, fold, after, until)
     return Recovered(fold=fold, head=head, replayed_after=after.position, discarded=discarded)
 
 

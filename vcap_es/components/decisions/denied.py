@@ -13,6 +13,10 @@ DenialCode = Literal[
     "too_many_keys",
     "version_conflict",
     "retired",
+    "not_in_sync",
+    "switchover_failed",
+    "leads_already",
+    "never_admitted",
 ]
 
 

@@ -85,17 +85,35 @@ def settled(config: Config) -> Config:
     return structs.replace(config, version=config.version + 1, before=())
 
 
-def wanted_voters(
-    config: Config, masters: Collection[str], witnesses: Collection[str]
-) -> tuple[str, ...]:
-    """Which voters there should be, of the nodes that are in reach and of those that vote already.
+def master_id(slot: int, random: str) -> str:
+    """The node id of a master: made with its empty store, so who lost the store is another."""
+    return f"m{slot}-{random}"
 
-    Both masters and an odd number of witnesses, at most three; the lone master where there is
-    no second master or no witness, because two voters bear no loss at all.
+
+def witness_id(name: str, random: str) -> str:
+    """The node id of a witness; one that lost its store comes back by the same name."""
+    return f"w-{name}-{random}"
+
+
+def is_witness(node: str) -> bool:
+    """Whether a node id is that of a witness."""
+    return node.startswith("w-")
+
+
+def wanted_voters(
+    config: Config, masters: Collection[str], linked: Collection[str]
+) -> tuple[str, ...]:
+    """Which voters there should be, with these masters in sync and these witnesses linked.
+
+    Both masters and an odd number of witnesses, at most three. The lone master where there is no
+    second one or no witness, because two voters bear no loss at all. Who votes stays, unless its
+    store was lost: then there is another witness of its name.
     """
-    pair = tuple(sorted(masters))[:SLOTS]
-    own = sorted(witnesses, key=lambda each: (each not in config.voters, each))
-    count = 3 if len(own) >= 3 else min(len(own), 1)
-    if len(pair) < SLOTS or not count:
+    renewed = {each.rpartition("-")[0] for each in linked if each not in config.voters}
+    kept = [each for each in config.voters if is_witness(each)]
+    kept = [each for each in kept if each.rpartition("-")[0] not in renewed or each in linked]
+    witnesses = list(dict.fromkeys((*kept, *sorted(linked))))
+    if len(masters) < SLOTS or not witnesses:
         return config.voters
-    return tuple(sorted((*pair, *own[:count])))
+    count = 3 if len(witnesses) >= 3 else 1
+    return tuple(sorted((*masters, *witnesses[:count])))

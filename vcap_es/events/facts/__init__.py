@@ -18,7 +18,16 @@ from vcap_es.events.facts.meta import (
     TemplateRetired,
     Version,
 )
-from vcap_es.events.facts.primacy import EpochStarted
+from vcap_es.events.facts.node import NodeAddressChanged
+from vcap_es.events.facts.primacy import (
+    ClusterCreated,
+    ConfigDecided,
+    DivergenceTruncated,
+    EpochStarted,
+    PromotionForced,
+    SecondarySpawned,
+    SwitchoverStarted,
+)
 from vcap_es.events.facts.volumecap import Returned, Spend, SpendReported, ToppedUp
 
 Fact = (
@@ -36,7 +45,14 @@ Fact = (
     | ToppedUp
     | Returned
     | SpendReported
+    | ClusterCreated
     | EpochStarted
+    | ConfigDecided
+    | SecondarySpawned
+    | SwitchoverStarted
+    | DivergenceTruncated
+    | PromotionForced
+    | NodeAddressChanged
     | ApiKeyCreated
     | ApiKeyRevoked
 )
@@ -53,7 +69,10 @@ def caps_of(fact: Fact) -> list[str]:
 __all__ = [
     "ApiKeyCreated",
     "ApiKeyRevoked",
+    "ClusterCreated",
+    "ConfigDecided",
     "Definition",
+    "DivergenceTruncated",
     "EpochStarted",
     "Fact",
     "IntervalClosed",
@@ -65,9 +84,13 @@ __all__ = [
     "MetaPaused",
     "MetaResumed",
     "MetaRetired",
+    "NodeAddressChanged",
+    "PromotionForced",
     "Returned",
+    "SecondarySpawned",
     "Spend",
     "SpendReported",
+    "SwitchoverStarted",
     "TemplateDefined",
     "TemplateRetired",
     "ToppedUp",

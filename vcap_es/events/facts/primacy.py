@@ -1,6 +1,17 @@
-"""Facts of primacy: who is the primary master, and at which epoch."""
+"""Facts of primacy: who is the primary master, at which epoch, and who holds what it acknowledged.
+
+Nodes are named by their ids: made with an empty store, so who lost its store is another node.
+"""
 
 from msgspec import Struct
+
+
+class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This log began, in data centre `dc`, with `master` as its only voter."""
+
+    cluster: str
+    dc: str
+    master: str
 
 
 class EpochStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -8,3 +19,54 @@ class EpochStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     epoch: int
     leader: str
+
+
+class ConfigDecided(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The voters hold this value of the register: the masters in `isr` have all that was answered.
+
+    It is here for auditors; the register itself is with the voters.
+    """
+
+    epoch: int
+    version: int
+    isr: list[str]
+    voters: list[str]
+
+
+class SecondarySpawned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The primary found no secondary and started one in `slot`, on its own `host`."""
+
+    slot: int
+    spawn: str
+    host: str
+
+
+class SwitchoverStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """An operator let the primary stop and hand over to the master `to`."""
+
+    to: str
+
+
+class DivergenceTruncated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """`node` set aside `count` events behind position `after`; nobody was ever told of them.
+
+    The last of them had `link`.
+    """
+
+    node: str
+    after: int
+    count: int
+    link: bytes
+
+
+class PromotionForced(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Two operators let `leader` lead, which may lack acknowledged events.
+
+    `isr` are the masters that had them all, `committed` the highest position known to have been
+    acknowledged.
+    """
+
+    leader: str
+    approved_by: list[str]
+    isr: list[str]
+    committed: int

@@ -8,7 +8,10 @@ from msgspec import Struct, field, msgpack
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
+    ClusterCreated,
+    ConfigDecided,
     Definition,
+    DivergenceTruncated,
     EpochStarted,
     Fact,
     IntervalClosed,
@@ -20,16 +23,21 @@ from vcap_es.events.facts import (
     MetaPaused,
     MetaResumed,
     MetaRetired,
+    NodeAddressChanged,
+    PromotionForced,
     Returned,
+    SecondarySpawned,
     SpendReported,
+    SwitchoverStarted,
     TemplateDefined,
     TemplateRetired,
     ToppedUp,
 )
-from vcap_es.projections.states import access, interval, meta, volumecap
+from vcap_es.projections.states import access, interval, meta, node, primacy, volumecap
 from vcap_es.projections.states.access import Access
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
+from vcap_es.projections.states.primacy import Primacy, PrimacyFact
 
 T = TypeVar("T")
 
@@ -38,13 +46,15 @@ SHARED_MAX = 4096
 
 
 class DataCentre(Struct):
-    """All metas with their open intervals, the templates and the API keys, at one epoch."""
+    """All metas with their open intervals, templates, API keys and nodes, at one epoch."""
 
     epoch: int = 0
     leader: str = ""
     metas: dict[str, Meta] = {}
     templates: dict[str, Definition] = {}
     access: Access = field(default_factory=Access)
+    primacy: Primacy = field(default_factory=Primacy)
+    nodes: dict[str, NodeAddressChanged] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
         """The interval `number` of `cap`, unless it is closed or unknown."""
@@ -119,6 +129,12 @@ class Fold:
         assert fact.epoch > self.state.epoch, f"epoch {fact.epoch} is not above {self.state.epoch}"
         self.state.epoch, self.state.leader = fact.epoch, fact.leader
 
+    def _primacy_changed(self, fact: PrimacyFact) -> None:
+        primacy.evolve(self.state.primacy, fact)
+
+    def _node_address_changed(self, fact: NodeAddressChanged) -> None:
+        node.evolve(self.state.nodes, fact)
+
     def _access_changed(self, fact: ApiKeyCreated | ApiKeyRevoked) -> None:
         access.evolve(self.state.access, fact)
 
@@ -161,6 +177,13 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     Returned: Fold._moved,
     SpendReported: Fold._spend_reported,
     EpochStarted: Fold._epoch_started,
+    ClusterCreated: Fold._primacy_changed,
+    ConfigDecided: Fold._primacy_changed,
+    SecondarySpawned: Fold._primacy_changed,
+    SwitchoverStarted: Fold._primacy_changed,
+    DivergenceTruncated: Fold._primacy_changed,
+    PromotionForced: Fold._primacy_changed,
+    NodeAddressChanged: Fold._node_address_changed,
     ApiKeyCreated: Fold._access_changed,
     ApiKeyRevoked: Fold._access_changed,
 }

@@ -1,0 +1,36 @@
+"""Where a voter keeps its ballot."""
+
+from secrets import token_hex
+from typing import Protocol
+
+from vcap_es.components.decisions.primacy import master_id
+from vcap_es.components.voter import Ballot
+
+
+class Ballots(Protocol):
+    """A place for one ballot."""
+
+    @property
+    def ballot(self) -> Ballot:
+        """The ballot that was kept last."""
+        ...
+
+    def keep(self, ballot: Ballot) -> None:
+        """Replace the ballot; it is durable when this returns."""
+        ...
+
+
+class MemoryBallots:
+    """A ballot that nobody else relies on: that of a master which is the only voter."""
+
+    def __init__(self, slot: int = 0) -> None:
+        self._ballot = Ballot(node=master_id(slot, token_hex(16)), start=1)
+
+    @property
+    def ballot(self) -> Ballot:
+        """See `Ballots`."""
+        return self._ballot
+
+    def keep(self, ballot: Ballot) -> None:
+        """See `Ballots`."""
+        self._ballot = ballot

@@ -1,0 +1,344 @@
+"""What makes a primary master safe: nothing leaves it that is not on every master in sync.
+
+It replicates each commit round and lets it out when all of `isr` have it; it changes `isr` by a
+majority of the voters, alone before its first lone answer; it counts who still follows it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.primacy import (
+    Config,
+    electorate,
+    is_quorum,
+    settled,
+    wanted_voters,
+    with_isr,
+    with_voters,
+)
+from vcap_es.components.followers import Follower, Followers
+from vcap_es.components.primacy_messages import (
+    Accept,
+    Append,
+    Appended,
+    Heartbeat,
+    HeartbeatAnswer,
+    Mismatch,
+)
+from vcap_es.components.primary_master import Output, PrimaryMaster, Round
+from vcap_es.components.replica import Replica, Store
+from vcap_es.components.timings import Timings
+from vcap_es.components.voter import MS, Keep, Voter
+from vcap_es.events.facts import ConfigDecided
+from vcap_es.events.log import BATCH_EVENTS_MAX
+from vcap_es.events.sealing import seal
+
+ROUNDS_UNDER_WAY_MAX = 8
+ENTRIES_UNDER_WAY_MAX = 1024
+"""With more decided and not committed, the next round waits; the round that got there may pass."""
+
+LAG_TO_JOIN = 1024
+"""A follower that is at most so far behind may be waited for, to be in sync."""
+
+
+class Fetch(Struct, frozen=True, gc=False):
+    """Read up to `limit` events behind `after`, for the follower `node`."""
+
+    node: str
+    after: int
+    limit: int
+
+
+class UnderWay(Struct, frozen=True, gc=False):
+    """A commit round that ends at the position `end`.
+
+    `asked` are the sequences whose answers show that each follower still followed when it began.
+    """
+
+    round: Round
+    end: int
+    asked: dict[str, int]
+
+
+ToFollower = Append | Accept | Heartbeat
+LeaderOutput = Keep | Store | Fetch | Output
+
+
+class Leadership:
+    """One epoch of one leader."""
+
+    def __init__(
+        self,
+        node: str,
+        config: Config,
+        *,
+        primary: PrimaryMaster,
+        replica: Replica,
+        voter: Voter,
+        timings: Timings,
+        tell: Callable[[str, ToFollower], None],
+        emit: Callable[[LeaderOutput], None],
+        now_ns: int,
+    ) -> None:
+        """Lead by `config`, which a majority holds."""
+        self.config = config
+        self.proposal: Config | None = None
+        self.awaited = ""
+        self.is_draining = self.is_full = False
+        self.followers = Followers(
+            config.epoch,
+            replica,
+            tell,
+            lambda follower, after, limit: emit(Fetch(follower, after, limit)),
+            patience_ns=3 * timings.heartbeat_ms * MS,
+        )
+        self._node, self._primary, self._replica, self._voter = node, primary, replica, voter
+        self._timings, self._tell, self._emit = timings, tell, emit
+        self._rounds: deque[UnderWay] = deque()
+        self._accepted: set[str] = set()
+        self._answered_ns: dict[str, int] = dict.fromkeys(electorate(config), now_ns)
+        self._heartbeat_ns = now_ns
+        self._has_majority = True
+        primary.note(self._decided(), 0)
+
+    # ---- what is true
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is led."""
+        return self.config.epoch
+
+    @property
+    def needed(self) -> set[str]:
+        """Who must have an event before anybody hears of it: also who is about to be in sync."""
+        proposed = self.proposal.isr if self.proposal is not None else ()
+        return {*self.config.isr, *proposed, *filter(None, [self.awaited])}
+
+    @property
+    def committable(self) -> int:
+        """The last position that everybody has who must have it."""
+        others = self.needed - {self._node}
+        return min([self._replica.head.position, *map(self._match, others)])
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a majority answered lately, so that this leader acknowledges what it commits."""
+        return self._has_majority and not self.is_full
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way, and everything decided is committed."""
+        at_rest = not self._rounds and not self._primary.has_undurable_facts
+        return at_rest and self._replica.committed == self._replica.end.position
+
+    @property
+    def partner(self) -> Follower | None:
+        """The follower that is in sync, if there is one."""
+        found = [each for each in self.config.isr if each != self._node]
+        return self.followers.known.get(found[0]) if found else None
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the partner has everything, durably, so that it may lead."""
+        partner = self.partner
+        is_equal = partner is not None and partner.match == self._replica.end.position
+        return self.is_settled and is_equal
+
+    # ---- what is heard
+
+    def answered(self, node: str, message: HeartbeatAnswer, now_ns: int) -> None:
+        """A voter or follower has heard a heartbeat."""
+        self.followers.heard(node, now_ns)
+        if message.epoch == self.epoch:
+            before = self._answered_ns.get(node, 0)
+            self._answered_ns[node] = max(before, message.sent_ns)
+            self._count(now_ns)
+
+    def accepted(self, node: str, epoch: int, version: int) -> None:
+        """A voter holds a configuration."""
+        if self.proposal is not None and self.proposal.stamp == (epoch, version):
+            self._accepted.add(node)
+            self._decide()
+
+    def appended(self, node: str, message: Appended, now_ns: int) -> None:
+        """A follower has copied something."""
+        self.followers.appended(node, message, now_ns)
+
+    def mismatched(self, node: str, message: Mismatch, now_ns: int) -> None:
+        """A follower's log is another."""
+        self.followers.mismatched(node, message, now_ns)
+
+    # ---- what is done
+
+    def tick(self, now_ns: int, witnesses: Collection[str]) -> None:
+        """Time has passed: beat, ask again, and see to who is in sync. `witnesses` are linked."""
+        self._count(now_ns)
+        if now_ns >= self._heartbeat_ns:
+            self._heartbeat_ns = now_ns + self._timings.heartbeat_ms * MS
+            self._beat(now_ns, witnesses)
+            self.followers.retry(now_ns)
+        self.steer(now_ns, witnesses)
+
+    def steer(self, now_ns: int, witnesses: Collection[str]) -> None:
+        """Propose the next configuration, if there should be one; one at a time."""
+        if self.proposal is None:
+            wanted = self._wanted(now_ns, witnesses)
+            if wanted is not None:
+                self._propose(wanted)
+
+    def go_on(self, now_ns: int, utc: int) -> None:
+        """Let out what is committed, and begin the next round."""
+        self._release()
+        while self._may_begin:
+            started = self._primary.begin_round(utc)
+            if started is None:
+                return
+            self._begin(started, now_ns)
+            self._release()
+
+    @property
+    def next_tick_ns(self) -> int:
+        """When the next heartbeat is due."""
+        return self._heartbeat_ns
+
+    # ---- rounds
+
+    @property
+    def _may_begin(self) -> bool:
+        under_way = self._replica.end.position - self._replica.committed
+        has_room = not self._rounds or under_way < ENTRIES_UNDER_WAY_MAX
+        is_free = not self._replica.is_storing and len(self._rounds) < ROUNDS_UNDER_WAY_MAX
+        return self.is_active and is_free and has_room
+
+    def _begin(self, started: Round, now_ns: int) -> None:
+        drafts = started.drafts
+        for at in range(0, len(drafts), BATCH_EVENTS_MAX):
+            part = drafts[at : at + BATCH_EVENTS_MAX]
+            self._emit(self._replica.extend(seal(part, self.epoch, self._replica.end)))
+        asked = {each: self._ask(each, now_ns) for each in self.needed if each != self._node}
+        for node, follower in self.followers.known.items():
+            if node not in asked:
+                self.followers.pump(follower, now_ns)
+        self._rounds.append(UnderWay(started, self._replica.end.position, asked))
+
+    def _ask(self, node: str, now_ns: int) -> int:
+        return self.followers.ask(node, now_ns) if node in self.followers.known else 1
+
+    def _release(self) -> None:
+        self._replica.commit(max(self.committable, self._replica.committed))
+        while self._rounds and self.is_active and self._is_committed(self._rounds[0]):
+            done = self._rounds.popleft()
+            for output in self._primary.round_committed(done.round, done.end):
+                self._emit(output)
+
+    def _is_committed(self, under_way: UnderWay) -> bool:
+        """Everybody needed has it, and followed still when it had begun."""
+        is_heard = all(
+            self._confirmed(node) >= sequence
+            for node, sequence in under_way.asked.items()
+            if node in self.needed
+        )
+        return is_heard and under_way.end <= self._replica.committed
+
+    def _match(self, node: str) -> int:
+        follower = self.followers.known.get(node)
+        return follower.match if follower is not None else 0
+
+    def _confirmed(self, node: str) -> int:
+        follower = self.followers.known.get(node)
+        return follower.confirmed if follower is not None else 0
+
+    # ---- the register
+
+    def _wanted(self, now_ns: int, witnesses: Collection[str]) -> Config | None:
+        if self.config.before:
+            return settled(self.config)
+        if len(self.config.isr) > 1:
+            if self._is_degraded(now_ns):
+                return with_isr(self.config, {self._node})
+        elif (joining := self._joining(now_ns)) is not None:
+            return with_isr(self.config, {self._node, joining})
+        voters = wanted_voters(self.config, self.config.isr, witnesses)
+        return with_voters(self.config, voters) if voters != self.config.voters else None
+
+    def _is_degraded(self, now_ns: int) -> bool:
+        """The partner does not keep up, so that nothing can be acknowledged."""
+        partner = self.partner
+        if self._timings.is_strict:
+            return False
+        return partner is None or self._is_gone(partner, now_ns)
+
+    def _is_gone(self, follower: Follower, now_ns: int) -> bool:
+        if not follower.is_linked:
+            return now_ns - follower.gone_ns > self._timings.reset_ms * MS
+        since_ns = min(follower.heard_ns, follower.moved_ns if follower.is_outstanding else now_ns)
+        return now_ns - since_ns > self._timings.degrade_ms * MS
+
+    def _joining(self, now_ns: int) -> str | None:
+        """Who is to be in sync: first it is waited for, then it has all that was let out."""
+        if self.awaited:
+            follower = self.followers.known[self.awaited]
+            if self._is_gone(follower, now_ns) or not follower.is_linked:
+                self.awaited = ""
+            elif self._has_all(follower):
+                return self.awaited
+            return None
+        for node, follower in self.followers.known.items():
+            if self._is_near(follower):
+                self.awaited = node
+                return self._joining(now_ns)
+        return None
+
+    def _is_near(self, follower: Follower) -> bool:
+        lag = self._replica.end.position - follower.match
+        return follower.is_linked and not follower.is_probing and lag <= LAG_TO_JOIN
+
+    def _has_all(self, follower: Follower) -> bool:
+        """Everything that anybody was ever told of is there; from now on the rest waits for it."""
+        return follower.match >= self._replica.committed
+
+    def _propose(self, config: Config) -> None:
+        self.proposal, self._accepted = config, {self._node}
+        self._emit(self._voter.accept(config))
+        self._send_proposal()
+        self._decide()
+
+    def _send_proposal(self) -> None:
+        assert self.proposal is not None
+        for node in electorate(self.proposal):
+            if node != self._node and node not in self._accepted:
+                self._tell(node, Accept(config=self.proposal))
+
+    def _decide(self) -> None:
+        if self.proposal is None or not is_quorum(self.proposal, self._accepted):
+            return
+        self.config, self.proposal, self.awaited = self.proposal, None, ""
+        self._primary.note(self._decided(), 0)
+
+    def _decided(self) -> ConfigDecided:
+        return ConfigDecided(
+            epoch=self.config.epoch,
+            version=self.config.version,
+            isr=list(self.config.isr),
+            voters=list(self.config.voters),
+        )
+
+    # ---- who follows
+
+    def _beat(self, now_ns: int, witnesses: Collection[str]) -> None:
+        message = Heartbeat(epoch=self.epoch, committed=self._replica.committed, sent_ns=now_ns)
+        nodes = {*electorate(self.proposal or self.config), *self.followers.known, *witnesses}
+        for node in sorted(nodes - {self._node}):
+            self._tell(node, message)
+        if self.proposal is not None:
+            self._send_proposal()
+
+    def _count(self, now_ns: int) -> None:
+        """See whether a majority answered lately; own vote and patience count as an answer."""
+        oldest_ns = now_ns - self._timings.lead_ms * MS
+        answered = {node for node, at_ns in self._answered_ns.items() if at_ns >= oldest_ns}
+        self._has_majority = is_quorum(self.config, answered | {self._node})
+        if self._has_majority:
+            self._voter.hears(self._node, self.epoch, self._replica.committed, now_ns)

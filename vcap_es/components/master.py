@@ -1,0 +1,868 @@
+"""One master: it follows, stands for election or leads, and everything is told to it from outside.
+
+Plain code: it is told the time and rolls no dice of its own. What it wants done comes out of
+`take`, in order; what stands behind a `Keep` leaves only when that ballot is durable.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.decisions.access import AccessCommand
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import MetaCommand
+from vcap_es.components.decisions.node import seen
+from vcap_es.components.decisions.primacy import Config, is_quorum, next_epoch
+from vcap_es.components.leadership import Fetch, Leadership
+from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Report, Watch
+from vcap_es.components.primacy_messages import (
+    Accept,
+    Accepted,
+    Append,
+    Appended,
+    BetweenMasters,
+    Diverged,
+    Greeting,
+    Heartbeat,
+    HeartbeatAnswer,
+    Leading,
+    Mismatch,
+    Prepare,
+    Prevote,
+    Promise,
+    Refusal,
+    Transfer,
+)
+from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send, Spawn
+from vcap_es.components.replica import Cut, Held, Replica, Store
+from vcap_es.components.secondary_master import SecondaryMaster
+from vcap_es.components.timings import Timings
+from vcap_es.components.voter import MS, Ballot, Keep, Voter
+from vcap_es.components.wire import AtMaster
+from vcap_es.errors import PrefixLost
+from vcap_es.events.chain import Stored
+from vcap_es.events.facts import (
+    ClusterCreated,
+    DivergenceTruncated,
+    PromotionForced,
+    SecondarySpawned,
+    SwitchoverStarted,
+)
+from vcap_es.events.facts.node import Role
+from vcap_es.projections.states.data_centre import DataCentre
+
+FAST_TRIES = 8
+FAST_RETRY_MS = 20
+"""After a connection broke, others may see it a moment later: so often, so soon, it is retried."""
+
+APPROVAL_MS = 600_000
+"""A forced promotion waits so long for the second operator."""
+
+Message = BetweenMasters | FromMaster
+
+
+class Moment(NamedTuple):
+    """Now: the boot clock in nanoseconds, which measures, and microseconds UTC, which stamp."""
+
+    boot_ns: int
+    utc: int
+
+
+class Restart(Struct, frozen=True, gc=False):
+    """Build this master anew from its ballot and its log: it knows more than is on them."""
+
+    reason: str
+
+
+class Renew(Struct, frozen=True, gc=False):
+    """Set the log and the ballot aside and start as a new, empty node: this copy is not sound."""
+
+    reason: str
+
+
+class Halt(Struct, frozen=True, gc=False):
+    """Stop for good: people must look."""
+
+    reason: str
+
+
+class Elsewhere(Struct, frozen=True, kw_only=True, gc=False):
+    """This master does not lead; as far as it knows, `leader` does, at `address`; "": nobody."""
+
+    leader: str
+    address: str
+
+
+class Approved(Struct, frozen=True, kw_only=True, gc=False):
+    """A forced promotion was approved by `approved_by`; with two of them it is under way."""
+
+    approved_by: list[str]
+
+
+class SwitchedOver(Struct, frozen=True, kw_only=True, gc=False):
+    """Another master leads now, at `address`."""
+
+    leader: str
+    address: str
+
+
+Output = Keep | Store | Cut | Fetch | Send | Close | Answer | Spawn | Restart | Renew | Halt
+
+
+class Identity(Struct, frozen=True, kw_only=True, gc=False):
+    """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one."""
+
+    dc: str
+    slot: int
+    name: str
+    address: str
+    host: str = ""
+    cluster: str = ""
+    spawns: bool = False
+
+
+class Master:
+    """A master in one of its roles."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        ballot: Ballot,
+        held: Held,
+        timings: Timings,
+        *,
+        random: Callable[[int], int],
+        moment: Moment,
+        suspicion: str = "",
+    ) -> None:
+        """Begin with what the disk has; `random(n)` gives 0 to n-1.
+
+        `suspicion` says why the log may not be what was acknowledged, "" where nothing does.
+        """
+        self.identity, self.timings = identity, timings
+        self.replica = Replica(held)
+        self.voter = Voter(ballot, timings, moment.boot_ns)
+        self.secondary = SecondaryMaster(self.replica, self.voter)
+        self.primary: PrimaryMaster | None = None
+        self.leadership: Leadership | None = None
+        self.suspicion = suspicion or self._short_of(ballot, held)
+        self.promotion: dict[str, int] = {}
+        self._random = random
+        self._outputs: list[Output] = []
+        self._candidacy: Candidacy | None = None
+        self._links = Links()
+        self._highest = ballot.promised
+        self._tries = 0
+        self._tokens: dict[int, None] = {}
+        self._switching: int | None = None
+        self._switched: int | None = None
+        self._transfer_ns = 0
+        self._alone_ns, self._spawn_delay_ms = moment.boot_ns, timings.spawn_ms
+        self._stand_ns = self._first_stand_ns(moment.boot_ns)
+        self._is_over = False
+
+    # ---- what is true
+
+    @property
+    def node(self) -> str:
+        """This node's id."""
+        return self.voter.ballot.node
+
+    @property
+    def role(self) -> str:
+        """`leading`, `standing` for election, `following`, or `suspect`."""
+        if self.suspicion:
+            return "suspect"
+        if self.leadership is not None:
+            return "leading"
+        return "standing" if self._candidacy is not None else "following"
+
+    @property
+    def state(self) -> DataCentre:
+        """What is true as far as it is folded here; only a leader's is up to date."""
+        return self.replica.fold.state
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is led or followed, as far as is known here."""
+        return self.leadership.epoch if self.leadership is not None else self.secondary.epoch
+
+    @property
+    def config(self) -> Config | None:
+        """The newest configuration that is known here."""
+        return self.leadership.config if self.leadership else self.voter.ballot.config
+
+    @property
+    def leader(self) -> Greeting | None:
+        """Who leads, as it introduced itself; None where nobody is known to."""
+        if self.leadership is not None:
+            return self.greeting()
+        return self._links.masters.get(self.secondary.leader)
+
+    @property
+    def masters(self) -> dict[str, Greeting]:
+        """The other masters that are or were linked."""
+        return self._links.masters
+
+    @property
+    def witnesses(self) -> list[str]:
+        """The witnesses that are linked."""
+        return self._links.witnesses
+
+    def greeting(self) -> Greeting:
+        """How this master introduces itself."""
+        return Greeting(
+            protocol=PROTOCOL,
+            node=self.node,
+            slot=self.identity.slot,
+            name=self.identity.name,
+            address=self.identity.address,
+            stamp=self.voter.ballot.start,
+        )
+
+    # ---- connections
+
+    def connected(self, connection: int, moment: Moment) -> None:
+        """This node has connected to another master."""
+        del moment
+        self._send(connection, self.greeting())
+
+    def heard(self, connection: int, message: AtMaster, moment: Moment) -> None:
+        """A message has come; the first one on a connection says who speaks."""
+        if self._is_over:
+            return
+        try:
+            self._hear(connection, message, moment)
+        except PrefixLost as error:
+            self._end(Halt(str(error)))
+
+    def disconnected(self, connection: int, moment: Moment) -> None:
+        """A connection is gone."""
+        hello, node = self._links.gone(connection)
+        if hello is not None and self.primary is not None:
+            self.primary.disconnected(connection)
+        if node and not self._links.has(node):
+            self._lost(node, moment)
+
+    def _lost(self, node: str, moment: Moment) -> None:
+        self.voter.lost(node)
+        if self.leadership is not None:
+            self.leadership.followers.unlinked(node, moment.boot_ns)
+        elif node == self.secondary.leader:
+            self.secondary.forget_leader()
+            self._tries = FAST_TRIES
+            self._stand_ns = moment.boot_ns
+
+    def _hear(self, connection: int, message: AtMaster, moment: Moment) -> None:
+        if isinstance(message, Hello):
+            self._hello(connection, message, moment)
+            return
+        if isinstance(message, Greeting):
+            self._greeted(connection, message, moment)
+            return
+        if isinstance(message, Watch | Report):
+            if self._is_serving and connection in self._links.hellos:
+                assert self.primary is not None
+                self.primary.received(connection, message, moment.utc)
+            return
+        node = self._links.node_of(connection)
+        if not node:
+            self._close(connection, "say who you are first")
+        elif self.suspicion:
+            self._hear_suspect(message)
+        else:
+            self._hear_node(node, message, moment)
+
+    def _hello(self, connection: int, hello: Hello, moment: Moment) -> None:
+        if hello.protocol != PROTOCOL:
+            self._close(connection, _other_protocol(hello.protocol))
+            return
+        self._links.greeted_by_server(connection, hello)
+        if self.primary is None:
+            return
+        self._send(connection, Leading(epoch=self.epoch, node=self.node))
+        self.primary.received(connection, hello, moment.utc)
+        self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+
+    def _greeted(self, connection: int, greeting: Greeting, moment: Moment) -> None:
+        trouble = self._trouble(greeting)
+        if trouble:
+            self._close(connection, trouble)
+            return
+        is_new = not self._links.has(greeting.node)
+        if self._links.greeted_by_master(connection, greeting):
+            self._send(connection, self.greeting())
+        if self.leadership is not None:
+            self._send(connection, Leading(epoch=self.epoch, node=self.node))
+            if is_new:
+                self.leadership.followers.linked(greeting.node, moment.boot_ns)
+                self._spawn_delay_ms = self.timings.spawn_ms
+            self._see(
+                greeting.node, greeting.name, "master", greeting.address, greeting.stamp, moment
+            )
+
+    def _trouble(self, greeting: Greeting) -> str:
+        if greeting.protocol != PROTOCOL:
+            return _other_protocol(greeting.protocol)
+        if greeting.node == self.node:
+            return "you are me: one directory serves one process"
+        if greeting.slot == self.identity.slot:
+            return f"slot {greeting.slot} is mine: give the other master the other slot"
+        return ""
+
+    def _see(
+        self, node: str, name: str, role: Role, address: str, stamp: int, moment: Moment
+    ) -> None:
+        """Note on the log where a node is reached, if that is news."""
+        assert self.primary is not None
+        fact = seen(self.state, node=node, name=name, role=role, address=address, stamp=stamp)
+        if fact is not None:
+            self.primary.note(fact, moment.utc)
+
+    # ---- what nodes say
+
+    def _hear_suspect(self, message: AtMaster) -> None:
+        """Whose log is not sound votes for nobody; with a leader there, it can be made anew."""
+        if isinstance(message, Heartbeat | Append | Leading):
+            self._end(Renew(self.suspicion))
+
+    def _hear_node(self, node: str, message: AtMaster, moment: Moment) -> None:
+        match message:
+            case Append():
+                self._append(node, message, moment)
+            case Appended() if self.leadership is not None:
+                self.leadership.appended(node, message, moment.boot_ns)
+            case Mismatch() if self.leadership is not None:
+                self.leadership.mismatched(node, message, moment.boot_ns)
+            case Heartbeat():
+                self._heartbeat(node, message, moment)
+            case HeartbeatAnswer() if self.leadership is not None:
+                self.leadership.answered(node, message, moment.boot_ns)
+            case Prevote() | Prepare() | Accept():
+                self._vote(node, message, moment)
+            case Promise() if self._candidacy is not None:
+                self._stand_on(self._candidacy.promised(node, message), moment)
+            case Accepted():
+                self._accepted(node, message, moment)
+            case Refusal():
+                self._refused(message, moment)
+            case Diverged() if self.primary is not None and message.epoch == self.epoch:
+                self._note_divergence(node, message, moment)
+            case Transfer():
+                self._transferred(node, message, moment)
+            case _:
+                pass  # late news of a role that this master has no more
+
+    def _append(self, node: str, message: Append, moment: Moment) -> None:
+        if self._follow(node, message.epoch, message.committed, moment):
+            for output in self.secondary.append(message):
+                self._reply(node, output)
+
+    def _heartbeat(self, node: str, message: Heartbeat, moment: Moment) -> None:
+        if self._follow(node, message.epoch, message.committed, moment):
+            self.secondary.heartbeat(message)
+            self._tell(node, HeartbeatAnswer(epoch=message.epoch, sent_ns=message.sent_ns))
+
+    def _follow(self, node: str, epoch: int, committed: int, moment: Moment) -> bool:
+        """Whether `node` leads `epoch` as far as this master may believe; then it is followed."""
+        kept = self.voter.hears(node, epoch, committed, moment.boot_ns)
+        if kept is None:
+            self._tell(node, Refusal(epoch=epoch, promised=self.voter.ballot.promised))
+            return False
+        self._outputs += kept
+        self._heed_promise(moment)
+        if self._is_over:
+            return False
+        self._candidacy = None
+        self.secondary.heard_of(node, epoch)
+        self._tell_switched()
+        self._tries = 0
+        self._stand_ns = moment.boot_ns + self._patience_ms() * MS
+        return True
+
+    def _tell_switched(self) -> None:
+        """Who asked for the switchover hears that another master leads."""
+        leader, token = self.leader, self._switched
+        if token is not None and leader is not None:
+            self._switched = None
+            outcome = SwitchedOver(leader=leader.name, address=leader.address)
+            self._outputs.append(Answer(token, outcome))
+
+    def _vote(self, node: str, message: Prevote | Prepare | Accept, moment: Moment) -> None:
+        for output in self.voter.heard(node, message, moment.boot_ns):
+            if isinstance(output, Keep):
+                self._outputs.append(output)
+            else:
+                self._tell(node, output)
+        self._heed_promise(moment)
+
+    def _heed_promise(self, moment: Moment) -> None:
+        """A higher epoch was promised: stop leading, standing or following a lower one."""
+        promised = self.voter.ballot.promised
+        self._highest = max(self._highest, promised)
+        if self.leadership is not None and promised > self.leadership.epoch:
+            self._step_down(f"epoch {promised} was promised", moment)
+        if self._candidacy is not None and promised > self._candidacy.epoch:
+            self._candidacy = None
+        if promised > self.secondary.epoch and self.secondary.leader:
+            self.secondary.forget_leader()
+            self._stand_ns = moment.boot_ns + self._patience_ms() * MS
+
+    def _accepted(self, node: str, message: Accepted, moment: Moment) -> None:
+        if self.leadership is not None:
+            self.leadership.accepted(node, message.epoch, message.version)
+        elif self._candidacy is not None:
+            self._candidacy.accepted(node, message.epoch, message.version)
+            self._stand_on([], moment)
+
+    def _refused(self, message: Refusal, moment: Moment) -> None:
+        self._highest = max(self._highest, message.promised)
+        if self.leadership is not None and message.promised > self.leadership.epoch:
+            self._step_down(f"a voter has promised epoch {message.promised}", moment)
+        elif self._candidacy is not None and message.epoch == self._candidacy.epoch:
+            self._give_up(moment)
+
+    def _note_divergence(self, node: str, message: Diverged, moment: Moment) -> None:
+        assert self.primary is not None
+        fact = DivergenceTruncated(
+            node=node, after=message.after, count=message.count, link=message.link
+        )
+        self.primary.note(fact, moment.utc)
+
+    # ---- the disk
+
+    def stored(self, moment: Moment) -> None:
+        """The oldest `Store` is durable."""
+        del moment
+        for answer in self.secondary.stored():
+            self._tell(self.secondary.leader, answer)
+
+    def cut(self, count: int, link: bytes, moment: Moment) -> None:
+        """The oldest `Cut` is done: so many events were set aside, the last with that link."""
+        del moment
+        diverged = self.secondary.was_cut(count, link)
+        if self.secondary.leader:
+            self._tell(self.secondary.leader, diverged)
+
+    def fetched(
+        self, node: str, after: int, link: bytes, entries: list[Stored], moment: Moment
+    ) -> None:
+        """What a `Fetch` asked for, with the link of the event at `after`."""
+        if self.leadership is not None:
+            self.leadership.followers.fetched(node, after, link, entries, moment.boot_ns)
+
+    def disk_full(self, *, is_full: bool, moment: Moment) -> None:
+        """The oldest `Store` finds no room, and will be tried again; or it found some.
+
+        A leader hands over to who has room; alone, it acknowledges nothing until there is.
+        """
+        if self.leadership is None:
+            return
+        self.leadership.is_full = is_full
+        partner = self.leadership.partner
+        if is_full and partner is not None and partner.is_linked:
+            self._tell(partner.node, Transfer(epoch=self.epoch))
+            self._step_down("the disk is full", moment)
+
+    # ---- operators
+
+    def command(
+        self,
+        token: int,
+        command: MetaCommand | AccessCommand,
+        actor: str,
+        correlation: str,
+        moment: Moment,
+    ) -> None:
+        """An operator asks for something: `Done`, `Denied` or `Elsewhere` will be the answer."""
+        if self._is_led_here(token):
+            assert self.primary is not None
+            self.primary.command(token, command, actor, correlation, moment.utc)
+
+    def read(self, token: int, view: Callable[[DataCentre], object]) -> None:
+        """What `view` gives, answered when all that it saw is committed; or `Elsewhere`."""
+        if self._is_led_here(token):
+            assert self.primary is not None
+            self.primary.read(token, view)
+
+    def switch_over(self, token: int, actor: str, moment: Moment) -> None:
+        """Hand over to the other master: `SwitchedOver`, `Denied` or `Elsewhere`."""
+        if not self._is_led_here(token):
+            return
+        assert self.primary is not None
+        partner = self.leadership.partner if self.leadership is not None else None
+        if partner is None or not partner.is_linked:
+            del self._tokens[token]
+            detail = "no secondary master is in sync: start one and wait until it is"
+            self._outputs.append(Answer(token, Denied(code="not_in_sync", detail=detail)))
+            return
+        self.primary.note(SwitchoverStarted(to=partner.node), moment.utc, actor)
+        self._switching = token
+        self._transfer_ns = moment.boot_ns + self.timings.transfer_ms * MS
+
+    def approve_promotion(self, token: int, operator: str, moment: Moment) -> None:
+        """An operator says that this master shall lead, though acknowledged events may be lost.
+
+        With the second operator, within ten minutes, it stands for election.
+        """
+        self.promotion = {
+            each: until for each, until in self.promotion.items() if until > moment.boot_ns
+        }
+        if self.leadership is not None:
+            detail = "this master leads already: nothing needs to be forced"
+            self._outputs.append(Answer(token, Denied(code="leads_already", detail=detail)))
+            return
+        if self.voter.ballot.config is None:
+            detail = "this master was never admitted to the cluster: it has nothing to lead with"
+            self._outputs.append(Answer(token, Denied(code="never_admitted", detail=detail)))
+            return
+        self.promotion[operator] = moment.boot_ns + APPROVAL_MS * MS
+        self._outputs.append(Answer(token, Approved(approved_by=list(self.promotion))))
+        if self._is_forced:
+            self.suspicion = ""
+            self._stand(moment)
+
+    @property
+    def _is_forced(self) -> bool:
+        return len(self.promotion) >= 2
+
+    def _is_led_here(self, token: int) -> bool:
+        self._tokens[token] = None
+        if self._is_serving:
+            return True
+        self._answer_elsewhere(token)
+        return False
+
+    @property
+    def _is_serving(self) -> bool:
+        return self.primary is not None and self._switching is None and not self._is_over
+
+    def _answer_elsewhere(self, token: int) -> None:
+        self._tokens.pop(token, None)
+        leader = self.leader if self.leadership is None else None
+        name, address = (leader.name, leader.address) if leader else ("", "")
+        self._outputs.append(Answer(token, Elsewhere(leader=name, address=address)))
+
+    # ---- time
+
+    def tick(self, moment: Moment) -> None:
+        """Time has passed."""
+        if self._is_over or self.suspicion:
+            return
+        if self.leadership is not None:
+            self._lead_on(moment)
+        elif moment.boot_ns >= self._stand_ns:
+            self._stand(moment)
+
+    def next_tick_ns(self, moment: Moment) -> int:
+        """When `tick` is wanted next, on the boot clock."""
+        if self.leadership is None or self.primary is None:
+            return max(self._stand_ns, moment.boot_ns)
+        wanted = self.leadership.next_tick_ns
+        due = self.primary.next_tick(moment.utc)
+        if due is not None:
+            wanted = min(wanted, moment.boot_ns + (due - moment.utc) * 1000)
+        return max(wanted, moment.boot_ns)
+
+    def take(self, moment: Moment) -> list[Output]:
+        """Everything that is to be done now, in order."""
+        if self.leadership is not None and not self._is_over:
+            self.leadership.go_on(moment.boot_ns, moment.utc)
+            self._hand_over()
+        outputs = self._outputs[:]
+        self._outputs.clear()  # the leadership appends to this very list
+        for output in outputs:
+            if isinstance(output, Answer):
+                self._tokens.pop(output.token, None)
+        return outputs
+
+    # ---- leading
+
+    def _lead_on(self, moment: Moment) -> None:
+        assert self.leadership is not None
+        assert self.primary is not None
+        self.leadership.tick(moment.boot_ns, self._links.witnesses)
+        if self.leadership.is_active and self._switching is None:
+            self.primary.tick(moment.utc)
+            self._spawn_if_alone(moment)
+        if self._switching is not None and moment.boot_ns > self._transfer_ns:
+            token, self._switching = self._switching, None
+            detail = "the other master did not take over in time: this one leads on"
+            self._outputs.append(Answer(token, Denied(code="switchover_failed", detail=detail)))
+
+    def _spawn_if_alone(self, moment: Moment) -> None:
+        """Start a secondary where none has been there for a while; more and more rarely."""
+        assert self.leadership is not None
+        assert self.primary is not None
+        if any(each.is_linked for each in self.leadership.followers.known.values()):
+            self._alone_ns = moment.boot_ns
+            return
+        if not self.identity.spawns:
+            return
+        if moment.boot_ns - self._alone_ns >= self._spawn_delay_ms * MS:
+            self._alone_ns = moment.boot_ns
+            self._spawn_delay_ms = min(2 * self._spawn_delay_ms, self.timings.spawn_max_ms)
+            slot, spawn = 1 - self.identity.slot, f"{self._random(1 << 64):016x}"
+            fact = SecondarySpawned(slot=slot, spawn=spawn, host=self.identity.host)
+            self.primary.note(fact, moment.utc)
+            self.primary.afterwards(Spawn(slot, spawn))
+
+    def _hand_over(self) -> None:
+        """Everything is on both: let the other lead. It is asked again until it does."""
+        if self._switching is None or self.leadership is None:
+            return
+        partner = self.leadership.partner
+        if partner is not None and self.leadership.is_handed_over:
+            self._tell(partner.node, Transfer(epoch=self.epoch))
+
+    def _step_down(self, reason: str, moment: Moment) -> None:
+        """Lead no more. Where something was decided that is not committed, start from the log."""
+        assert self.leadership is not None
+        is_settled = self.leadership.is_settled
+        self.leadership = self.primary = None
+        switching, self._switching = self._switching, None
+        for token in list(self._tokens):
+            if not (is_settled and token == switching):
+                self._answer_elsewhere(token)
+        self._alone_ns = moment.boot_ns
+        self._stand_ns = moment.boot_ns + self._patience_ms() * MS
+        if is_settled:
+            self.replica.follow()
+            self._switched = switching
+        else:
+            self._end(Restart(reason))
+
+    # ---- standing for election
+
+    def _transferred(self, node: str, message: Transfer, moment: Moment) -> None:
+        """The leader asks this master to lead."""
+        is_led = (node, message.epoch) == (self.secondary.leader, self.secondary.epoch)
+        if is_led and self._candidacy is None:
+            self._stand(moment, transfer=message.epoch)
+
+    def _stand(self, moment: Moment, transfer: int = 0) -> None:
+        """Ask to be elected; where it comes to nothing, again after a while."""
+        config = self.voter.ballot.config
+        retry_ms = self._retry_ms()
+        self._stand_ns = moment.boot_ns + retry_ms * MS
+        if config is None:
+            return
+        self._highest = max(self._highest, self.voter.ballot.promised, config.epoch)
+        self._candidacy = Candidacy(
+            self.node,
+            next_epoch(self.identity.slot, self._highest),
+            self.voter,
+            position=self.replica.end.position,
+            transfer=transfer,
+            forced=self._is_forced,
+        )
+        self._stand_on(self._candidacy.begin(), moment)
+
+    def _stand_on(self, asks: "list[Ask] | Ineligible", moment: Moment) -> None:
+        """Take the next step, as far as the answers allow."""
+        candidacy = self._candidacy
+        if candidacy is None or isinstance(asks, Ineligible):
+            return
+        self._ask(asks)
+        if candidacy.is_prevoted and self._is_eligible(candidacy, moment):
+            self._outputs.append(self.voter.promise(candidacy.epoch, self.node))
+            self._ask(candidacy.prepare())
+        if candidacy.is_promised and self._is_eligible(candidacy, moment):
+            asks = candidacy.propose()
+            assert candidacy.proposal is not None
+            self._outputs.append(self.voter.accept(candidacy.proposal))
+            self._ask(asks)
+        if candidacy.is_elected:
+            self._lead(candidacy, moment)
+
+    def _is_eligible(self, candidacy: Candidacy, moment: Moment) -> bool:
+        obstacle = candidacy.obstacle()
+        if obstacle is None:
+            return True
+        if obstacle.is_suspect:
+            self.suspicion = obstacle.reason
+        self._give_up(moment)
+        return False
+
+    def _give_up(self, moment: Moment) -> None:
+        self._candidacy = None
+        self._stand_ns = moment.boot_ns + self._retry_ms() * MS
+
+    def _ask(self, asks: list[Ask]) -> None:
+        for each in asks:
+            self._tell(each.node, each.message)
+
+    def _lead(self, candidacy: Candidacy, moment: Moment) -> None:
+        assert candidacy.proposal is not None
+        self._candidacy = None
+        self.secondary.forget_leader()
+        self.replica.lead()
+        founding = None
+        if not self.replica.end.position and self.identity.cluster:
+            identity = self.identity
+            founding = ClusterCreated(cluster=identity.cluster, dc=identity.dc, master=self.node)
+        self.primary = PrimaryMaster(
+            self.replica.fold,
+            dc=self.identity.dc,
+            name=self.identity.name,
+            epoch=candidacy.epoch,
+            now=max(moment.utc, self.replica.recorded_at),
+            founding=founding,
+        )
+        if candidacy.is_forced:
+            self._note_force(candidacy, moment)
+        self.leadership = Leadership(
+            self.node,
+            candidacy.proposal,
+            primary=self.primary,
+            replica=self.replica,
+            voter=self.voter,
+            timings=self.timings,
+            tell=self._tell,
+            emit=self._outputs.append,
+            now_ns=moment.boot_ns,
+        )
+        self._alone_ns = moment.boot_ns
+        self._spawn_delay_ms = self.timings.spawn_ms
+        self._greet_all(moment)
+        self._lead_on(moment)
+
+    def _note_force(self, candidacy: Candidacy, moment: Moment) -> None:
+        assert self.primary is not None
+        fact = PromotionForced(
+            leader=self.node,
+            approved_by=list(self.promotion),
+            isr=list(candidacy.best.isr),
+            committed=self.replica.end.position + candidacy.missed,
+        )
+        self.promotion = {}
+        self.primary.note(fact, moment.utc)
+
+    def _greet_all(self, moment: Moment) -> None:
+        """Tell everybody who is linked, and begin with them."""
+        assert self.leadership is not None
+        for connection in self._links.connections:
+            self._send(connection, Leading(epoch=self.epoch, node=self.node))
+        for connection, hello in self._links.hellos.items():
+            assert self.primary is not None
+            self.primary.received(connection, hello, moment.utc)
+            self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        for each in (self.greeting(), *self._links.masters.values()):
+            self._see(each.node, each.name, "master", each.address, each.stamp, moment)
+            if self._links.has(each.node):
+                self.leadership.followers.linked(each.node, moment.boot_ns)
+
+    # ---- inside
+
+    def _first_stand_ns(self, now_ns: int) -> int:
+        config = self.voter.ballot.config
+        if config is not None and is_quorum(config, {self.node}) and self.node in config.isr:
+            return now_ns  # nobody else is to be asked
+        return now_ns + self._patience_ms() * MS
+
+    def _patience_ms(self) -> int:
+        return self.timings.sticky_ms + self._random(self.timings.spread_ms)
+
+    def _retry_ms(self) -> int:
+        if self._tries > 0:
+            self._tries -= 1
+            return FAST_RETRY_MS
+        return self.timings.retry_ms + self._random(2 * self.timings.retry_ms)
+
+    def _short_of(self, ballot: Ballot, held: Held) -> str:
+        in_sync = ballot.config is not None and ballot.node in ballot.config.isr
+        if not in_sync or held.head.position >= ballot.committed:
+            return ""
+        return (
+            f"position {ballot.committed} was committed, and the log ends at {held.head.position}"
+        )
+
+    def _reply(self, node: str, output: Store | Cut | Appended | Mismatch) -> None:
+        if isinstance(output, Store | Cut):
+            self._outputs.append(output)
+        else:
+            self._tell(node, output)
+
+    def _tell(self, node: str, message: BetweenMasters) -> None:
+        """Send to a node, if it is linked."""
+        connection = self._links.connection_to(node)
+        if connection is not None:
+            self._send(connection, message)
+
+    def _send(self, connection: int, message: Message) -> None:
+        self._outputs.append(Send(connection, message))
+
+    def _close(self, connection: int, reason: str) -> None:
+        self._outputs.append(Close(connection, reason))
+
+    def _end(self, output: Restart | Renew | Halt) -> None:
+        """Nothing more comes from this object."""
+        self._is_over = True
+        self._outputs.append(output)
+
+
+def _other_protocol(protocol: int) -> str:
+    return f"protocol {protocol} is spoken here as {PROTOCOL}: upgrade one of us"
+
+
+class Links:
+    """Who is at the other end of each connection."""
+
+    def __init__(self) -> None:
+        self.masters: dict[str, Greeting] = {}
+        self.hellos: dict[int, Hello] = {}
+        self._nodes: dict[int, str] = {}
+        self._routes: dict[str, list[int]] = {}
+
+    def greeted_by_master(self, connection: int, greeting: Greeting) -> bool:
+        """A master speaks; False where it has said so on this connection before."""
+        known = self.masters.get(greeting.node)
+        if known is None or greeting.stamp >= known.stamp:
+            self.masters[greeting.node] = greeting
+        return self._route(connection, greeting.node)
+
+    def greeted_by_server(self, connection: int, hello: Hello) -> None:
+        """A server speaks, and with it a witness, if it is one."""
+        self.hellos[connection] = hello
+        if hello.voter:
+            self._route(connection, hello.voter)
+
+    def _route(self, connection: int, node: str) -> bool:
+        if connection in self._nodes:
+            return False
+        self._nodes[connection] = node
+        self._routes.setdefault(node, []).append(connection)
+        return True
+
+    def gone(self, connection: int) -> tuple[Hello | None, str]:
+        """A connection is gone: the server and the node that spoke on it."""
+        hello = self.hellos.pop(connection, None)
+        node = self._nodes.pop(connection, "")
+        if node:
+            self._routes[node].remove(connection)
+        return hello, node
+
+    def has(self, node: str) -> bool:
+        """Whether `node` can be reached."""
+        return bool(self._routes.get(node))
+
+    def node_of(self, connection: int) -> str:
+        """Who speaks on a connection, "" where nobody said."""
+        return self._nodes.get(connection, "")
+
+    def connection_to(self, node: str) -> int | None:
+        """The newest connection to `node`."""
+        routes = self._routes.get(node)
+        return routes[-1] if routes else None
+
+    @property
+    def connections(self) -> list[int]:
+        """All connections on which somebody introduced itself."""
+        return sorted({*self._nodes, *self.hellos})
+
+    @property
+    def witnesses(self) -> list[str]:
+        """The witnesses that can be reached."""
+        return sorted({each.voter for each in self.hellos.values() if each.voter})
