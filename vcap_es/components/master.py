@@ -280,6 +280,8 @@ class Master:
             self._close(connection, _other_protocol(hello.protocol))
             return
         self._links.greeted_by_server(connection, hello)
+        if hello.voter:
+            self._send(connection, self.greeting())  # a voter must know who asks for its promise
         if self.primary is None:
             return
         self._send(connection, Leading(epoch=self.epoch, node=self.node))
@@ -558,6 +560,8 @@ class Master:
 
     def next_tick_ns(self, moment: Moment) -> int:
         """When `tick` is wanted next, on the boot clock."""
+        if self.suspicion or self._is_over:
+            return moment.boot_ns + self.timings.heartbeat_ms * MS
         if self.leadership is None or self.primary is None:
             return max(self._stand_ns, moment.boot_ns)
         wanted = self.leadership.next_tick_ns
