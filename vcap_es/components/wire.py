@@ -3,13 +3,19 @@
 from msgspec import msgpack
 
 from vcap_es.components.messages import FromMaster, FromServer
-from vcap_es.components.primacy_messages import BetweenMasters, FromVoter, Leading, ToVoter
+from vcap_es.components.primacy_messages import (
+    BetweenMasters,
+    FromVoter,
+    Greeting,
+    Leading,
+    ToVoter,
+)
 
 AtMaster = FromServer | BetweenMasters
 """What a master may hear, from servers, witnesses and the other master."""
 
-AtServer = FromMaster | Leading | ToVoter
-"""What a server may hear from a master."""
+AtServer = FromMaster | Greeting | Leading | ToVoter
+"""What a server may hear from a master; a witness is greeted before it is asked for anything."""
 
 FromServerOrWitness = FromServer | FromVoter
 """What a server says to a master."""
