@@ -1,0 +1,124 @@
+"""What survives: the log and the ballot of a master, the ballot of a witness, a server's journal.
+
+Whatever is here outlives a crash. What a process has asked for and was not told to be done may or
+may not be here afterwards; that is drawn when the process ends.
+"""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from vcap_es.components.journal_records import (
+    Dropped,
+    Entry,
+    Journal,
+    Kept,
+    decode,
+    encode,
+    settle_cells,
+)
+from vcap_es.components.voter import Ballot
+from vcap_es.events.chain import GENESIS, Stored
+
+
+@dataclass
+class LogDisk:
+    """A master's log. `entries` and the watermark `committed` are durable."""
+
+    entries: list[Stored] = field(default_factory=list)
+    committed: int = 0
+    aside: list[Stored] = field(default_factory=list)
+    is_full: bool = False
+
+    def append(self, entries: list[Stored], committed: int) -> None:
+        """Add events at the end; up to `committed` they are committed."""
+        self.entries += entries
+        self.committed = max(self.committed, committed)
+
+    def cut(self, after: int) -> tuple[int, bytes]:
+        """Set aside all behind `after`: how many, and the link of the last."""
+        gone = self.entries[after:]
+        del self.entries[after:]
+        self.aside += gone
+        return len(gone), gone[-1].link if gone else self.link_at(after)
+
+    def link_at(self, position: int) -> bytes:
+        """The link of the event at `position`, which must be there; of none at 0."""
+        return self.entries[position - 1].link if position else GENESIS
+
+    def has(self, position: int, link: bytes) -> bool:
+        """Whether the event with that link is durable at that position."""
+        return position <= len(self.entries) and self.link_at(position) == link
+
+    def lose_tail(self, after: int) -> None:
+        """A flipped bit ends the log early, and nothing says so: the watermark was in it too."""
+        del self.entries[after:]
+        self.committed = min(self.committed, after)
+
+
+@dataclass
+class BallotDisk:
+    """A voter's ballot; written whole or not at all. `writing` is one on its way."""
+
+    ballot: Ballot
+    writing: Ballot | None = None
+
+    def crash(self, random: Random) -> None:
+        """What was on its way is there, or is not."""
+        if self.writing is not None and random.random() < 0.5:
+            self.ballot = self.writing
+        self.writing = None
+
+
+@dataclass
+class Disk:
+    """The journal of one server as its files have it; `synced` frames outlive the machine."""
+
+    frames: list[bytes] = field(default_factory=list)
+    synced: int = 0
+    cells: list[int] = field(default_factory=lambda: [0] * 4096)
+    ceilings: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
+
+    def write(self, entries: list[Entry]) -> None:
+        """Append a frame; only the process is sure to find it again."""
+        self.frames.append(encode(entries))
+        for entry in entries:
+            if isinstance(entry, Kept):
+                known = self.ceilings.setdefault((entry.cap, entry.number), [])
+                known.append((len(self.frames), entry.ceiling))
+            elif isinstance(entry, Dropped):
+                self.ceilings.pop((entry.cap, entry.number), None)
+
+    def sync(self, frames: int) -> None:
+        """The first so many frames outlive the machine."""
+        self.synced = max(self.synced, frames)
+        for known in self.ceilings.values():
+            while len(known) > 1 and known[1][0] <= self.synced:
+                del known[0]
+
+    def ceiling(self, key: tuple[str, int]) -> int:
+        """What may be spent, whichever of the frames not synced the machine would lose."""
+        known = self.ceilings.get(key, [])
+        if not known or known[0][0] > self.synced:
+            return 0
+        return min(ceiling for _, ceiling in known)
+
+    def lose_power(self, random: Random) -> None:
+        """Of what was not synced, any first part is there; the cells are not."""
+        kept = random.randint(self.synced, len(self.frames))
+        del self.frames[kept:]
+        self.cells[:] = [random.randrange(3) for _ in self.cells]
+
+    def read(self, *, same_boot: bool) -> Journal:
+        """What the frames say; written anew in the fewest entries, as a starting server does."""
+        journal = Journal()
+        for frame in self.frames:
+            for entry in decode(frame):
+                journal.fold(entry)
+        settle_cells(journal, self.cells, same_boot=same_boot)
+        return journal
+
+    def rewrite(self, journal: Journal) -> None:
+        """Replace all frames by one, durably."""
+        self.frames, self.synced, self.ceilings = [], 0, {}
+        self.write(journal.entries())
+        self.sync(1)

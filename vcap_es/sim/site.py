@@ -1,0 +1,59 @@
+"""The ground that all processes of a simulated data centre stand on."""
+
+from collections.abc import Callable
+from itertools import count
+from random import Random
+
+from vcap_es.components.timings import Timings
+from vcap_es.sim.network import US, Faults, Network, Party
+from vcap_es.sim.scheduler import Scheduler, Streams
+from vcap_es.sim.truth import Truth
+
+NOON = 1_767_268_800_000_000
+"""2026-01-01 12:00 UTC, in microseconds."""
+
+
+class Site:
+    """Time, links, randomness and what is known to be true; and who there is.
+
+    `say` prints what happens, where somebody wants to read it.
+    """
+
+    def __init__(self, *, seed: int, now: int, faults: Faults, timings: Timings) -> None:
+        self.began_us = now
+        self.faults, self.timings = faults, timings
+        self.scheduler = Scheduler()
+        self.streams = Streams(seed)
+        self.random = Random(seed)
+        self.network = Network(self.scheduler, self.streams.net, faults)
+        self.truth = Truth()
+        self.master_parties: list[Party] = []
+        self.tokens = count(1)
+        self.command_answers: dict[int, object] = {}
+        self.closings: list[str] = []
+        self.may_abandon = False
+        self.elections = self.crashes = 0
+        self.say: Callable[[str], None] | None = None
+        self._ids = count(1)
+
+    @property
+    def now_us(self) -> int:
+        """True time: microseconds UTC, as a perfect wall clock has it."""
+        return self.began_us + self.scheduler.now_ns // US
+
+    def new_id(self) -> str:
+        """What no other call gives."""
+        return f"{next(self._ids):04x}"
+
+    def fsync_ns(self, slowness: int) -> int:
+        """How long the next fsync takes."""
+        share = self.streams.disk.random()
+        return (int(share * self.faults.fsync_us_max) + 1) * US * slowness
+
+    def spawn(self, slot: int) -> None:
+        """A leading master starts the process of another slot."""
+
+    def note(self, who: str, what: object) -> None:
+        """Say what happened, if anybody listens."""
+        if self.say is not None:
+            self.say(f"{self.scheduler.now_ns / 1e9:10.6f} {who:4} {what}")

@@ -1,0 +1,124 @@
+"""What is true, whatever any process believes: the events that were acknowledged, once for all.
+
+It grows when a leader commits, and is compared with every claim that any master ever makes.
+"""
+
+from typing import Protocol
+
+from vcap_es.components.leadership import Leadership
+from vcap_es.components.master import Master
+from vcap_es.events.chain import GENESIS, Stored
+from vcap_es.events.codec import decode
+from vcap_es.events.facts import Fact, IntervalOpened, IntervalTotalChanged
+from vcap_es.projections.states.data_centre import DataCentre, Fold
+from vcap_es.sim.disks import LogDisk
+from vcap_es.sim.violations import Violation
+
+
+def equation_holds(state: DataCentre) -> None:
+    """Minted is available + held + net spent + expired + unreported, in every interval."""
+    for cap, meta in state.metas.items():
+        for interval in meta.intervals:
+            pool = interval.pool
+            places = pool.places.values()
+            spent = sum(each.spent - each.refunded for each in places)
+            there = pool.available + pool.held + spent + pool.expired + pool.unreported
+            if pool.minted != there:
+                raise Violation("C1", f"{cap} {interval.number}: {pool}")
+            if any(each.held < 0 for each in places):
+                raise Violation("C9", f"{cap} {interval.number}: {pool}")
+
+
+class Copy(Protocol):
+    """A master's disk, whatever its process does; `is_sound` unless a fault has damaged it."""
+
+    name: str
+    log: LogDisk
+    is_sound: bool
+
+    @property
+    def node(self) -> str:
+        """Who the disk says that the master is."""
+        ...
+
+
+class Truth:
+    """The acknowledged events, the facts in them, and the state that they give."""
+
+    def __init__(self) -> None:
+        self.entries: list[Stored] = []
+        self.facts: list[Fact] = []
+        self.fold = Fold()
+        self.minted_max: dict[tuple[str, int], int] = {}
+        self.leaders: dict[int, str] = {}
+        self.copies: list[Copy] = []
+
+    @property
+    def end(self) -> int:
+        """The position of the last acknowledged event."""
+        return len(self.entries)
+
+    def link_at(self, position: int) -> bytes:
+        """The link of an acknowledged event."""
+        return self.entries[position - 1].link if position else GENESIS
+
+    def decode(self, entry: Stored) -> Fact:
+        """The fact of an event, which is decoded once if it is among the acknowledged."""
+        if entry.position <= self.end and self.link_at(entry.position) == entry.link:
+            return self.facts[entry.position - 1]
+        return decode(entry.fact)
+
+    # ---- what masters claim
+
+    def is_led(self, copy: Copy, core: Master) -> None:
+        """A master leads: nobody else does in its epoch, and it has all that was acknowledged."""
+        first = self.leaders.setdefault(core.epoch, core.node)
+        if first != core.node:
+            raise Violation("C4", f"{first} and {core.node} lead epoch {core.epoch}")
+        if copy.is_sound and not copy.log.has(self.end, self.link_at(self.end)):
+            raise Violation(
+                "C3",
+                f"{copy.name} leads epoch {core.epoch} without event {self.end}, acknowledged",
+            )
+
+    def is_committed(self, copy: Copy, core: Master) -> None:
+        """A master takes everything up to a position for committed."""
+        position = core.replica.committed
+        link = core.replica.link_at(position)
+        if core.leadership is not None and link is not None:
+            self._check_copies(core.leadership, position, link)
+            self._learn(copy, position)
+        if position > self.end:
+            raise Violation("C5", f"{copy.name} takes {position} for committed; {self.end} is")
+        if link is not None and link != self.link_at(position):
+            raise Violation("C5", f"{copy.name} has another event at {position}, committed")
+
+    def _check_copies(self, leadership: Leadership, position: int, link: bytes) -> None:
+        """Everybody in sync has it, durably."""
+        for copy in self.copies:
+            needs_it = copy.node in leadership.config.isr and copy.is_sound
+            if needs_it and not copy.log.has(position, link):
+                finding = f"{position} is acknowledged and not durable at {copy.name}, in sync"
+                raise Violation("C3", finding)
+
+    def _learn(self, copy: Copy, position: int) -> None:
+        news = copy.log.entries[self.end : position]
+        for entry in news:
+            if entry.position != self.end + 1:
+                raise Violation("C5", f"{copy.name} has {entry.position} behind {self.end}")
+            fact = decode(entry.fact)
+            self.entries.append(entry)
+            self.facts.append(fact)
+            self.fold.evolve(fact)
+            if isinstance(fact, IntervalOpened | IntervalTotalChanged):
+                key = (fact.cap, fact.number)
+                self.minted_max[key] = max(self.minted_max.get(key, 0), fact.total)
+        if news:
+            equation_holds(self.fold.state)
+
+    def is_cut(self, copy: Copy, after: int) -> None:
+        """A master sets its log aside behind a position: nothing of that was acknowledged."""
+        if not copy.is_sound or after >= min(self.end, len(copy.log.entries)):
+            return
+        if copy.log.link_at(after + 1) == self.link_at(after + 1):
+            raise Violation("C12", f"{copy.name} sets {after + 1} aside, which was acknowledged")
