@@ -6,7 +6,7 @@ A message posted is sent in order or not at all; when the connection is gone, th
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from vcap_es.components.messages import FromMaster, FromServer, encode
+from vcap_es.components.wire import AtMaster, AtServer, encode
 
 QUEUE_MAX = 10_000
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -25,7 +25,7 @@ class Link:
         self._running: asyncio.Task[None] | None = None
         self.is_overrun = False
 
-    def post(self, message: FromServer | FromMaster) -> None:
+    def post(self, message: AtMaster | AtServer) -> None:
         """Send a message soon. A peer too slow for a whole queue is given up."""
         self._put(encode(message))
 

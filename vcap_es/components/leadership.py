@@ -307,7 +307,8 @@ class Leadership:
 
     def _send_proposal(self) -> None:
         assert self.proposal is not None
-        for node in electorate(self.proposal):
+        # Who is in sync without a vote hears of it too, so that it knows what it may do.
+        for node in dict.fromkeys((*electorate(self.proposal), *self.proposal.isr)):
             if node != self._node and node not in self._accepted:
                 self._tell(node, Accept(config=self.proposal))
 
