@@ -18,35 +18,34 @@ def test_the_file_yields_to_the_environment_and_that_to_what_is_given(tmp_path: 
     # Given
     file = tmp_path / "vcap.toml"
     file.write_text(
-        'data_centre = "ffm"\n[primary]\nport = 1\nname = "file"\n'
-        "[server.limits]\nmax_wait_ms = 7\n"
+        'data_centre = "ffm"\n[master]\nport = 1\nname = "file"\n[server.limits]\nmax_wait_ms = 7\n'
     )
-    environment = {"VCAP__PRIMARY__PORT": "2", "VCAP__LOG_LEVEL": "debug", "VCAP_URL": "unused"}
+    environment = {"VCAP__MASTER__PORT": "2", "VCAP__LOG_LEVEL": "debug", "VCAP_URL": "unused"}
     # When
-    settings = load(file, environment, {"primary.port": 3, "primary.name": None})
+    settings = load(file, environment, {"master.port": 3, "master.name": None})
     # Then
-    assert settings.primary.port == 3
-    assert settings.primary.name == "file"
+    assert settings.master.port == 3
+    assert settings.master.name == "file"
     assert settings.data_centre == "ffm"
     assert settings.log_level == "debug"
     assert settings.server.limits.max_wait_ms == 7
-    assert load(file, environment).primary.port == 2
-    assert load(file, {}).primary.port == 1
+    assert load(file, environment).master.port == 2
+    assert load(file, {}).master.port == 1
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
         ("prot = 1", "prot"),
-        ("[primary]\nprot = 1", "prot"),
+        ("[master]\nprot = 1", "prot"),
         ("[server.limits]\nmax_wait = 1", "max_wait"),
-        ('[primary]\nport = "many"', "primary.port"),
-        ("[primary]\nport = 65536", "primary.port"),
-        ("[primary]\nport = -1", "primary.port"),
+        ('[master]\nport = "many"', "master.port"),
+        ("[master]\nport = 65536", "master.port"),
+        ("[master]\nport = -1", "master.port"),
         ('log_level = "loud"', "log_level"),
         ('[server]\nmaster = "http://x"', "server.master"),
-        ("primary = 1", "primary"),
-        ("[primary\n", "line 1"),
+        ("master = 1", "master"),
+        ("[master\n", "line 1"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, word: str) -> None:
@@ -60,8 +59,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, word: str) -> None:
 
 def test_a_value_in_the_place_of_a_table_is_told() -> None:
     """From the environment too."""
-    with pytest.raises(SettingsError, match="primary"):
-        load(None, {"VCAP__PRIMARY": "x", "VCAP__PRIMARY__PORT": "1"})
+    with pytest.raises(SettingsError, match="master"):
+        load(None, {"VCAP__MASTER": "x", "VCAP__MASTER__PORT": "1"})
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -93,3 +92,22 @@ def test_a_secret_is_read_and_stripped(tmp_path: Path) -> None:
     file.write_bytes(b"\xff" * 64)
     with pytest.raises(SettingsError, match="secret"):
         read_secret(file)
+
+
+def test_a_master_is_called_and_kept_by_its_slot() -> None:
+    """Two masters on one machine have two names and two directories without being told."""
+    first, second = load(None, {}).master, load(None, {}, slot=1).master
+    assert (first.name, first.directory) == ("m0", "vcap-data/master0")
+    assert (second.name, second.directory) == ("m1", "vcap-data/master1")
+    assert load(None, {"VCAP__MASTER__SLOT": "0"}, slot=1).master == first
+    assert load(None, {}, {"master.slot": 0}, slot=1).master == first
+    assert load(None, {}, {"master.name": "a", "master.directory": "b"}).master.name == "a"
+
+
+def test_a_list_in_the_environment_is_json() -> None:
+    """And what only begins like one is named."""
+    found = load(None, {"VCAP__MASTER__PEERS": '["http://a:1", "http://b:2"]'}).master.peers
+    assert found == ["http://a:1", "http://b:2"]
+    for text in ("[http://a:1]", "http://a:1", '["a:1"]'):
+        with pytest.raises(SettingsError, match=r"(?i)peers"):
+            load(None, {"VCAP__MASTER__PEERS": text})

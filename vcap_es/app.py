@@ -33,7 +33,7 @@ def run_primary(settings: Settings) -> None:
 
     On its first start it makes an admin's API key and writes it to `admin.key` beside its log.
     """
-    telemetry.configure(settings.log_level, node=settings.primary.name, component="primary_master")
+    telemetry.configure(settings.log_level, node=settings.master.name, component="primary_master")
     _run(lambda stop: _primary(settings, stop))
 
 
@@ -44,7 +44,7 @@ def run_server(settings: Settings) -> None:
 
 
 async def _primary(settings: Settings, stop: asyncio.Event) -> None:
-    own = settings.primary
+    own = settings.master
     directory = Path(own.directory)
     check_port(own.host, own.port)
     async with AsyncExitStack() as stack:

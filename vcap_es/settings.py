@@ -1,7 +1,8 @@
 """Settings of a node: a TOML file, then the environment, then the command line.
 
-An environment variable `VCAP__PRIMARY__PORT=7100` sets `port` in the table `[primary]`. A key that
-is unknown or of the wrong type is an error that names it, not a surprise later.
+An environment variable `VCAP__MASTER__PORT=7100` sets `port` in the table `[master]`; a list is
+written as JSON there. A key that is unknown or of the wrong type is an error that names it, not a
+surprise later.
 """
 
 import tomllib
@@ -13,22 +14,41 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from vcap_es.components.holdings import Limits
+from vcap_es.components.timings import Timings
 from vcap_es.errors import SettingsError
 
 PREFIX = "VCAP__"
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]")]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/]+$")]
+Slot = Literal[0, 1]
+"""A data centre has room for two masters. Which of them is the primary changes; slots do not."""
 
 
-class PrimarySettings(Struct, forbid_unknown_fields=True, kw_only=True):
-    """The primary master: its name, its data directory, and where it listens."""
+class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A master, in whichever role: its slot, its data directory, and where it listens.
 
-    name: str = "m1"
-    directory: str = "vcap-data/primary"
+    By default it is called m and its slot, and keeps its log in `vcap-data/master` and its slot.
+    `address` is how others reach it, by default its own host and port; `peers` are addresses of
+    nodes that it asks who leads. By `secondary_command`, as primary, it starts a master in the
+    other slot while none runs there; where that is empty, somebody else must.
+    """
+
+    slot: Slot = 0
+    name: str = ""
+    directory: str = ""
     host: str = "127.0.0.1"
     port: Port = 7100
+    address: HttpUrl | Literal[""] = ""
+    peers: list[HttpUrl] = []
+    secondary_command: list[str] = []
     synchronous: Literal["FULL", "OFF"] = "FULL"
+    timings: Timings = field(default_factory=Timings)
+
+    def __post_init__(self) -> None:
+        self.name = self.name or f"m{self.slot}"
+        self.directory = self.directory or f"vcap-data/master{self.slot}"
 
 
 class ServerSettings(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -52,7 +72,7 @@ class Settings(Struct, forbid_unknown_fields=True, kw_only=True):
     data_centre: str = "dc1"
     node_secret_file: str = "vcap-data/node.secret"  # noqa: S105  # a path, not a secret
     log_level: Level = "info"
-    primary: PrimarySettings = field(default_factory=PrimarySettings)
+    master: MasterSettings = field(default_factory=MasterSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
 
 
@@ -60,16 +80,20 @@ def load(
     file: Path | None,
     environment: Mapping[str, str],
     given: Mapping[str, object] | None = None,
+    *,
+    slot: int = 0,
 ) -> Settings:
     """The settings by `file`, overridden by `environment`, overridden by what was `given`.
 
-    `given` maps dotted names ("server.port") to values; None means not given. Raises
-    `SettingsError` naming the setting.
+    `given` maps dotted names ("server.port") to values; None means not given. `slot` is that of a
+    master where none of them says it. Raises `SettingsError` naming the setting.
     """
     values = _read(file) if file else {}
+    if isinstance(master := values.setdefault("master", {}), dict):
+        master.setdefault("slot", slot)
     for name, text in environment.items():
         if name.startswith(PREFIX):
-            _put(values, name.removeprefix(PREFIX).lower().split("__"), text)
+            _put(values, name.removeprefix(PREFIX).lower().split("__"), _listed(name, text))
     for name, value in (given or {}).items():
         if value is not None:
             _put(values, name.split("."), value)
@@ -103,6 +127,16 @@ def _read(file: Path) -> dict[str, object]:
         raise SettingsError(f"{file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: {error}") from error
+
+
+def _listed(name: str, text: str) -> object:
+    """What a variable holds: a list where it looks like one."""
+    if not text.startswith("["):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise SettingsError(f'{name}: write a list as JSON, such as ["a", "b"]: {error}') from error
 
 
 def _put(values: dict[str, object], path: list[str], value: object) -> None:

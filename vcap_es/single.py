@@ -92,7 +92,7 @@ class Single:
         self._is_stopping = True
 
     def _start(self) -> None:
-        self._spawn("primary", "--data", str(self._data / "primary"), "--port", str(self._port))
+        self._spawn("primary", "--data", str(self._data / "master0"), "--port", str(self._port))
         self._wait_for(self._url)
         self._make_client_key()
         for index, url in enumerate(self._servers, 1):
@@ -141,7 +141,7 @@ class Single:
     # ---- keys and demo
 
     def _admin(self, method: str, path: str, body: object) -> httpx2.Response:
-        key = (self._data / "primary" / ADMIN_KEY_FILE).read_text(encoding="utf-8").strip()
+        key = (self._data / "master0" / ADMIN_KEY_FILE).read_text(encoding="utf-8").strip()
         headers = {"Authorization": f"Bearer {key}"}
         return httpx2.request(method, f"{self._url}{path}", json=body, headers=headers)
 
@@ -178,7 +178,7 @@ class Single:
             f"\n"
             f"  control plane   {self._url}        API page {self._url}/docs\n"
             f"  servers         {servers}\n"
-            f"  admin key       {self._data}/primary/{ADMIN_KEY_FILE}\n"
+            f"  admin key       {self._data}/master0/{ADMIN_KEY_FILE}\n"
             f"  client key      {self._data}/client.key",
             flush=True,
         )

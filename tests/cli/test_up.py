@@ -67,7 +67,7 @@ def test_a_data_centre_comes_up_serves_and_goes_quietly(tmp_path: Path) -> None:
     printed = welcome(process)
     for word in (f":{port} ", f":{port + 1} ", f":{port + 2}\n", f"{data}/client.key"):
         assert word in printed
-    admin = {"Authorization": f"Bearer {(data / 'primary' / 'admin.key').read_text().strip()}"}
+    admin = {"Authorization": f"Bearer {(data / 'master0' / 'admin.key').read_text().strip()}"}
     client = {"Authorization": f"Bearer {(data / 'client.key').read_text().strip()}"}
     url = f"http://127.0.0.1:{port}/v1/caps/c"
     assert httpx2.put(url, json={"total": 10_000}, headers=admin).status_code == 201
@@ -77,7 +77,7 @@ def test_a_data_centre_comes_up_serves_and_goes_quietly(tmp_path: Path) -> None:
     # When
     assert ended(process) == (0, "", "")
     # Then
-    found = asyncio.run(first_interval(data / "primary" / "log.sqlite"))
+    found = asyncio.run(first_interval(data / "master0" / "log.sqlite"))
     assert (found.available, found.held, found.spent) == (10_000 - 14, 0, 14)
     for log in data.glob("*.log"):
         assert all(json.loads(line)["level"] == "info" for line in log.read_text().splitlines())
@@ -124,7 +124,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_node_that_ends_ends_all_with_its_reason(tmp_path: Path) -> None:
     """The last words of the node that could not go on are on standard error."""
     data, port = tmp_path / "data", ports_in_a_row(2)
-    (data / "primary" / "log.sqlite").mkdir(parents=True)
+    (data / "master0" / "log.sqlite").mkdir(parents=True)
     process = started(data, port, "--servers", "1")
     out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (2, "")

@@ -64,7 +64,7 @@ class Control:
     """Calls of the control plane; a refusal is raised as `Refusal`."""
 
     def __init__(self, where: Where) -> None:
-        key = where.key(DATA / "primary" / "admin.key")
+        key = where.key(DATA / "master0" / "admin.key")
         self._url = where.url
         self._http = httpx2.Client(
             base_url=where.url,

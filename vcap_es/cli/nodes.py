@@ -1,15 +1,16 @@
 """`vcap up` and `vcap run`: start nodes."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from vcap_es import app as composition
 from vcap_es.cli.control import DATA
-from vcap_es.settings import load
+from vcap_es.settings import Settings, load
 from vcap_es.single import Single
 
 run = App(name="run", help="Run one node in the foreground, until SIGINT or SIGTERM.")
@@ -19,6 +20,46 @@ Name = Annotated[str | None, Parameter(help="How it is called in logs and lists.
 Host = Annotated[str | None, Parameter(help="The address to listen at.")]
 Port = Annotated[int | None, Parameter(help="The port to listen at.")]
 Secret = Annotated[str | None, Parameter(help="The file with the secret that all nodes share.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MasterOptions:
+    """What a master can be told on the command line, whichever role it has."""
+
+    config: Config = None
+    slot: Annotated[
+        Literal[0, 1] | None, Parameter(help="Which of the two masters of the data centre it is.")
+    ] = None
+    name: Name = None
+    data: Annotated[str | None, Parameter(help="The directory of the log.")] = None
+    host: Host = None
+    port: Port = None
+    address: Annotated[
+        str | None, Parameter(help="How other nodes reach it, as http://host:port.")
+    ] = None
+    join: Annotated[
+        list[str] | None,
+        Parameter(help="A node to ask who leads, as http://host:port; may be given again."),
+    ] = None
+    node_secret_file: Secret = None
+
+    def settings(self, slot: int) -> Settings:
+        """All settings, with these above the others; `slot` where nothing says which."""
+        given = {
+            "master.slot": self.slot,
+            "master.name": self.name,
+            "master.directory": self.data,
+            "master.host": self.host,
+            "master.port": self.port,
+            "master.address": self.address,
+            "master.peers": self.join,
+            "node_secret_file": self.node_secret_file,
+        }
+        return load(self.config, os.environ, given, slot=slot)
+
+
+AS_SET = MasterOptions()
 
 
 def up(
@@ -43,24 +84,9 @@ def up(
 
 
 @run.command
-def primary(
-    *,
-    config: Config = None,
-    name: Name = None,
-    data: Annotated[str | None, Parameter(help="The directory of the log.")] = None,
-    host: Host = None,
-    port: Port = None,
-    node_secret_file: Secret = None,
-) -> None:
-    """Run the primary master."""
-    given = {
-        "primary.name": name,
-        "primary.directory": data,
-        "primary.host": host,
-        "primary.port": port,
-        "node_secret_file": node_secret_file,
-    }
-    composition.run_primary(load(config, os.environ, given))
+def primary(*, options: MasterOptions = AS_SET) -> None:
+    """Run the master that founds a data centre, or one that has its log: it leads if it may."""
+    composition.run_primary(options.settings(slot=0))
 
 
 @run.command

@@ -18,7 +18,7 @@ from vcap_es.events.logs.sqlite_reader import SqliteReader
 CHUNK = 5000
 
 LogPath = Annotated[Path, Parameter(name="--log", help="The log file; nothing is changed in it.")]
-LOG = DATA / "primary" / "log.sqlite"
+LOG = DATA / "master0" / "log.sqlite"
 
 
 class Chunk:
