@@ -108,15 +108,25 @@ class SuspectServer(VcapError):
 
 
 class RequestRefused(VcapError):
-    """A request over HTTP cannot be carried out; `code` is that of the problem that answers it."""
+    """A request over HTTP cannot be carried out; `code` is that of the problem that answers it.
+
+    `primary` is the address of the node that can, where another one is known to.
+    """
 
     def __init__(
-        self, code: str, detail: str, *, cap: str | None = None, retry_after_ms: int | None = None
+        self,
+        code: str,
+        detail: str,
+        *,
+        cap: str | None = None,
+        retry_after_ms: int | None = None,
+        primary: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.cap = cap
         self.retry_after_ms = retry_after_ms
+        self.primary = primary
 
 
 class Unreachable(VcapError):

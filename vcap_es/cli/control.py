@@ -1,7 +1,9 @@
-"""The control plane, as the command line calls it."""
+"""The control plane, as the command line calls it: whichever master answers, and who leads."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,8 @@ from vcap_es.errors import InvalidInput, SettingsError, Unreachable, VcapError
 
 DATA = Path("vcap-data")
 TIMEOUT_SECONDS = 30.0
+MISDIRECTED = 421
+NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
 
 
 KeyFile = Annotated[
@@ -34,9 +38,18 @@ class Where:
 
     url: Annotated[
         str,
-        Parameter(env_var="VCAP_URL", help="The primary master's address."),
+        Parameter(
+            env_var="VCAP_URL",
+            help="A master's address; several with commas between, of which one has to answer.",
+        ),
     ] = "http://127.0.0.1:7100"
     key_file: KeyFile = None
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses to ask, in order."""
+        found = [each.strip().rstrip("/") for each in self.url.split(",")]
+        return [each for each in found if each]
 
     def key(self, fallback: Path) -> str:
         """The API key: from --key-file, from VCAP_KEY, or from the data directory here."""
@@ -60,16 +73,26 @@ def _checked(key: str, where: str) -> str:
 DEFAULT = Where()
 
 
+class _Misdirected(msgspec.Struct):
+    """What a problem says of who can do it."""
+
+    primary: str | None = None
+
+
 class Control:
-    """Calls of the control plane; a refusal is raised as `Refusal`."""
+    """Calls of the control plane; a refusal is raised as `Refusal`.
+
+    A master that does not lead names the one that does, which is then asked instead, once.
+    """
 
     def __init__(self, where: Where) -> None:
         key = where.key(DATA / "master0" / "admin.key")
-        self._url = where.url
+        self._urls = where.urls
+        if not self._urls:
+            raise InvalidInput("--url is empty: give a master's address")
+        self._is_stale_told = False
         self._http = httpx2.Client(
-            base_url=where.url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=TIMEOUT_SECONDS,
+            headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_SECONDS
         )
 
     def __enter__(self) -> "Control":
@@ -102,17 +125,59 @@ class Control:
         """The whole answer. Raises `Refusal`, or `Unreachable` where nobody answers."""
         params = {name: str(value) for name, value in query.items() if value is not None}
         content = None if body is None else msgspec.json.encode(body)
-        try:
-            response = self._http.request(
-                method,
-                path,
-                content=content,
-                params=params,
-                headers={"Content-Type": "application/json", **(headers or {})},
+        fields = {"Content-Type": "application/json", **(headers or {})}
+
+        def at(url: str) -> httpx2.Request:
+            return self._http.build_request(
+                method, url + path, content=content, params=params, headers=fields
             )
-        except httpx2.TransportError as error:
-            raise unreachable(self._url, error) from error
+
+        response = self._answer(at)
+        primary = _primary_in(response)
+        if primary is not None and primary != self._urls[0]:
+            self._put_first(primary)
+            response = self._answer(at)
+        self._tell_stale(response)
         return checked(response)
+
+    def ask(self, url: str, method: str, path: str, body: object = None) -> Any:
+        """The JSON of the answer of the node at `url`, and of no other."""
+        content = None if body is None else msgspec.json.encode(body)
+        fields = {"Content-Type": "application/json"}
+        try:
+            response = self._http.request(method, url + path, content=content, headers=fields)
+        except httpx2.TransportError as error:
+            raise unreachable(url, error) from error
+        return decoded(checked(response))
+
+    def _answer(self, at: Callable[[str], httpx2.Request]) -> httpx2.Response:
+        """The answer of the first node that gives one; it is asked first from then on."""
+        trouble: VcapError | None = None
+        for url in list(self._urls):
+            request = at(url)
+            try:
+                response = self._http.send(request)
+            except httpx2.TransportError as error:
+                trouble = trouble or unreachable(url, error)
+                if request.method != "GET" and not isinstance(error, NEVER_SENT):
+                    raise trouble from error  # it may have been done: that is to be looked at
+                continue
+            self._put_first(url)
+            return response
+        assert trouble is not None, "there is an address"
+        raise trouble
+
+    def _put_first(self, url: str) -> None:
+        self._urls = [url, *(each for each in self._urls if each != url)]
+
+    def _tell_stale(self, response: httpx2.Response) -> None:
+        """Say once that a secondary has answered."""
+        if "vcap-stale" in response.headers and not self._is_stale_told:
+            self._is_stale_told = True
+            position = response.headers.get("vcap-position")
+            sys.stderr.write(
+                f"vcap: {self._urls[0]} does not lead: this is its copy up to position {position}\n"
+            )
 
     def pages(self, path: str, name: str, **query: object) -> Iterator[Any]:
         """All items of a list that comes in pages."""
@@ -123,6 +188,15 @@ class Control:
             cursor = page.get("next")
             if cursor is None:
                 return
+
+
+def _primary_in(response: httpx2.Response) -> str | None:
+    """The address of the master that can do what this one could not."""
+    if response.status_code != MISDIRECTED:
+        return None
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(response.content, type=_Misdirected).primary
+    return None
 
 
 def unreachable(url: str, error: httpx2.TransportError) -> VcapError:

@@ -7,6 +7,7 @@ import msgspec
 from vcap_es.adapters.http.problems import (
     KINDS,
     MEDIA_TYPE,
+    not_primary,
     problem_response,
     rate_limit,
     rate_limit_policy,
@@ -14,13 +15,15 @@ from vcap_es.adapters.http.problems import (
     refusal_problem,
     refused_response,
 )
+from vcap_es.components.decisions.denied import DenialCode
 from vcap_es.components.outcomes import RefusalCode, Refused
 from vcap_es.errors import RequestRefused
 
 
 def test_every_refusal_has_a_status() -> None:
-    """No code of a refusal is missing in the table."""
+    """No code of a refusal is missing in the table, of a server's or of a master's."""
     assert set(get_args(RefusalCode)) <= set(KINDS)
+    assert set(get_args(DenialCode)) <= set(KINDS)
 
 
 def test_capped_is_a_quota_exceeded() -> None:
@@ -48,6 +51,20 @@ def test_an_unauthorized_call_is_told_how() -> None:
     """401 names the scheme, as RFC 9110 asks."""
     response = refused_response(RequestRefused("unauthorized", "no key"))
     assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_who_does_not_lead_names_who_does() -> None:
+    """421 with the address; 503 with a time to wait where nobody leads."""
+    response = refused_response(not_primary("m1", "http://m1:7100"))
+    members = msgspec.json.decode(response.body)
+    assert (response.status_code, members["code"]) == (421, "not_primary")
+    assert (members["primary"], members["retry"]) == ("http://m1:7100", True)
+    response = refused_response(not_primary("", ""))
+    members = msgspec.json.decode(response.body)
+    assert (response.status_code, members["code"]) == (503, "not_primary")
+    assert (members["title"], members["status"]) == ("Nobody leads", 503)
+    assert response.headers["retry-after"] == "1"
+    assert "primary" not in members
 
 
 def test_a_raw_problem_is_a_whole_response() -> None:

@@ -49,6 +49,12 @@ KINDS: dict[str, Kind] = {
     "too_many_keys": Kind(409, "Too many API keys"),
     "version_conflict": Kind(412, "Version conflict"),
     "retired": Kind(409, "Retired"),
+    # Refusals of primacy.
+    "not_primary": Kind(421, "Not the primary", retry=True),
+    "not_in_sync": Kind(409, "Not in sync", retry=True),
+    "switchover_failed": Kind(503, "Switchover failed", retry=True),
+    "leads_already": Kind(409, "Leads already"),
+    "never_admitted": Kind(409, "Never admitted"),
     # Faults of a request.
     "invalid": Kind(422, "Invalid"),
     "bad_request": Kind(400, "Bad request"),
@@ -67,6 +73,20 @@ KINDS: dict[str, Kind] = {
     "too_many_connections": Kind(503, "Too many connections", retry=True),
 }
 
+NOBODY_LEADS = Kind(503, "Nobody leads", retry=True)
+"""How `not_primary` is answered where nobody is known to lead; 421 names who does."""
+
+ELECTION_MS = 1000
+"""By then somebody leads again, mostly."""
+
+
+def not_primary(leader: str, address: str) -> RequestRefused:
+    """The refusal of a master that does not lead; `address` is where its leader is, "" nowhere."""
+    if address:
+        return RequestRefused("not_primary", f"{leader} leads, at {address}", primary=address)
+    detail = "no master is known to lead: an election may be under way"
+    return RequestRefused("not_primary", detail, retry_after_ms=ELECTION_MS)
+
 
 def problem(
     code: str,
@@ -74,6 +94,7 @@ def problem(
     *,
     cap: str | None = None,
     retry_after_ms: int | None = None,
+    primary: str | None = None,
     kind: Kind | None = None,
 ) -> dict[str, Any]:
     """The members of a problem; `kind` for a code that is not in `KINDS`."""
@@ -90,6 +111,8 @@ def problem(
     members["retry"] = kind.retry
     if retry_after_ms is not None:
         members["retry_after_ms"] = retry_after_ms
+    if primary is not None:
+        members["primary"] = primary
     if kind.type == QUOTA_EXCEEDED and cap:
         members["violated-policies"] = [cap]
     return members
@@ -119,8 +142,14 @@ def problem_response(
 
 def refused_response(refused: RequestRefused, headers: Mapping[str, str] | None = None) -> Response:
     """The response to a request that was refused with an exception."""
+    nobody_leads = refused.code == "not_primary" and refused.primary is None
     members = problem(
-        refused.code, str(refused), cap=refused.cap, retry_after_ms=refused.retry_after_ms
+        refused.code,
+        str(refused),
+        cap=refused.cap,
+        retry_after_ms=refused.retry_after_ms,
+        primary=refused.primary,
+        kind=NOBODY_LEADS if nobody_leads else None,
     )
     return problem_response(members, headers)
 
