@@ -3,13 +3,18 @@
 from itertools import islice
 
 from vcap_es.components.limits import MS
-from vcap_es.components.messages import Holding, Order, Report, Watch
+from vcap_es.components.messages import Holding, Order, Report, Round, Watch
 from vcap_es.components.server_outputs import Output, SendToMaster
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import Slice
 
 HOLDINGS_PER_REPORT = 2000
 CAPS_PER_WATCH = 2000
+SIGN_OF_LIFE_NS = 5_000 * MS
+"""A server with nothing to tell for so long tells that: the master takes silence for death."""
+
+Wish = tuple[int, int, tuple[Round, int] | None]
+"""What somebody waits for: the need, with what was received and what is recalled."""
 
 
 class Telling:
@@ -21,7 +26,7 @@ class Telling:
         self._order: Order = (start, 0)
         self._sent_ns = 0
         self._urgent: dict[Slice, None] = dict.fromkeys(shelf.slices.values())
-        self._hungry: dict[Slice, None] = {}
+        self._hungry: dict[Slice, Wish] = {}
         self._asked: dict[str, None] = dict.fromkeys(shelf.watched)
         self._hungry_caps: dict[str, None] = {}
 
@@ -32,8 +37,15 @@ class Telling:
         self._urgent[found] = None
 
     def hunger(self, found: Slice) -> None:
-        """Let the master hear of this slice, again and again while somebody waits."""
-        self._urgent[found] = self._hungry[found] = None
+        """Let the master hear of this slice, again and again while somebody waits.
+
+        At once only what it was not told yet: it answers each report, so that a wish told again at
+        each answer would go to and fro as fast as the link can.
+        """
+        wish = (self._need(found), found.received, found.recall)
+        if self._hungry.get(found) != wish:
+            self._hungry[found] = wish
+            self._urgent[found] = None
 
     def ask_for(self, cap: str) -> None:
         """Ask the master for a cap of which nothing is known, or nothing new since a moment."""
@@ -110,7 +122,7 @@ class Telling:
     # ---- the messages
 
     def send(self) -> None:
-        """Send all that is to be told, if the master is connected."""
+        """Send all that is to be told, if the master is connected, or a sign of life."""
         if not self.is_connected:
             return
         while self._asked:
@@ -123,6 +135,8 @@ class Telling:
             for found in batch:
                 del self._urgent[found]
             self._outputs.append(SendToMaster(self._report(batch)))
+        if self._shelf.now_ns - self._sent_ns >= SIGN_OF_LIFE_NS:
+            self._outputs.append(SendToMaster(self._report([])))
 
     def _report(self, batch: list[Slice]) -> Report:
         self._order = (self._order[0], self._order[1] + 1)
