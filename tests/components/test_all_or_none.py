@@ -1,10 +1,10 @@
 """Several caps in one consume: all or none, and each by itself."""
 
-from tests.components.invariants import watch
-from tests.components.world import World
 from vcap_es.components.commands import Cancel, Consume, ConsumeAll, ConsumeEach, Hold
 from vcap_es.components.decisions.meta import Pause
 from vcap_es.components.outcomes import Consumed, ConsumedAll, ConsumedEach, Held, Refused
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.world import World
 
 
 def items(*wanted: tuple[str, int]) -> list[Consume]:

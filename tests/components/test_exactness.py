@@ -2,12 +2,14 @@
 
 from random import Random
 
-from tests.components.invariants import watch
-from tests.components.world import Faults, ServerProcess, World
 from vcap_es.components.commands import Cancel, Consume, Hold
 from vcap_es.components.decisions.meta import Pause, Resume, Retire
 from vcap_es.components.outcomes import Consumed, Held, Refused, Settled
 from vcap_es.events.facts import IntervalClosed
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.network import Faults
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 

@@ -1,10 +1,11 @@
 """Idempotency keys: the same key gives the same answer, until the interval ends."""
 
-from tests.components.invariants import watch
-from tests.components.world import ServerProcess, World
 from vcap_es.components.commands import Command, Consume, ConsumeEach, Hold, Idempotency, Refund
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, ConsumedEach, Held, Refunded, Refused
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.world import World
 
 
 def ask(world: World, key: str, command: Command, server: ServerProcess | None = None) -> object:

@@ -4,8 +4,6 @@ from itertools import pairwise
 
 import pytest
 
-from tests.components.invariants import equation_holds, watch
-from tests.components.world import NOON, World
 from vcap_es.components import interval_handler
 from vcap_es.components.commands import Consume, Hold
 from vcap_es.components.decisions.meta import Retire
@@ -14,6 +12,10 @@ from vcap_es.components.outcomes import Consumed, Held, Refused
 from vcap_es.errors import InvalidDefinition
 from vcap_es.events.facts import Fact, IntervalClosed, IntervalEnded, IntervalOpened
 from vcap_es.projections.states.meta import Meta
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.site import NOON
+from vcap_es.sim.truth import equation_holds
+from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND

@@ -1,11 +1,12 @@
 """Even pacing, shadow mode, templates, and caps that cannot be served now."""
 
-from tests.components.invariants import watch
-from tests.components.world import NOON, World
 from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import DefineTemplate
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.events.facts import Definition, MetaDefined
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.site import NOON
+from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 

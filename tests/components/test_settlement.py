@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.components.invariants import watch
-from tests.components.world import Faults, World
 from vcap_es.components.commands import Cancel, Commit, Consume, Hold, Refund
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refunded, Refused, Settled
 from vcap_es.events.consume_ids import ConsumeId, find_consume_id
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.network import Faults
+from vcap_es.sim.world import World
 
 
 def world_of(total: int, limits: Limits | None = None) -> World:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.components.workload import live
+from vcap_es.sim.workload import live
 
 
 @pytest.mark.parametrize("seed", range(200))

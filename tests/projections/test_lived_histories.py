@@ -4,7 +4,6 @@ from random import Random
 
 import pytest
 
-from tests.components.world import Faults, ServerProcess, World
 from tests.projections.lives import recorded
 from vcap_es.components.commands import Consume, Refund
 from vcap_es.components.outcomes import Consumed
@@ -13,6 +12,9 @@ from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.projections.consumes import explain_consume
 from vcap_es.projections.history import fold_until, statement
+from vcap_es.sim.network import Faults
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.world import World
 
 SECOND_US = 1_000_000
 

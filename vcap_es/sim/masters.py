@@ -102,6 +102,7 @@ class MasterProcess(Process):
         for other in self.site.master_parties:
             if other is not self:
                 self.later(US, partial(self._dial, other))
+        self.core.tick(self.moment)
         self.flush()
 
     def _held(self) -> Held:

@@ -8,9 +8,6 @@ from zlib import crc32
 
 from vcap_es.sim.violations import Violation
 
-EVENTS_MAX = 400_000
-"""A life with more events than this does not end by itself."""
-
 STREAMS = ("net", "disk", "faults", "workload", "cores")
 
 
@@ -26,10 +23,12 @@ class Streams:
 class Scheduler:
     """A heap of calls by virtual time. Calls of the same time happen in the order of asking.
 
-    `trace` is a number that two runs share only if the same things happened at the same times.
+    What is run is taken to have no end after `events_max` events. `trace` is a number that two
+    runs share only if the same things happened at the same times.
     """
 
     def __init__(self) -> None:
+        self.events_max = 1 << 62
         self.now_ns = 0
         self.events = 0
         self.trace = 0
@@ -45,10 +44,11 @@ class Scheduler:
         if not self._heap or self._heap[0][0] > until_ns:
             self.now_ns = max(self.now_ns, until_ns)
             return False
-        self.now_ns, _, call = heapq.heappop(self._heap)
+        at_ns, _, call = heapq.heappop(self._heap)
+        self.now_ns = max(self.now_ns, at_ns)
         self.events += 1
-        if self.events > EVENTS_MAX:
-            raise Violation("C8", f"{EVENTS_MAX} events, and no end")
+        if self.events > self.events_max:
+            raise Violation("C8", f"{self.events_max} events, and no end")
         call()
         return True
 

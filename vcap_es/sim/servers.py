@@ -106,7 +106,7 @@ class ServerProcess(Process):
 
     def restart(self, *, same_boot: bool = True) -> None:
         """Kill the process and start it again; without the same boot, the machine was lost."""
-        self.kill(is_power_lost=not same_boot)
+        self.kill()
         self.start(same_boot=same_boot)
 
     def start_anew(self) -> None:

@@ -21,7 +21,7 @@ class Site:
 
     def __init__(self, *, seed: int, now: int, faults: Faults, timings: Timings) -> None:
         self.began_us = now
-        self.faults, self.timings = faults, timings
+        self.timings = timings
         self.scheduler = Scheduler()
         self.streams = Streams(seed)
         self.random = Random(seed)
@@ -37,9 +37,23 @@ class Site:
         self._ids = count(1)
 
     @property
+    def faults(self) -> Faults:
+        """How bad links and disks are now."""
+        return self.network.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self.network.faults = faults
+
+    @property
     def now_us(self) -> int:
         """True time: microseconds UTC, as a perfect wall clock has it."""
         return self.began_us + self.scheduler.now_ns // US
+
+    @now_us.setter
+    def now_us(self, instant: int) -> None:
+        """Let it be that late at once: what was due in between happens now."""
+        self.scheduler.now_ns = (instant - self.began_us) * US
 
     def new_id(self) -> str:
         """What no other call gives."""

@@ -1,6 +1,5 @@
 """What must hold after every step of a world, whatever was lost, repeated or killed."""
 
-from tests.components.world import ServerProcess, World
 from vcap_es.components.outcomes import (
     Consumed,
     ConsumedAll,
@@ -8,21 +7,11 @@ from vcap_es.components.outcomes import (
     Held,
 )
 from vcap_es.events.consume_ids import parse_consume_id
-from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.truth import equation_holds
+from vcap_es.sim.world import World
 
 Key = tuple[str, int]
-
-
-def equation_holds(state: DataCentre) -> None:
-    """Minted is available + held + net spent + expired + unreported, in every interval."""
-    for cap, meta in state.metas.items():
-        for interval in meta.intervals:
-            pool = interval.pool
-            places = pool.places.values()
-            spent = sum(each.spent - each.refunded for each in places)
-            there = pool.available + pool.held + spent + pool.expired + pool.unreported
-            assert pool.minted == there, f"{cap} {interval.number}: {pool}"
-            assert all(each.held >= 0 for each in places), f"{cap} {interval.number}: {pool}"
 
 
 def server_is_within(server: ServerProcess, world: World) -> None:

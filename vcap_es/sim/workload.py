@@ -2,8 +2,6 @@
 
 from random import Random
 
-from tests.components.invariants import equation_holds, watch
-from tests.components.world import NOON, Faults, ServerProcess, World
 from vcap_es.components.commands import (
     Cancel,
     Commit,
@@ -18,6 +16,12 @@ from vcap_es.components.decisions.meta import Define, Pause, Resume, Retire
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refused
 from vcap_es.events.facts import Definition, IntervalClosed
+from vcap_es.sim.invariants import watch
+from vcap_es.sim.network import Faults
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.site import NOON
+from vcap_es.sim.truth import equation_holds
+from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 LIMITS = Limits(refund_window_ms=300, lead_ms=2000)
@@ -45,43 +49,44 @@ class Workload:
         self.is_rough = random.random() < 0.7
 
     def say(self, text: str) -> None:
+        """Print what happens, if it is asked for."""
         if self.log:
             print(f"{(self.world.now_us - NOON) / 1e6:.4f} {text}")
 
     def live(self, steps: int = 60) -> None:
         """Do things at random, then heal and settle."""
         for cap in self.caps:
-            self.define(cap)
+            self._define(cap)
         for _ in range(steps):
-            self.act()
+            self._act()
             self.world.run(self.random.choice((0, 300, 2000, 30_000, 200_000)))
         if self.random.random() < 0.3:
             self.world.run(self.random.randrange(30) * SECOND)
-        self.heal()
-        self.drain()
-        self.close()
+        self._heal()
+        self._drain()
+        self._close()
 
     # ---- what may happen
 
-    def act(self) -> None:
+    def _act(self) -> None:
         """One thing at random."""
         roll = self.random.randrange(100)
         if roll < 60:
-            self.ask()
+            self._ask()
         elif roll < 72:
-            self.settle()
+            self._settle()
         elif roll < 80:
-            self.operate()
+            self._operate()
         elif self.is_rough:
-            self.harm()
+            self._harm()
 
-    def server(self) -> ServerProcess | None:
+    def _server(self) -> ServerProcess | None:
         """A running server."""
         running = [each for each in self.world.servers if each.is_running]
         return self.random.choice(running) if running else None
 
-    def ask(self) -> None:
-        server, random = self.server(), self.random
+    def _ask(self) -> None:
+        server, random = self._server(), self.random
         if server is None:
             return
         cap = random.choice(self.caps)
@@ -122,7 +127,7 @@ class Workload:
         if key is None:
             self.tokens.append((server, token))
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         for server, token in self.tokens:
             answer = server.answers.get(token)
             if isinstance(answer, Consumed | Held) and answer.id:
@@ -139,7 +144,7 @@ class Workload:
         self.say(f"{server.name} {command}")
         server.submit(command)
 
-    def define(self, cap: str) -> None:
+    def _define(self, cap: str) -> None:
         random = self.random
         definition = Definition(
             total=random.choice((0, 1, 3, 7, 20, 300)),
@@ -147,24 +152,22 @@ class Workload:
             pacing=random.choice(("asap", "asap", "asap", "even")),
             mode=random.choice(("hard", "hard", "hard", "shadow")),
         )
-        self.command(Define(cap=cap, definition=definition))
+        self._command(Define(cap=cap, definition=definition))
 
-    def operate(self) -> None:
+    def _operate(self) -> None:
         cap = self.random.choice(self.caps)
         command = self.random.choice((None, None, Pause(cap=cap), Resume(cap=cap), Retire(cap=cap)))
         if command is None:
-            self.define(cap)
+            self._define(cap)
         else:
-            self.command(command)
+            self._command(command)
 
-    def command(self, command: Define | Pause | Resume | Retire) -> None:
-        master = self.world.master
-        if master is not None:
+    def _command(self, command: Define | Pause | Resume | Retire) -> None:
+        if self.world.leader is not None:
             self.say(f"{command}")
-            master.command(0, command, "operator", "", self.world.now_us)
-            self.world.begin_round(master)
+            self.world.order(command)
 
-    def harm(self) -> None:
+    def _harm(self) -> None:
         world, random = self.world, self.random
         server = random.choice(world.servers)
         kind = random.choice(("kill", "machine", "cut", "join", "master", "die", "start"))
@@ -180,7 +183,7 @@ class Workload:
             case "join":
                 world.cut.clear()
             case "master":
-                self.master_dies()
+                self._master_dies()
             case "die":
                 server.kill()
             case "start":
@@ -188,24 +191,23 @@ class Workload:
                     if not each.is_running:
                         each.start(same_boot=True)
 
-    def master_dies(self) -> None:
+    def _master_dies(self) -> None:
         if self.world.master is not None:
             self.world.kill_master()
-            self.world.later(self.random.choice((1, 50_000, 2 * SECOND)), self.master_starts)
+            self.world.later(self.random.choice((1, 50_000, 2 * SECOND)), self._master_starts)
 
-    def master_starts(self) -> None:
-        if self.world.master is None:
-            self.world.start_master()
+    def _master_starts(self) -> None:
+        self.world.start_master()
 
     # ---- the end
 
-    def heal(self) -> None:
+    def _heal(self) -> None:
         """Everything works again."""
         self.say("heal")
         world = self.world
         world.faults = Faults()
         world.cut.clear()
-        self.master_starts()
+        self._master_starts()
         for server in world.servers:
             server.dies_after = None
             if not server.is_running:
@@ -214,7 +216,7 @@ class Workload:
         world.run(6 * SECOND)  # every hold is over now
         assert all(server.connection for server in world.servers)
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Whatever is left anywhere can be had by one last caller at one server."""
         world = self.world
         state = world.master.state if world.master else None
@@ -224,14 +226,14 @@ class Workload:
             if meta is None or meta.definition.mode == "shadow":
                 continue
             server = self.random.choice(world.servers)
-            refusal = self.exhaust(server, cap)
+            refusal = self._exhaust(server, cap)
             self.say(f"drained {cap} at {server.name}: {refusal}")
             expected = {"capped", "ended", "not_started", "paced", "unknown_cap"}
             assert refusal.code in expected, f"{cap} at {server.name}: {refusal}"
             if refusal.code == "capped":
-                self.nothing_is_left(cap)
+                self._nothing_is_left(cap)
 
-    def exhaust(self, server: ServerProcess, cap: str) -> Refused:
+    def _exhaust(self, server: ServerProcess, cap: str) -> Refused:
         for _ in range(1000):
             token = server.submit(Consume(cap=cap, minimum=1, maximum=1))
             self.world.run(60_000)
@@ -240,7 +242,7 @@ class Workload:
                 return answer
         raise AssertionError("it never ends")
 
-    def nothing_is_left(self, cap: str) -> None:
+    def _nothing_is_left(self, cap: str) -> None:
         self.world.run(1_200_000)
         assert self.world.master is not None
         interval = self.world.master.state.metas[cap].at(self.world.now_us)
@@ -258,11 +260,11 @@ class Workload:
         held = {place: each.held for place, each in pool.places.items() if each.held}
         assert not held, f"{cap}: stranded {held}"
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """All caps are retired: every book closes, with nothing unreported."""
         world = self.world
         for cap in self.caps:
-            self.command(Retire(cap=cap))
+            self._command(Retire(cap=cap))
         world.run(8 * SECOND)
         assert world.master is not None
         for cap, meta in world.master.state.metas.items():
