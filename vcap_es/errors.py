@@ -8,6 +8,7 @@
     ├── LogError
     │   ├── EpochRefused    a writer of an older epoch tried to append
     │   ├── OutcomeUnknown  a COMMIT failed: the batch may or may not be there
+    │   ├── DiskFull        there is no room: nothing was recorded, it may be tried again
     │   ├── LogDamaged      what is stored is not what was written
     │   ├── UnknownFact     the log holds a fact that this version cannot read
     │   ├── InvalidFact     a fact holds a value that its schema does not allow
@@ -57,6 +58,10 @@ class EpochRefused(LogError):
 
 class OutcomeUnknown(LogError):
     """A COMMIT failed: the batch may or may not be there. Stop, replay, retry with the same ids."""
+
+
+class DiskFull(LogError):
+    """There is no room for the batch: nothing of it was recorded, and it may be tried again."""
 
 
 class LogDamaged(LogError):

@@ -13,7 +13,7 @@ from msgspec import Struct, ValidationError, convert, inspect
 from msgspec.structs import asdict, astuple
 
 from vcap_es.errors import InvalidFact, LogDamaged, UnknownFact
-from vcap_es.events.facts import Fact
+from vcap_es.events.facts import Fact, caps_of
 from vcap_es.events.schemas import FACTS, Schema, released
 
 MARKER = b"\xc3\x01"
@@ -44,6 +44,28 @@ def decode(data: bytes) -> Fact:
     except KeyError:
         raise _unreadable(data) from None
     return reader(data)
+
+
+def kind_of(data: bytes) -> str:
+    """The class name of the fact that `data` encodes, without decoding it; raises like `decode`."""
+    try:
+        return _kinds[data[:HEADER_BYTES]]
+    except KeyError:
+        raise _unreadable(data) from None
+
+
+def caps_in(data: bytes) -> list[str]:
+    """The caps that an encoded fact speaks of, like `caps_of`, decoding no more than it must."""
+    place = _cap_places.get(data[:HEADER_BYTES])
+    if place is None:
+        return caps_of(decode(data))
+    if place == _NOWHERE:
+        return []
+    size = data[HEADER_BYTES]
+    if size & 0x81:  # a length in more bytes than one, or a negative one
+        return caps_of(decode(data))
+    start = HEADER_BYTES + 1
+    return [data[start : start + size // 2].decode()]
 
 
 def _unreadable(data: bytes) -> LogDamaged | UnknownFact:
@@ -140,4 +162,22 @@ _newest = {schema.fact: schema for schema in _schemas}
 _writers = {FACTS[fact]: _writer(schema) for fact, schema in _newest.items()}
 _readers = {
     MARKER + schema.fingerprint: _reader(schema, _newest[schema.fact]) for schema in _schemas
+}
+_kinds = {MARKER + schema.fingerprint: schema.fact for schema in _schemas}
+
+_FIRST, _NOWHERE = 0, 1
+
+
+def _cap_place(schema: Schema) -> int | None:
+    """Where a schema has its cap: first, nowhere, or somewhere that must be decoded."""
+    names = [field["name"] for field in schema.parsed["fields"]]
+    if names[0] == "cap":
+        return _FIRST
+    return None if {"cap", "entries"} & {*names} else _NOWHERE
+
+
+_cap_places = {
+    MARKER + schema.fingerprint: place
+    for schema in _schemas
+    if (place := _cap_place(schema)) is not None
 }

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from vcap_es.errors import EpochRefused, InvalidInput
-from vcap_es.events.chain import GENESIS, Stored
+from vcap_es.errors import EpochRefused, InvalidInput, LogDamaged, LogError
+from vcap_es.events.chain import GENESIS, Stored, verify
 from vcap_es.events.envelope import Draft, Recorded
 
 BATCH_EVENTS_MAX = 10_000
@@ -19,6 +19,13 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
     position: int = 0
     epoch: int = 0
     link: bytes = GENESIS
+
+
+class Truncated(Struct, frozen=True, kw_only=True, gc=False):
+    """`count` events were set aside; the last of them had `link`, b"" where there was none."""
+
+    count: int
+    link: bytes
 
 
 class EventLog(Protocol):
@@ -34,11 +41,41 @@ class EventLog(Protocol):
       that is there, in its place in the answer.
     - If the outcome of an append is unknown (a failed COMMIT), `OutcomeUnknown` is raised, and
       every later append of this object raises it too: the process must stop and replay.
+    - A batch for which there is no room is not recorded, raises `DiskFull`, and may be appended
+      again when there is room.
     - A reader sees a prefix of the log, never skips and never reorders, while a writer appends.
+    - What is known to be committed is never truncated.
     """
 
     async def append(self, batch: Sequence[Draft], epoch: int) -> list[Recorded]:
         """Record `batch` at the end of the log, durably; an empty batch only checks the epoch."""
+        ...
+
+    async def copy(self, entries: Sequence[Stored], committed: int) -> None:
+        """Record events that were sealed already, durably, as they are.
+
+        They follow the head link by link, and their epochs never fall: else `LogDamaged` is raised
+        and nothing recorded. All up to the position `committed` is known to be committed.
+        """
+        ...
+
+    async def truncate(self, after: int) -> Truncated:
+        """Set all events above `after` aside: nobody was ever told of them.
+
+        They are kept apart, for people. Raises `LogError` where one of them is committed.
+        """
+        ...
+
+    async def read_diverged(self, *, limit: int = 1000) -> list[Stored]:
+        """Up to `limit` events that were ever set aside, oldest first."""
+        ...
+
+    async def committed(self) -> int:
+        """The last position that `copy` was told to be committed; it never falls."""
+        ...
+
+    async def history(self) -> list[tuple[int, int]]:
+        """Each epoch of the log with its last position, oldest first."""
         ...
 
     async def read(
@@ -85,6 +122,35 @@ def _check_draft(draft: Draft) -> None:
             text.encode()
         except (AttributeError, UnicodeEncodeError):
             raise InvalidInput(f"{text!r} is not text: dc, actor and correlation are") from None
+
+
+def check_copy(entries: Sequence[Stored], head: Head) -> None:
+    """Raise `LogDamaged` for events that are not the next ones behind `head`."""
+    verify(entries, head.link)
+    position, epoch = head.position, head.epoch
+    for entry in entries:
+        position += 1
+        if entry.position != position or entry.epoch < epoch:
+            raise LogDamaged(
+                f"an event of position {entry.position} and epoch {entry.epoch} cannot follow "
+                f"position {position - 1} of epoch {epoch}"
+            )
+        epoch = entry.epoch
+
+
+def check_truncation(after: int, committed: int, head: int) -> None:
+    """Raise `LogError` where a log must not, or cannot, be cut behind `after`."""
+    if not committed <= after <= head:
+        raise LogError(
+            f"a log up to {head}, committed up to {committed}, cannot be truncated behind {after}"
+        )
+
+
+def head_of(event: Recorded | Stored | None) -> Head:
+    """The head of a log that ends with `event`; None: of an empty one."""
+    if event is None:
+        return Head()
+    return Head(position=event.position, epoch=event.epoch, link=event.link)
 
 
 def check_epoch(epoch: int, highest: int) -> None:

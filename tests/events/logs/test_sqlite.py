@@ -15,6 +15,7 @@ import pytest
 
 from tests.contracts.drafts import draft, drafts
 from vcap_es.errors import (
+    DiskFull,
     LogClosed,
     LogDamaged,
     LogError,
@@ -130,7 +131,7 @@ def test_the_past_cannot_be_changed(tmp_path: Path) -> None:
     [
         ("CREATE TABLE other (a)", LogDamaged),
         ("PRAGMA user_version = 7", LogDamaged),
-        (f"PRAGMA application_id = {0x76636170}; PRAGMA user_version = 2", UnknownFact),
+        (f"PRAGMA application_id = {0x76636170}; PRAGMA user_version = 3", UnknownFact),
     ],
 )
 def test_a_file_that_is_no_log_is_refused(
@@ -334,15 +335,18 @@ def _no_room(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA max_page_count = {pages}")
 
 
-@pytest.mark.parametrize("failure", [_no_commit, _no_room])
-def test_after_a_failed_commit_nothing_is_known(tmp_path: Path, failure: Sabotage) -> None:
+def _room(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA max_page_count = 4294967294")
+
+
+def test_after_a_failed_commit_nothing_is_known(tmp_path: Path) -> None:
     """All who were in it and behind it hear so, the object is dead, and a replay tells."""
     path = tmp_path / "events.db"
 
     async def scenario() -> None:
         async with opened(path) as log:
             kept = await log.append(drafts(3), epoch=1)
-            await sabotage(log, failure)
+            await sabotage(log, _no_commit)
             following = asyncio.create_task(log.wait(3))
             lost = [draft(event_id=80_000 + n) for n in range(500)]
             answers = await asyncio.gather(
@@ -356,6 +360,28 @@ def test_after_a_failed_commit_nothing_is_known(tmp_path: Path, failure: Sabotag
         async with opened(path) as log:
             assert await log.read() == kept
             assert len(await log.append(lost, epoch=1)) == 500
+
+    asyncio.run(scenario())
+
+
+def test_without_room_nothing_is_recorded_and_with_room_it_is(tmp_path: Path) -> None:
+    """A full disk is no doubt: the batch is not there, the log goes on, and a retry succeeds."""
+    path = tmp_path / "events.db"
+
+    async def scenario() -> None:
+        async with opened(path) as log:
+            kept = await log.append(drafts(3), epoch=1)
+            await sabotage(log, _no_room)
+            lost = [draft(event_id=80_000 + n) for n in range(500)]
+            answers = await asyncio.gather(
+                *(log.append(lost, epoch=1) for _ in range(3)), return_exceptions=True
+            )
+            assert [type(answer) for answer in answers] == [DiskFull] * 3
+            assert await log.read() == kept
+            await sabotage(log, _room)
+            assert len(await log.append(lost, epoch=1)) == 500
+        async with opened(path) as log:
+            assert (await log.head()).position == 503
 
     asyncio.run(scenario())
 

@@ -8,7 +8,16 @@ from vcap_es.events.chain import Stored, record
 from vcap_es.events.codec import encode
 from vcap_es.events.envelope import Draft, Recorded
 from vcap_es.events.facts import caps_of
-from vcap_es.events.log import Head, check_batch, check_epoch
+from vcap_es.events.log import (
+    Head,
+    Truncated,
+    check_batch,
+    check_copy,
+    check_epoch,
+    check_truncation,
+    head_of,
+)
+from vcap_es.events.sealing import recorded
 
 
 class MemoryLog:
@@ -18,7 +27,9 @@ class MemoryLog:
         self._events: list[Recorded] = []
         self._facts: list[bytes] = []
         self._by_id: dict[bytes, Recorded] = {}
+        self._diverged: list[Stored] = []
         self._head = Head()
+        self._committed = 0
         self._appended = Event()
         self._closed = False
 
@@ -38,11 +49,52 @@ class MemoryLog:
     def _record(self, draft: Draft, fact: bytes, epoch: int) -> Recorded:
         head = self._head
         event = record(draft, fact, position=head.position + 1, epoch=epoch, previous=head.link)
+        self._put(event, fact)
+        return event
+
+    def _put(self, event: Recorded, fact: bytes) -> None:
         self._events.append(event)
         self._facts.append(fact)
         self._by_id[event.event_id] = event
-        self._head = Head(position=event.position, epoch=epoch, link=event.link)
-        return event
+        self._head = head_of(event)
+
+    async def copy(self, entries: Sequence[Stored], committed: int) -> None:
+        """See `EventLog`."""
+        self._check_open()
+        check_copy(entries, self._head)
+        for entry in entries:
+            event = recorded(entry)
+            self._put(event, entry.fact)
+        self._committed = max(self._committed, min(committed, self._head.position))
+        self._wake()
+
+    async def truncate(self, after: int) -> Truncated:
+        """See `EventLog`."""
+        self._check_open()
+        check_truncation(after, self._committed, self._head.position)
+        aside = await self.read_stored(after, limit=len(self._events))
+        self._diverged += aside
+        for entry in aside:
+            del self._by_id[entry.event_id]
+        del self._events[after:], self._facts[after:]
+        last = self._events[-1] if self._events else None
+        self._head = head_of(last)
+        return Truncated(count=len(aside), link=aside[-1].link if aside else b"")
+
+    async def read_diverged(self, *, limit: int = 1000) -> list[Stored]:
+        """See `EventLog`."""
+        self._check_open()
+        return self._diverged[:limit]
+
+    async def committed(self) -> int:
+        """See `EventLog`."""
+        self._check_open()
+        return self._committed
+
+    async def history(self) -> list[tuple[int, int]]:
+        """See `EventLog`."""
+        self._check_open()
+        return list({event.epoch: event.position for event in self._events}.items())
 
     async def read(
         self, after: int = 0, *, limit: int = 1000, cap: str | None = None, kind: str | None = None

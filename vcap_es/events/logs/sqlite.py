@@ -12,19 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from vcap_es.errors import LogClosed, LogError, OutcomeUnknown
+from vcap_es.errors import DiskFull, LogClosed, LogError, OutcomeUnknown
 from vcap_es.events.chain import Stored
 from vcap_es.events.codec import encode
 from vcap_es.events.envelope import Draft, Recorded
-from vcap_es.events.log import BATCH_EVENTS_MAX, Head, check_batch, check_epoch
+from vcap_es.events.log import BATCH_EVENTS_MAX, Head, Truncated, check_batch, check_epoch
 from vcap_es.events.logs.sqlite_file import Synchronous
 from vcap_es.events.logs.sqlite_reader import SqliteReader
-from vcap_es.events.logs.sqlite_writer import Append, Outcome, SqliteWriter
+from vcap_es.events.logs.sqlite_writer import Append, Copy, Outcome, SqliteWriter
 
 WAITING_APPENDS_MAX = 8192
 """Whoever comes when so many wait is made to wait before joining them, first in, first out."""
 
-_Waiting = tuple[Append, "asyncio.Future[list[Recorded]]"]
+_Waiting = tuple[Append | Copy, "asyncio.Future[list[Recorded]]"]
 
 
 class SqliteLog:
@@ -77,7 +77,44 @@ class SqliteLog:
         self._check_usable()
         check_batch(batch)
         check_epoch(epoch, self._head.epoch)
-        append = Append(batch, [encode(draft.fact) for draft in batch], epoch)
+        return await self._wait_for(Append(batch, [encode(draft.fact) for draft in batch], epoch))
+
+    async def copy(self, entries: Sequence[Stored], committed: int) -> None:
+        """See `EventLog`."""
+        self._check_usable()
+        await self._wait_for(Copy(entries, committed))
+
+    async def truncate(self, after: int) -> Truncated:
+        """See `EventLog`. Nothing is appended at the same time: its place would be unknown."""
+        self._check_usable()
+        assert not self._busy, "a log is truncated by who appends to it, and in between"
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, self._writer.truncate, after)
+        except OutcomeUnknown as error:
+            self._broken = self._broken or error
+            raise
+        finally:
+            self._head = self._writer.head
+            self._go_on()
+
+    async def committed(self) -> int:
+        """See `EventLog`."""
+        self._check_usable()
+        return self._writer.committed
+
+    async def history(self) -> list[tuple[int, int]]:
+        """See `EventLog`."""
+        self._check_usable()
+        return sorted(self._writer.history.items())
+
+    async def read_diverged(self, *, limit: int = 1000) -> list[Stored]:
+        """See `EventLog`."""
+        return await self._reader.read_diverged(limit=limit)
+
+    async def _wait_for(self, append: Append | Copy) -> list[Recorded]:
+        """Let `append` be part of the next transaction."""
         await self._enter()
         answer: asyncio.Future[list[Recorded]] = asyncio.get_running_loop().create_future()
         self._waiting.append((append, answer))
@@ -147,11 +184,18 @@ class SqliteLog:
     def _settle(self, group: list[_Waiting], committed: "asyncio.Future[list[Outcome]]") -> None:
         """Tell everyone in `group` at once, and go on with those who came meanwhile."""
         if (error := committed.exception()) is not None:
-            self._break(group, error)
+            if isinstance(error, DiskFull):
+                for _, answer in group:
+                    self._answer(answer, DiskFull(str(error)))
+            else:
+                self._break(group, error)
         else:
             self._head = self._writer.head
             for (_, answer), outcome in zip(group, committed.result(), strict=True):
                 self._answer(answer, outcome)
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._waiting:
             # Those just answered run first, so what they append next joins the same transaction.
             asyncio.get_running_loop().call_soon(self._commit)

@@ -6,6 +6,8 @@ the process that writes holds.
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,41 @@ Synchronous = Literal["FULL", "OFF"]
 """FULL outlives the machine; OFF outlives the process only, for tests and benchmarks."""
 
 APPLICATION_ID = 0x76636170  # "vcap"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+
+_NEVER = "BEGIN SELECT RAISE(ABORT, 'the past is never changed'); END"
+
+_NO_DELETE = tuple(
+    (f"{table}_no_delete", f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {_NEVER}")
+    for table in ("events", "caps")
+)
+
+_COPIES = (
+    # What is known to be committed, the last position of each epoch, and what was set aside.
+    "CREATE TABLE watermark (one INTEGER PRIMARY KEY CHECK (one = 1), committed INTEGER NOT NULL)"
+    " STRICT",
+    """CREATE TRIGGER watermark_never_falls BEFORE UPDATE ON watermark
+        WHEN new.committed < old.committed
+        BEGIN SELECT RAISE(ABORT, 'what is committed stays committed'); END""",
+    "CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT",
+    """CREATE TABLE diverged (
+        place INTEGER PRIMARY KEY,
+        position INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        event_id BLOB NOT NULL,
+        recorded_at INTEGER NOT NULL,
+        dc TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        correlation TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        fact BLOB NOT NULL,
+        link BLOB NOT NULL
+    ) STRICT""",
+    *(
+        f"CREATE TRIGGER diverged_no_{verb} BEFORE {verb} ON diverged {_NEVER}"
+        for verb in ("update", "delete")
+    ),
+)
 
 _TABLES = (
     """CREATE TABLE events (
@@ -44,11 +80,12 @@ _TABLES = (
     "CREATE TRIGGER fence_stays BEFORE DELETE ON fence"
     " BEGIN SELECT RAISE(ABORT, 'the fence stays'); END",
     *(
-        f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table}"
-        " BEGIN SELECT RAISE(ABORT, 'the past is never changed'); END"
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {_NEVER}"
         for table in ("events", "caps")
-        for verb in ("update", "delete")
     ),
+    *(statement for _, statement in _NO_DELETE),
+    *_COPIES,
+    "INSERT INTO watermark VALUES (1, 0)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {LAYOUT_VERSION}",
 )
@@ -97,6 +134,8 @@ def open_to_write(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         if _is_empty(db):
             _create(db, path)
         check_layout(path, *_layout(db))
+        if _layout(db)[1] == 1:
+            _migrate(db)
         # What a crash left in the WAL may not have reached the disk, and from here on it is acted
         # upon: this writes it to the main file and syncs that.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -116,7 +155,9 @@ def check_layout(path: Path, application_id: int, version: int) -> None:
     if application_id != APPLICATION_ID:
         raise LogDamaged(f"{path} is not a log of vcap_es")
     if version > LAYOUT_VERSION:
-        raise UnknownFact(f"{path} has layout {version}, this version knows 1: upgrade vcap_es")
+        raise UnknownFact(
+            f"{path} has layout {version}, this version knows {LAYOUT_VERSION}: upgrade vcap_es"
+        )
 
 
 def failure(path: Path, error: sqlite3.Error) -> LogError:
@@ -146,3 +187,24 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
         os.fsync(directory)  # the new file's name must outlive the machine too
     finally:
         os.close(directory)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Give a log of a lone master what a copied one needs; all that it has is committed."""
+    db.execute("BEGIN IMMEDIATE")
+    for statement in _COPIES:
+        db.execute(statement)
+    db.execute("INSERT INTO watermark SELECT 1, coalesce(max(position), 0) FROM events")
+    db.execute("INSERT INTO epochs SELECT epoch, max(position) FROM events GROUP BY epoch")
+    db.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
+    db.execute("COMMIT")
+
+
+@contextmanager
+def deleting(db: sqlite3.Connection) -> Iterator[None]:
+    """Within a transaction, let events be deleted: only to set aside what nobody was told of."""
+    for name, _ in _NO_DELETE:
+        db.execute(f"DROP TRIGGER {name}")
+    yield
+    for _, statement in _NO_DELETE:
+        db.execute(statement)

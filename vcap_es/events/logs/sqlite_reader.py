@@ -25,6 +25,7 @@ _OF_CAP = (
     " WHERE cap = :cap AND caps.position > :after AND (:kind IS NULL OR kind = :kind)"
     " ORDER BY caps.position LIMIT :limit"
 )
+_DIVERGED = f"SELECT {COLUMNS} FROM diverged ORDER BY place LIMIT ?"  # noqa: S608 (likewise)
 _HEAD = "SELECT position, epoch, link FROM events ORDER BY position DESC LIMIT 1"
 
 
@@ -59,6 +60,12 @@ class SqliteReader:
             await reader.close()
             raise
         return reader
+
+    async def read_diverged(self, *, limit: int = 1000) -> list[Stored]:
+        """See `EventLog`; a log that was never written as a copy has none."""
+        if not await self._fetch("SELECT 1 FROM sqlite_schema WHERE name = 'diverged'"):
+            return []
+        return [stored(row) for row in await self._fetch(_DIVERGED, (limit,))]
 
     async def read(
         self, after: int = 0, *, limit: int = 1000, cap: str | None = None, kind: str | None = None

@@ -1,8 +1,9 @@
 """Events as rows of the table `events`."""
 
-from vcap_es.errors import LogDamaged, UnknownFact
+from vcap_es.errors import LogDamaged
+from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
-from vcap_es.events.codec import decode
+from vcap_es.events.codec import kind_of
 from vcap_es.events.envelope import Recorded
 
 COLUMNS = "position, epoch, event_id, recorded_at, dc, actor, correlation, fact, link, kind"
@@ -11,42 +12,30 @@ Row = tuple[int, int, bytes, int, str, str, str, bytes, bytes, str]
 """The values of `COLUMNS`."""
 
 
-def row_of(event: Recorded, fact: bytes) -> Row:
-    """The row of `event`, whose encoded fact is `fact`."""
+def row_of(entry: Stored) -> Row:
+    """The row of `entry`."""
     return (
-        event.position,
-        event.epoch,
-        event.event_id,
-        event.recorded_at,
-        event.dc,
-        event.actor,
-        event.correlation,
-        fact,
-        event.link,
-        type(event.fact).__name__,
+        entry.position,
+        entry.epoch,
+        entry.event_id,
+        entry.recorded_at,
+        entry.dc,
+        entry.actor,
+        entry.correlation,
+        entry.fact,
+        entry.link,
+        kind_of(entry.fact),
     )
 
 
 def recorded(row: Row) -> Recorded:
     """The event in `row`; one that cannot be decoded is told with its position."""
-    position, epoch, event_id, recorded_at, dc, actor, correlation, encoded, link, kind = row
-    try:
-        fact = decode(encoded)
-    except (LogDamaged, UnknownFact) as error:
-        raise type(error)(f"position {position}: {error}") from error
-    if type(fact).__name__ != kind:
-        raise LogDamaged(f"position {position}: the row says {kind}, its fact {type(fact)}")
-    return Recorded(
-        position=position,
-        epoch=epoch,
-        event_id=event_id,
-        recorded_at=recorded_at,
-        dc=dc,
-        actor=actor,
-        correlation=correlation,
-        fact=fact,
-        link=link,
-    )
+    event, kind = sealing.recorded(stored(row)), row[-1]
+    if type(event.fact).__name__ != kind:
+        raise LogDamaged(
+            f"position {event.position}: the row says {kind}, its fact {type(event.fact)}"
+        )
+    return event
 
 
 def stored(row: Row) -> Stored:

@@ -5,21 +5,36 @@ the fsync.
 """
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
-from vcap_es.errors import EpochRefused, LogDamaged, LogError, OutcomeUnknown
-from vcap_es.events.chain import record
+from vcap_es.errors import DiskFull, EpochRefused, LogDamaged, LogError, OutcomeUnknown
+from vcap_es.events.chain import Stored
+from vcap_es.events.codec import caps_in
 from vcap_es.events.envelope import Draft, Recorded
-from vcap_es.events.facts import caps_of
-from vcap_es.events.log import Head, check_epoch
-from vcap_es.events.logs.sqlite_file import Synchronous, failure, lock, open_to_write, unlock
-from vcap_es.events.logs.sqlite_rows import COLUMNS, Row, recorded, row_of
+from vcap_es.events.log import (
+    Head,
+    Truncated,
+    check_copy,
+    check_epoch,
+    check_truncation,
+    head_of,
+)
+from vcap_es.events.logs.sqlite_file import (
+    Synchronous,
+    deleting,
+    failure,
+    lock,
+    open_to_write,
+    unlock,
+)
+from vcap_es.events.logs.sqlite_rows import COLUMNS, Row, recorded, row_of, stored
+from vcap_es.events.sealing import seal_one
 
-Outcome = list[Recorded] | EpochRefused
+Outcome = list[Recorded] | LogError
 
 _WAL_BYTES = 16 * 2**20
 _TRANSACTION_BYTES = 16 * 2**10  # what a transaction writes at least: some pages, whole
@@ -29,6 +44,13 @@ _INSERT = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 _INSERT_CAP = "INSERT INTO caps (cap, position) VALUES (?, ?)"
 _SAME_ID = f"SELECT {COLUMNS} FROM events WHERE event_id = ?"  # noqa: S608 (constants)
 _LAST = f"SELECT {COLUMNS} FROM events ORDER BY position DESC LIMIT 1"  # noqa: S608 (constants)
+_BEHIND = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position"  # noqa: S608 (constants)
+_SET_ASIDE = (
+    f"INSERT INTO diverged ({COLUMNS}) SELECT {COLUMNS} FROM events"  # noqa: S608 (constants)
+    " WHERE position > ? ORDER BY position"
+)
+_WATERMARK = "SELECT committed FROM watermark"
+_EPOCH = "INSERT INTO epochs VALUES (?, ?) ON CONFLICT (epoch) DO UPDATE SET last = excluded.last"
 
 
 class Append(Struct, frozen=True, gc=False):
@@ -39,35 +61,41 @@ class Append(Struct, frozen=True, gc=False):
     epoch: int
 
 
+class Copy(Struct, frozen=True, gc=False):
+    """Events that were sealed already, and what is known to be committed."""
+
+    batch: Sequence[Stored]
+    committed: int
+
+
 class _Transaction:
     """What one transaction adds, worked out in memory before a row is written."""
 
-    def __init__(self, head: Head, epoch: int) -> None:
-        self.position = head.position
-        self.link = head.link
-        self.epoch = epoch
+    def __init__(self, head: Head, fence: int, committed: int) -> None:
+        self.head = head
+        self.fence = fence
+        self.committed = committed
         self.rows: list[Row] = []
         self.caps: list[tuple[str, int]] = []
+        self.epochs: dict[int, int] = {}
         self.bytes = _TRANSACTION_BYTES
 
-    def add(self, draft: Draft, fact: bytes, epoch: int) -> Recorded:
+    def add(self, entry: Stored) -> None:
         """Put one event at the end."""
-        position = self.position + 1
-        event = record(draft, fact, position=position, epoch=epoch, previous=self.link)
-        self.rows.append(row_of(event, fact))
-        for cap in caps_of(draft.fact):
-            self.caps.append((cap, position))
-        self.position, self.epoch, self.link = position, epoch, event.link
-        self.bytes += _EVENT_BYTES + len(fact)
-        return event
-
-    def head(self) -> Head:
-        """The end of the log with everything in it."""
-        return Head(position=self.position, epoch=self.epoch, link=self.link)
+        self.rows.append(row_of(entry))
+        for cap in caps_in(entry.fact):
+            self.caps.append((cap, entry.position))
+        self.epochs[entry.epoch] = entry.position
+        self.head = head_of(entry)
+        self.fence = entry.epoch
+        self.bytes += _EVENT_BYTES + len(entry.fact)
 
 
 class SqliteWriter:
-    """The one connection that writes; made, used and closed in one thread."""
+    """The one connection that writes; made, used and closed in one thread.
+
+    `head`, `committed` and `history` are those of the last transaction that succeeded.
+    """
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         self._lock = lock(path)
@@ -77,6 +105,9 @@ class SqliteWriter:
             self._db = open_to_write(path, synchronous)
             try:
                 self.head = self._last()
+                self.committed: int = self._db.execute(_WATERMARK).fetchone()[0]
+                epochs = self._db.execute("SELECT epoch, last FROM epochs ORDER BY epoch")
+                self.history: dict[int, int] = dict(epochs.fetchall())
             except BaseException:
                 self._db.close()
                 raise
@@ -87,14 +118,13 @@ class SqliteWriter:
             unlock(self._lock)
             raise
 
-    def commit(self, appends: Sequence[Append]) -> list[Outcome]:
+    def commit(self, appends: Sequence[Append | Copy]) -> list[Outcome]:
         """Record all of `appends` in one transaction; the outcomes are in the same order.
 
-        After any failure it is not known what is on disk: `OutcomeUnknown`, and no commit follows.
+        Raises `DiskFull` where there is no room; nothing of it is there then. After any other
+        failure it is not known what is on disk: `OutcomeUnknown`, and no commit follows.
         """
-        if self._dead:
-            raise OutcomeUnknown("an earlier commit failed: stop this process and replay the log")
-        try:
+        with self._careful():
             self._checkpoint_when_due()
             try:
                 return self._transact(appends, look=False)
@@ -102,13 +132,30 @@ class SqliteWriter:
                 # An id is there already. That is rare, so ids are looked up only now.
                 self._db.execute("ROLLBACK")
                 return self._transact(appends, look=True)
-        except Exception as error:
-            self._dead = True
-            self._roll_back()
-            raise OutcomeUnknown(
-                f"a commit after position {self.head.position} failed ({error!r}): the batches in"
-                " it may or may not be there; stop this process and replay the log"
-            ) from error
+        raise AssertionError("either it is committed or it raises")
+
+    def truncate(self, after: int) -> Truncated:
+        """Set the events above `after` aside, in one transaction; raises like `commit`."""
+        check_truncation(after, self.committed, self.head.position)
+        with self._careful():
+            self._db.execute("BEGIN IMMEDIATE")
+            aside = [stored(row) for row in self._db.execute(_BEHIND, (after,)).fetchall()]
+            self._db.execute(_SET_ASIDE, (after,))
+            with deleting(self._db):
+                caps = [(cap, each.position) for each in aside for cap in caps_in(each.fact)]
+                self._db.executemany("DELETE FROM caps WHERE cap = ? AND position = ?", caps)
+                self._db.execute("DELETE FROM events WHERE position > ?", (after,))
+            row: Row | None = self._db.execute(_LAST).fetchone()
+            head = head_of(None if row is None else stored(row))
+            self._db.execute("DELETE FROM epochs WHERE epoch > ?", (head.epoch,))
+            if head.position:
+                self._db.execute(_EPOCH, (head.epoch, head.position))
+            self._db.execute("COMMIT")
+            self.head = head
+            self.history = {each: at for each, at in self.history.items() if each < head.epoch}
+            if head.position:
+                self.history[head.epoch] = head.position
+        return Truncated(count=len(aside), link=aside[-1].link if aside else b"")
 
     def close(self) -> None:
         """Bring everything into the main file, close it and let the lock go."""
@@ -122,38 +169,79 @@ class SqliteWriter:
         finally:
             unlock(self._lock)
 
-    def _transact(self, appends: Sequence[Append], *, look: bool) -> list[Outcome]:
+    @contextmanager
+    def _careful(self) -> Iterator[None]:
+        """What a failure of a transaction means; see `commit`."""
+        if self._dead:
+            raise OutcomeUnknown("an earlier commit failed: stop this process and replay the log")
+        try:
+            yield
+        except Exception as error:
+            self._roll_back()
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFull(
+                    f"no room for what follows position {self.head.position}: make room on the disk"
+                ) from error
+            self._dead = True
+            raise OutcomeUnknown(
+                f"a commit after position {self.head.position} failed ({error!r}): the batches in"
+                " it may or may not be there; stop this process and replay the log"
+            ) from error
+
+    def _transact(self, appends: Sequence[Append | Copy], *, look: bool) -> list[Outcome]:
         self._db.execute("BEGIN IMMEDIATE")
-        (epoch,) = self._db.execute("SELECT epoch FROM fence").fetchone()
-        transaction = _Transaction(self.head, epoch)
+        (fence,) = self._db.execute("SELECT epoch FROM fence").fetchone()
+        transaction = _Transaction(self.head, fence, self.committed)
         fresh: dict[bytes, Recorded] = {}
         outcomes: list[Outcome] = []
         for each in appends:
             try:
-                check_epoch(each.epoch, transaction.epoch)
-            except EpochRefused as refusal:
+                if isinstance(each, Copy):
+                    outcomes.append(self._copy(transaction, each))
+                else:
+                    outcomes.append(self._append(transaction, each, fresh if look else None))
+            except (EpochRefused, LogDamaged) as refusal:
                 outcomes.append(refusal)
-                continue
-            events: list[Recorded] = []
-            for draft, fact in zip(each.batch, each.facts, strict=True):
-                event = self._known(draft.event_id, fresh) if look else None
-                if event is None:
-                    event = transaction.add(draft, fact, each.epoch)
-                    if look:
-                        fresh[event.event_id] = event
-                events.append(event)
-            outcomes.append(events)
-        self._write(transaction, epoch)
+        self._write(transaction, fence)
         return outcomes
 
-    def _write(self, transaction: _Transaction, epoch: int) -> None:
+    def _append(
+        self, transaction: _Transaction, append: Append, fresh: dict[bytes, Recorded] | None
+    ) -> list[Recorded]:
+        """Add a batch; `fresh` are the events of this transaction where ids must be looked up."""
+        check_epoch(append.epoch, transaction.fence)
+        events: list[Recorded] = []
+        for draft, fact in zip(append.batch, append.facts, strict=True):
+            event = self._known(draft.event_id, fresh) if fresh is not None else None
+            if event is None:
+                event, entry = seal_one(draft, fact, append.epoch, transaction.head)
+                transaction.add(entry)
+                if fresh is not None:
+                    fresh[event.event_id] = event
+            events.append(event)
+        return events
+
+    def _copy(self, transaction: _Transaction, copy: Copy) -> list[Recorded]:
+        check_copy(copy.batch, transaction.head)
+        if copy.batch:
+            check_epoch(copy.batch[0].epoch, transaction.head.epoch)
+        for entry in copy.batch:
+            transaction.add(entry)
+        known = min(copy.committed, transaction.head.position)
+        transaction.committed = max(transaction.committed, known)
+        return []
+
+    def _write(self, transaction: _Transaction, fence: int) -> None:
         self._db.executemany(_INSERT, transaction.rows)
         self._db.executemany(_INSERT_CAP, transaction.caps)
-        if transaction.epoch != epoch:
-            self._db.execute("UPDATE fence SET epoch = ?", (transaction.epoch,))
+        self._db.executemany(_EPOCH, list(transaction.epochs.items()))
+        if transaction.fence > fence:
+            self._db.execute("UPDATE fence SET epoch = ?", (transaction.fence,))
+        if transaction.committed != self.committed:
+            self._db.execute("UPDATE watermark SET committed = ?", (transaction.committed,))
         self._db.execute("COMMIT")
-        if transaction.rows:
-            self.head = transaction.head()
+        self.head, self.committed = transaction.head, transaction.committed
+        self.history.update(transaction.epochs)
         self._wal_bytes += transaction.bytes
 
     def _known(self, event_id: bytes, fresh: dict[bytes, Recorded]) -> Recorded | None:
@@ -173,11 +261,9 @@ class SqliteWriter:
                 self._db.execute("ROLLBACK")
 
     def _last(self) -> Head:
-        (epoch,) = self._db.execute("SELECT epoch FROM fence").fetchone()
+        (fence,) = self._db.execute("SELECT epoch FROM fence").fetchone()
         row: Row | None = self._db.execute(_LAST).fetchone()
-        if row is None:
-            return Head()
-        event = recorded(row)
-        if event.epoch != epoch:
-            raise LogDamaged(f"the fence is at epoch {epoch}, the last event at {event.epoch}")
-        return Head(position=event.position, epoch=event.epoch, link=event.link)
+        head = head_of(None if row is None else recorded(row))
+        if head.epoch > fence:
+            raise LogDamaged(f"the fence is at epoch {fence}, the last event at {head.epoch}")
+        return head
