@@ -263,7 +263,7 @@ def test_nobody_is_capped_over_units_that_may_still_come_free_here() -> None:
     assert isinstance(taken, Consumed)
     one = lone.consume(2)
     assert one not in lone.replies
-    lone.wait(50)
+    lone.wait(52)
     assert isinstance(lone.replies[one], Consumed)
     lone.submit(Refund(id=taken.id))
     other, more = lone.consume(3), lone.consume(4)

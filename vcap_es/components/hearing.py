@@ -6,13 +6,13 @@ a running total counts only from the newest message.
 
 from collections.abc import Callable
 
-from vcap_es.components.alarms import Alarms
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.limits import MS
 from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standing
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import Slice
 from vcap_es.components.telling import Telling
+from vcap_es.components.timing_wheel import TimingWheel
 
 Stamp = tuple[int, int]
 """(epoch, clock of the master): of two messages, which was composed later."""
@@ -30,7 +30,7 @@ class Hearing:
         shelf: Shelf,
         keeper: Keeper,
         telling: Telling,
-        alarms: Alarms,
+        alarms: TimingWheel,
         *,
         wake: Callable[[Slice], None],
         resume: Callable[[Watched], None],

@@ -8,7 +8,6 @@ master. Whatever happens to a slice, it is then looked at in one order: serve, g
 
 from collections.abc import Callable
 
-from vcap_es.components.alarms import Alarm, Alarms, Ring
 from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.hearing import Hearing
 from vcap_es.components.journal_records import Cells, Entry, Journal
@@ -22,6 +21,7 @@ from vcap_es.components.server_outputs import Abandon, Output, Reply, SendToMast
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NEVER_NS, Slice, Waiter
 from vcap_es.components.telling import Telling
+from vcap_es.components.timing_wheel import Alarm, Ring, TimingWheel
 
 ROUNDS_PER_PERIOD = 20
 
@@ -39,7 +39,7 @@ class Holdings:
         self.dropped: Callable[[Slice], None] = lambda _: None
         self.heard: Callable[[Slice], None] = lambda _: None
         self.noted: Callable[[str], None] = lambda _: None
-        self.alarms = Alarms()
+        self.alarms = TimingWheel()
         self.shelf = Shelf(journal.incarnation, cells, limits)
         self.current, self.slices = self.shelf.current, self.shelf.slices
         self.keeper = Keeper(journal, self.shelf, self.outputs)

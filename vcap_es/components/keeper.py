@@ -35,7 +35,6 @@ class Keeper:
             found.ceiling = kept.ceiling
             found.marks = dict(journal.marks.get(key, {})) or None
             found.holds = dict(journal.holds.get(key, {})) or None
-            found.open_holds = sum(hold.is_open for hold in (found.holds or {}).values())
             found.spans = sorted({*(found.marks or ()), *(found.holds or ())}) or None
         used = {kept.slot for kept in journal.kept.values()}
         self._slots_used = max(used, default=-CELLS_PER_SLOT) // CELLS_PER_SLOT + 1

@@ -5,12 +5,13 @@ them, and composes what each server is told at the start of a commit round, so t
 everything decided before and leaves when that is durable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from msgspec import Struct, field
 
 from vcap_es.components.desk import Desk
+from vcap_es.components.liveness import Liveness, Sighting
 from vcap_es.components.messages import (
     Broadcast,
     Directory,
@@ -66,6 +67,7 @@ class LocalHandler:
         state: DataCentre,
         record: Callable[[Fact], None],
         define_by_template: Callable[[str], bool],
+        now: int,
     ) -> None:
         self.servers: dict[str, Server] = {}
         self._state = state
@@ -77,7 +79,26 @@ class LocalHandler:
         self._by_connection: dict[int, str] = {}
         self._pending: dict[int, list[FromMaster]] = {}
         self._holders = Holders(state)
+        self._liveness = Liveness(now)
+        self._liveness.expect(self._absent(now))
         self._directory_is_due = self._keyring_is_due = False
+
+    def _absent(self, now: int) -> Iterator[Sighting]:
+        """Whoever holds something should be here, though this master has not seen them yet."""
+        for incarnation, keys in self._holders.everybody():
+            if any(self._holds(incarnation, key) for key in keys):
+                node = self._state.nodes.get(incarnation)
+                name, address = (node.name, node.address) if node else ("", "")
+                yield Sighting(incarnation, name, address, connected_at=None, seen_at=now)
+
+    def _holds(self, incarnation: str, key: Key) -> bool:
+        interval = self._state.interval(*key)
+        return interval is not None and interval.pool.peek(incarnation).held > 0
+
+    @property
+    def sightings(self) -> Mapping[str, Sighting]:
+        """The servers that are connected, and those that were, by incarnation: who is lost."""
+        return self._liveness.sightings
 
     # what a desk asks of its office
 
@@ -115,7 +136,7 @@ class LocalHandler:
         if before is not None and before.session != message.session:
             return False
         if before is not None:
-            self.goodbye(before.connection)
+            self.goodbye(before.connection, now)
         self.servers[message.incarnation] = Server(
             connection=connection,
             incarnation=message.incarnation,
@@ -125,6 +146,7 @@ class LocalHandler:
             connected_at=now,
         )
         self._by_connection[connection] = message.incarnation
+        self._liveness.came(message.incarnation, message.name, message.address, now)
         self._send(connection, self._keyring())
         self._directory_is_due = True
         self._remind(self.servers[message.incarnation])
@@ -138,20 +160,21 @@ class LocalHandler:
         for key in self._holders.keys_of(server.incarnation):
             server.announce[key[0]] = server.tell[key] = server.reminded[key] = None
 
-    def goodbye(self, connection: int) -> None:
+    def goodbye(self, connection: int, now: int) -> None:
         """A connection is gone. Nothing is reclaimed: what the server holds stays held."""
         incarnation = self._by_connection.pop(connection, None)
         self._pending.pop(connection, None)
         if incarnation is None:
             return
         server = self.servers.pop(incarnation)
+        self._liveness.left(incarnation, now)
         for cap in server.watches:
             self._unwatch(cap, incarnation)
         self._directory_is_due = True
 
-    def watch(self, connection: int, message: Watch) -> None:
+    def watch(self, connection: int, message: Watch, now: int) -> None:
         """A server wants to hear of these caps from now on; an unknown one may match a template."""
-        server = self._server(connection)
+        server = self._server(connection, now)
         server.echo_ns = max(server.echo_ns, message.sent_ns)
         for cap in message.caps:
             if cap not in self._state.metas and not self._define_by_template(cap):
@@ -170,15 +193,17 @@ class LocalHandler:
             server.watches.discard(cap)
             self._unwatch(cap, server.incarnation)
 
-    def _server(self, connection: int) -> Server:
+    def _server(self, connection: int, now: int) -> Server:
+        """The server that says something on this connection."""
         incarnation = self._by_connection.get(connection)
         if incarnation is None:
             raise SuspectServer(f"connection {connection} has not said hello, or was replaced")
+        self._liveness.spoke(incarnation, now)
         return self.servers[incarnation]
 
     def report(self, connection: int, message: Report, now: int) -> None:
         """A server tells what it has spent and returned, and what it needs."""
-        server = self._server(connection)
+        server = self._server(connection, now)
         incarnation = server.incarnation
         if incarnation != message.incarnation:
             raise SuspectServer(f"{incarnation} reports for {message.incarnation}")
@@ -250,10 +275,18 @@ class LocalHandler:
         """API keys were created or revoked: every server must hear."""
         self._keyring_is_due = True
 
-    def step(self, now: int) -> None:
-        """Look again at the desks where time alone may change something."""
+    def step(self, now: int) -> list[int]:
+        """Look again at the desks where time alone may change something.
+
+        The connections of servers that are silent are given up, so that nobody waits for such a
+        server: they are to be closed.
+        """
+        silent = [self.servers[each] for each in self._liveness.step(now) if each in self.servers]
+        for server in silent:
+            self.goodbye(server.connection, now)
         for key in list(self._busy):
             self._serve(self._desks[key], now)
+        return [server.connection for server in silent]
 
     @property
     def busy(self) -> bool:
@@ -389,6 +422,10 @@ class Holders:
         """This incarnation was given something of that interval."""
         self._keys.setdefault(incarnation, set()).add(key)
         self._incarnations.setdefault(key, set()).add(incarnation)
+
+    def everybody(self) -> Iterator[tuple[str, set[Key]]]:
+        """All incarnations that were given something, with the intervals that it was of."""
+        yield from self._keys.items()
 
     def keys_of(self, incarnation: str) -> set[Key]:
         """The intervals that this incarnation was given something of."""

@@ -122,7 +122,7 @@ class PrimaryMaster:
         self._commands: list[tuple[int, int, int]] = []
         self.metas = MetaHandler(self.state, self._record)
         self.intervals = IntervalHandler(self.state, self._record, now)
-        self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template)
+        self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template, now)
         self._epoch = epoch
         if founding is not None:
             self._record(founding)
@@ -145,14 +145,14 @@ class PrimaryMaster:
             case Hello():
                 self._hello(connection, message)
             case Watch():
-                self.locals.watch(connection, message)
+                self.locals.watch(connection, message, self._now)
             case Report():
                 self._actor = message.incarnation
                 self.locals.report(connection, message, self._now)
 
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""
-        self.locals.goodbye(connection)
+        self.locals.goodbye(connection, self._now)
 
     def command(
         self,
@@ -193,11 +193,12 @@ class PrimaryMaster:
         self._outputs.append(output)
 
     def tick(self, now: int) -> None:
-        """Time has passed."""
+        """Time has passed. Wanted every second at least, to hear who is silent."""
         self._advance(now)
         if len(self._drafts) < BACKLOG_FACTS_MAX:
             self.intervals.step(self._now)
-        self.locals.step(self._now)
+        for connection in self.locals.step(self._now):
+            self._outputs.append(Close(connection, "this server was silent for too long"))
 
     def next_tick(self, now: int) -> int | None:
         """The instant at which `tick` is wanted next, in microseconds UTC."""

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable
 
-from vcap_es.components.alarms import Alarms
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.limits import MS
 from vcap_es.components.messages import Verdict
@@ -12,6 +11,7 @@ from vcap_es.components.refusals import capped, paced, unavailable
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 from vcap_es.components.telling import Telling
+from vcap_es.components.timing_wheel import TimingWheel
 from vcap_es.events.amounts import MAX_AMOUNT
 
 
@@ -23,7 +23,7 @@ class Queues:
         shelf: Shelf,
         keeper: Keeper,
         telling: Telling,
-        alarms: Alarms,
+        alarms: TimingWheel,
         wake: Callable[[Slice], None],
     ) -> None:
         self._shelf, self._keeper, self._telling = shelf, keeper, telling

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from vcap_es.components.alarms import Alarms
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.limits import MS
 from vcap_es.components.messages import Verdict
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
 from vcap_es.components.telling import Telling
+from vcap_es.components.timing_wheel import TimingWheel
 
 
 class Refilling:
@@ -19,7 +19,7 @@ class Refilling:
         shelf: Shelf,
         keeper: Keeper,
         telling: Telling,
-        alarms: Alarms,
+        alarms: TimingWheel,
         verdict: Callable[[Slice], Verdict | None],
     ) -> None:
         self._shelf, self._keeper, self._telling = shelf, keeper, telling

@@ -4,6 +4,7 @@ A hold is a spend; its cancel and its expiry are refunds. Each consume is the ra
 totals that it spent, so a refund needs no record of the consume: the range names it.
 """
 
+from functools import partial
 from typing import Protocol
 
 from vcap_es.components.commands import Cancel, Commit, Refund
@@ -56,7 +57,6 @@ class Settlement:
     def hold(self, found: Slice, span: Range, expires_ns: int) -> None:
         """The units of `span` are held until `expires_ns`, on the boot clock."""
         self._known += found.know_span(span)
-        found.open_holds += 1
         self._holdings.keeper.note(self._noted(found, span, expires_ns, is_open=True))
         self._expire_later(found, span, expires_ns)
 
@@ -131,7 +131,7 @@ class Settlement:
             refunded=back,
             short=more - extra,
         )
-        found.open_holds -= 1
+        self._close(found, span)
         if back:
             self._give_back(found, span, back, outcome, caller)
         else:
@@ -205,14 +205,21 @@ class Settlement:
         return noted
 
     def _expire_later(self, found: Slice, span: Range, expires_ns: int) -> None:
-        self._holdings.alarm(expires_ns, lambda _: self._expire(found, span))
+        if found.expiries is None:
+            found.expiries = {}
+        alarm = self._holdings.alarm(expires_ns, partial(self._expire, found, span))
+        found.expiries[span] = alarm
 
-    def _expire(self, found: Slice, span: Range) -> None:
-        hold = (found.holds or {}).get(span)
-        if hold is None or not hold.is_open or found.closed:
+    def _close(self, found: Slice, span: Range) -> None:
+        """The hold is open no more, and need not expire."""
+        assert found.expiries is not None, "every open hold expires"
+        self._holdings.alarms.call_off(found.expiries.pop(span))
+
+    def _expire(self, found: Slice, span: Range, _now_ns: int) -> None:
+        if found.closed:
             return
+        self._close(found, span)
         held = span[1] - span[0]
-        found.open_holds -= 1
         id_ = format_id(found, span[1], held)
         expired = Settled(id=id_, cap=found.cap, committed=0, refunded=held)
         self._give_back(found, span, held, expired, None)

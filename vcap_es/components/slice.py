@@ -8,10 +8,10 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
-from vcap_es.components.alarms import Alarm
 from vcap_es.components.journal_records import Cells, HoldNoted, Range
 from vcap_es.components.messages import PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
+from vcap_es.components.timing_wheel import Alarm
 
 CELLS_PER_SLOT = 2
 NO_SLOT = -1
@@ -59,7 +59,8 @@ class Waiter:
 class Slice:
     """All that a server knows of its part of one interval. Running totals only grow.
 
-    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order.
+    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order;
+    `expiries` are the alarms of those that are held still.
     `told_ns` is when the master was first told of it since the start or since the server stops.
     `deadline_ns` and `opens_ns` surely lie inside the interval; `end_ns` is surely not before its
     end. A slice from the journal `is_confirmed` when the master has said what it knows of it.
@@ -77,6 +78,7 @@ class Slice:
         "end_ns",
         "ended",
         "ended_at_ns",
+        "expiries",
         "heard_ns",
         "holds",
         "id_prefix",
@@ -87,7 +89,6 @@ class Slice:
         "lookups",
         "marks",
         "number",
-        "open_holds",
         "opens_ns",
         "pinned",
         "pool_available",
@@ -131,7 +132,7 @@ class Slice:
         self.marks: dict[Range, int] | None = None
         self.holds: dict[Range, HoldNoted] | None = None
         self.spans: list[Range] | None = None
-        self.open_holds = 0
+        self.expiries: dict[Range, Alarm] | None = None
         self.keys: list[str] | None = None
         self.ended = self.closed = self.is_final = False
         self.is_confirmed = True
@@ -155,6 +156,11 @@ class Slice:
     def key(self) -> tuple[str, int]:
         """The cap and the number of the interval."""
         return (self.cap, self.number)
+
+    @property
+    def open_holds(self) -> int:
+        """How many holds are neither settled nor expired."""
+        return len(self.expiries or ())
 
     def spent(self, cells: Cells) -> int:
         """The running total spent, as the cell has it."""
