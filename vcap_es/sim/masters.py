@@ -21,7 +21,6 @@ from vcap_es.components.master import (
 from vcap_es.components.primary_master import Answer, Close, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot
-from vcap_es.events.chain import Stored
 from vcap_es.events.log import Head
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.disks import BallotDisk, LogDisk
@@ -105,6 +104,13 @@ class MasterProcess(Process):
         self.core.tick(self.moment)
         self.flush()
 
+    def head_at(self, position: int) -> Head:
+        """The log's end, if it ended at `position`."""
+        if not position:
+            return Head()
+        last = self.log.entries[position - 1]
+        return Head(position=position, epoch=last.epoch, link=last.link)
+
     def _held(self) -> Held:
         log, fold = self.log, Fold()
         for entry in log.entries[: log.committed]:
@@ -113,10 +119,10 @@ class MasterProcess(Process):
         for entry in log.entries:
             history[entry.epoch] = entry.position
         return Held(
-            head=_head(log.entries, len(log.entries)),
+            head=self.head_at(len(log.entries)),
             committed=log.committed,
             fold=fold,
-            folded=_head(log.entries, log.committed),
+            folded=self.head_at(log.committed),
             tail=log.entries[log.committed :],
             history=list(history.items()),
             recorded_at=log.entries[-1].recorded_at if log.entries else 0,
@@ -202,6 +208,8 @@ class MasterProcess(Process):
                 return
         self._tell_truth(core)
         self._set_alarm(core)
+        for watch in self.site.watchers:
+            watch(self)
 
     def _do(self, output: Output) -> None:
         match output:
@@ -327,10 +335,3 @@ class MasterProcess(Process):
             self._alarm_ns = 0
             self.core.tick(self.moment)
             self.flush()
-
-
-def _head(entries: list[Stored], position: int) -> Head:
-    if not position:
-        return Head()
-    last = entries[position - 1]
-    return Head(position=position, epoch=last.epoch, link=last.link)

@@ -25,11 +25,11 @@ class Process:
 
     def heard(self, connection: Connection, data: bytes) -> None:
         """A message has come."""
-        self._when_awake(lambda: self.on_message(connection, data))
+        self.when_awake(lambda: self.on_message(connection, data))
 
     def ended(self, connection: Connection) -> None:
         """A connection is gone."""
-        self._when_awake(lambda: self.on_end(connection))
+        self.when_awake(lambda: self.on_end(connection))
 
     def on_message(self, connection: Connection, data: bytes) -> None:
         """Take in a message."""
@@ -52,11 +52,12 @@ class Process:
 
         def due() -> None:
             if life == self.lives:
-                self._when_awake(call)
+                self.when_awake(call)
 
         self.site.scheduler.later(delay_ns, due)
 
-    def _when_awake(self, call: Call) -> None:
+    def when_awake(self, call: Call) -> None:
+        """Call something now, or when a process that is paused goes on; never in a dead one."""
         if not self.is_running:
             return
         if self.is_paused:
@@ -92,4 +93,4 @@ class Process:
         """Take in what has queued up."""
         self.is_paused = False
         while self._inbox and self.is_running and not self.is_paused:
-            self._when_awake(self._inbox.popleft())
+            self.when_awake(self._inbox.popleft())

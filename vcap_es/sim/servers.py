@@ -109,6 +109,11 @@ class ServerProcess(Process):
         self.kill()
         self.start(same_boot=same_boot)
 
+    def start_unless_running(self) -> None:
+        """Start, unless it runs; where the machine was lost, from what outlived it."""
+        if not self.is_running:
+            self.start(same_boot=self.machine.is_up)
+
     def start_anew(self) -> None:
         """Put the journal aside and begin a new one."""
         self.disk, self.abandoned = Disk(), ""
@@ -126,6 +131,11 @@ class ServerProcess(Process):
     def connection(self) -> int:
         """The number of the connection to the master that it serves from; 0: none."""
         return self._serving.number if self._serving is not None else 0
+
+    @property
+    def serves_from(self) -> Party | None:
+        """The master that it serves from, if it is linked to one."""
+        return None if self._serving is None else self._serving.acceptor.party
 
     def disconnect(self) -> None:
         """Break all links; they are made again a little later."""
@@ -264,6 +274,8 @@ class ServerProcess(Process):
                     self._abandon(reason)
                     return
         self._set_alarm()
+        for watch in self.site.watchers:
+            watch(self)
 
     def _is_dying(self) -> bool:
         """A test may let the process die between any two outputs."""

@@ -16,7 +16,8 @@ NOON = 1_767_268_800_000_000
 class Site:
     """Time, links, randomness and what is known to be true; and who there is.
 
-    `say` prints what happens, where somebody wants to read it.
+    `watchers` are called with each process when it has done what its core wanted. `say` prints
+    what happens, where somebody wants to read it.
     """
 
     def __init__(self, *, seed: int, now: int, faults: Faults, timings: Timings) -> None:
@@ -32,6 +33,7 @@ class Site:
         self.command_answers: dict[int, object] = {}
         self.closings: list[str] = []
         self.may_abandon = False
+        self.watchers: list[Callable[[object], None]] = []
         self.elections = self.crashes = 0
         self.say: Callable[[str], None] | None = None
         self._ids = count(1)

@@ -1,0 +1,256 @@
+"""Fate lets mishaps happen in a world, and in the end makes everything good again."""
+
+from collections.abc import Callable
+from itertools import permutations
+
+from vcap_es.components.decisions.primacy import Config, is_quorum
+from vcap_es.sim.masters import MasterProcess
+from vcap_es.sim.mishaps import Mishap
+from vcap_es.sim.network import MS, Faults
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.world import World
+
+SLOWNESS = 10
+Undo = Callable[[], None]
+Node = MasterProcess | ServerProcess
+
+
+class Fate:
+    """`happened` counts the mishaps that came about, by kind.
+
+    No disk is harmed that has the only copy of what was acknowledged: nobody could bear that.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.happened: dict[str, int] = {}
+        nodes: list[Node] = [*world.masters, *world.servers]
+        self._processes = {each.name: each for each in nodes}
+        self._undos: dict[Mishap, Undo] = {}
+        self._is_healed = False
+
+    def plan(self, mishaps: list[Mishap]) -> None:
+        """Let all of these happen in their time."""
+        for each in mishaps:
+            self._later(each.at_ms, self._happening(each))
+
+    def heal(self) -> None:
+        """From now on everything works; what lost something on its way is connected anew."""
+        world = self.world
+        self._is_healed = True
+        for undo in list(self._undos.values()):
+            undo()
+        self._undos.clear()
+        is_lossy = not world.faults.is_ordered
+        world.faults = Faults(is_ordered=True)
+        for each in self._processes.values():
+            each.start_unless_running()
+        if is_lossy:
+            for one, other in permutations(self._processes.values(), 2):
+                world.network.reset(one, other)
+
+    # ---- one mishap
+
+    def _later(self, delay_ms: int, call: Callable[[], None]) -> None:
+        def due() -> None:
+            if not self._is_healed:
+                call()
+
+        self.world.scheduler.later(delay_ms * MS, due)
+
+    def _happening(self, mishap: Mishap) -> Callable[[], None]:
+        def happen() -> None:
+            undo = self._begin(mishap)
+            if undo is None:
+                return
+            self.world.note("fate", mishap)
+            self.happened[mishap.kind] = self.happened.get(mishap.kind, 0) + 1
+            self._undos[mishap] = undo
+            self._later(mishap.lasts_ms, over)
+
+        def over() -> None:
+            undo = self._undos.pop(mishap, None)
+            if undo is not None:
+                undo()
+
+        return happen
+
+    def _begin(self, mishap: Mishap) -> Undo | None:
+        """Let it happen; how it is undone, or None where it cannot happen now."""
+        who, other, process = mishap.who, mishap.other, self._processes[mishap.who]
+        match mishap.kind:
+            case "crash":
+                return self._crash(process)
+            case "power":
+                return self._power(process)
+            case "pause":
+                return self._pause(process)
+            case "slow":
+                return self._slow(process)
+            case "wall":
+                return self._wall(process, mishap.amount)
+            case "stop":
+                return self._stop(process)
+            case "cut":
+                return self._cut_all([(who, other)])
+            case "part":
+                return self._cut_all([(who, other), (other, who)])
+            case "isolate":
+                return self._isolate(who)
+            case "clog":
+                return self._clog(who, other, mishap.amount)
+            case "reset":
+                return self._reset(process, self._processes[other])
+            case "fsync":
+                return self._fsync(process)
+            case "full":
+                return self._full(process)
+            case "tail":
+                return self._tail(process, mishap.amount)
+            case "wipe":
+                return self._wipe(process)
+            case "switch":
+                return self._switch()
+        raise AssertionError(f"nobody knows the mishap {mishap.kind}")
+
+    # ---- processes
+
+    def _crash(self, process: Node) -> Undo:
+        process.kill()
+        return process.start_unless_running
+
+    def _power(self, process: Node) -> Undo:
+        process.kill(is_power_lost=True)
+        return process.start_unless_running
+
+    def _pause(self, process: Node) -> Undo:
+        process.pause()
+        return process.go_on
+
+    def _slow(self, process: Node) -> Undo:
+        process.machine.slowness = SLOWNESS
+
+        def undo() -> None:
+            process.machine.slowness = 1
+
+        return undo
+
+    def _wall(self, process: Node, amount: int) -> Undo:
+        process.machine.wall_ahead_us += amount
+
+        def undo() -> None:
+            process.machine.wall_ahead_us -= amount
+
+        return undo
+
+    def _stop(self, process: Node) -> Undo | None:
+        """An orderly stop of a server; who takes too long is killed."""
+        if not isinstance(process, ServerProcess) or not process.is_running:
+            return None
+        process.core.stop(process.now_ns)
+        process.flush()
+
+        def undo() -> None:
+            process.kill()
+            process.start_unless_running()
+
+        return undo
+
+    # ---- links
+
+    def _isolate(self, name: str) -> Undo:
+        others = [each for each in self._processes if each != name]
+        return self._cut_all([pair for each in others for pair in permutations((name, each))])
+
+    def _cut_all(self, pairs: list[tuple[str, ...]]) -> Undo:
+        for source, target in pairs:
+            self.world.network.cut(source, target)
+
+        def undo() -> None:
+            for source, target in pairs:
+                self.world.network.join(source, target)
+
+        return undo
+
+    def _clog(self, source: str, target: str, delay_ms: int) -> Undo:
+        self.world.network.clog(source, target, delay_ms)
+        return lambda: self.world.network.clog(source, target, 0)
+
+    def _reset(self, one: Node, other: Node) -> Undo | None:
+        return _nothing if self.world.network.reset(one, other) else None
+
+    # ---- disks
+
+    def _fsync(self, process: Node) -> Undo | None:
+        if not isinstance(process, MasterProcess):
+            return None
+        process.fails_fsync = True
+        return _nothing
+
+    def _full(self, process: Node) -> Undo | None:
+        if not isinstance(process, MasterProcess):
+            return None
+        process.log.is_full = True
+
+        def undo() -> None:
+            process.log.is_full = False
+
+        return undo
+
+    def _tail(self, process: Node, amount: int) -> Undo | None:
+        """A bit flips at rest; what is missing was known as committed where it is asked for."""
+        if not isinstance(process, MasterProcess) or not self._may_lose_disk(process):
+            return None
+        known = [process.ballots.ballot.committed]
+        known += [each.ballots.ballot.committed for each in self.world.servers if each.ballots]
+        after = min(*known, len(process.log.entries)) - amount
+        if after < 0:
+            return None
+        process.kill(is_power_lost=True)
+        process.log.lose_tail(after)
+        process.is_sound = False
+        return process.start_unless_running
+
+    def _wipe(self, process: Node) -> Undo | None:
+        if not self._may_lose_disk(process):
+            return None
+        process.kill(is_power_lost=True)
+        process.lose_disk()
+        return process.start_unless_running
+
+    # ---- operators
+
+    def _switch(self) -> Undo | None:
+        leader = self.world.leader
+        if leader is None or leader.core is None or leader.is_paused:
+            return None
+        leader.core.switch_over(next(self.world.tokens), "operator", leader.moment)
+        leader.flush()
+        return _nothing
+
+    # ---- what others can bear
+
+    def _may_lose_disk(self, process: Node) -> bool:
+        """Whether the others have everything, and can decide without it."""
+        ballots = [each.ballots for each in self._processes.values() if each.ballots is not None]
+        configs: list[Config] = []
+        for each in ballots:
+            kept = (each.ballot, each.writing or each.ballot)
+            configs += [ballot.config for ballot in kept if ballot.config is not None]
+        others = [each.ballot.node for each in ballots if each is not process.ballots]
+        if process.ballots is not None and not all(is_quorum(each, others) for each in configs):
+            return False
+        return isinstance(process, ServerProcess) or any(
+            self._has_everything(each, configs)
+            for each in self.world.masters
+            if each is not process
+        )
+
+    def _has_everything(self, master: MasterProcess, configs: list[Config]) -> bool:
+        truth = self.world.truth
+        has_log = master.is_sound and master.log.has(truth.end, truth.link_at(truth.end))
+        return has_log and all(master.node in each.isr for each in configs)
+
+
+def _nothing() -> None:
+    """What has passed already need not be undone."""
