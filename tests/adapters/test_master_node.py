@@ -20,7 +20,7 @@ from vcap_es.components.decisions.meta import Define
 from vcap_es.components.messages import PROTOCOL, Hello, encode
 from vcap_es.components.primary_master import Done
 from vcap_es.errors import LogError
-from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.chain import Stored
 from vcap_es.events.facts import Definition
 from vcap_es.events.logs.memory import MemoryLog
 
@@ -30,11 +30,11 @@ class FailingLog(MemoryLog):
 
     fails = False
 
-    async def append(self, batch: Sequence[Draft], epoch: int) -> list[Recorded]:
+    async def copy(self, entries: Sequence[Stored], committed: int) -> None:
         """Like a COMMIT that failed."""
         if self.fails:
             raise LogError("the disk is gone")
-        return await super().append(batch, epoch)
+        await super().copy(entries, committed)
 
 
 def define(cap: str, total: int = 100) -> Define:
@@ -205,7 +205,7 @@ def test_what_is_decided_while_the_clock_is_wrong_has_the_right_time(
         await primary.define("meanwhile")
         jumped_us = 0
         # When time goes on
-        primary.node.core.tick(primary.node.now())
+        primary.node.core.tick(primary.node.moment())
         await primary.define("after")
         # Then no interval has ended, and all are of today
         events = await primary.node.log.read(before)

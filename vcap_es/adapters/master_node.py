@@ -1,39 +1,54 @@
-"""A master as it runs: the core, its log, and the links of its volumecap servers."""
+"""A master as it runs: the core, its ballot, its log, and its links to servers and masters."""
 
 import asyncio
 import gc
 import hmac
-from collections.abc import Callable, Mapping
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from secrets import token_hex
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
+from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry, Histogram
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
+from vcap_es.adapters.ballots import Ballots, MemoryBallots
+from vcap_es.adapters.dialling import Accepted, Dialler, Line, LineClosed
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.decisions.access import AccessCommand
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
+from vcap_es.components.decisions.primacy import created
+from vcap_es.components.leadership import Fetch
 from vcap_es.components.local_handler import Server
-from vcap_es.components.messages import decode_from_server
-from vcap_es.components.primary_master import (
-    Answer,
-    Close,
-    Done,
+from vcap_es.components.master import (
+    Approved,
+    Elsewhere,
+    Halt,
+    Identity,
+    Master,
+    Moment,
     Output,
-    PrimaryMaster,
-    Round,
-    Send,
+    Renew,
+    Restart,
+    SwitchedOver,
 )
-from vcap_es.errors import LogError
-from vcap_es.events.envelope import Draft, Recorded
-from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog, Head
+from vcap_es.components.primary_master import Answer, Close, Done, Send, Spawn
+from vcap_es.components.replica import Cut, Held, Store
+from vcap_es.components.timings import Timings
+from vcap_es.components.voter import Keep
+from vcap_es.components.wire import AtMaster, decode_at_master
+from vcap_es.errors import BallotMissing, CopyUnsound, DiskFull, LogError, PrefixLost
+from vcap_es.events.chain import GENESIS, Stored
+from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
 from vcap_es.projections.runner import recover
 from vcap_es.projections.snapshots import take
 from vcap_es.projections.states.data_centre import DataCentre
@@ -43,59 +58,129 @@ DRIFT_US = 5_000_000
 TICK_SECONDS = (0.001, 0.1)
 """The shortest pause between two ticks, so that others have a turn, and the longest."""
 
+RETRY_FULL_SECONDS = 0.5
+TAIL_CHUNK = 5000
+
 log = structlog.get_logger()
 
 
+class PrimacyView(Struct, frozen=True, kw_only=True):
+    """What a master knows of who leads, who is in sync and who votes."""
+
+    node: str
+    name: str
+    slot: int
+    role: str
+    epoch: int
+    version: int
+    leader_name: str
+    leader_address: str
+    isr: list[str]
+    voters: list[str]
+    position: int
+    committed: int
+    lag: int
+    suspicion: str
+    is_active: bool
+    masters: list[str]
+    witnesses: list[str]
+
+
 class MasterNode:
-    """The primary master of one data centre. Use it as an asynchronous context."""
+    """One master of a data centre, in whichever role. Use it as an asynchronous context."""
 
     def __init__(
-        self, events: EventLog, *, dc: str, name: str, secret: str, snapshot: Path | None = None
+        self,
+        events: EventLog,
+        *,
+        dc: str,
+        name: str,
+        secret: str,
+        snapshot: Path | None = None,
+        ballots: Ballots | None = None,
+        slot: int = 0,
+        address: str = "",
+        peers: Sequence[str] = (),
+        founds: bool = True,
+        timings: Timings | None = None,
+        spawn: Callable[[Spawn], None] | None = None,
+        suspicion: str = "",
     ) -> None:
-        """Lead the log `events` of data centre `dc`; `secret` lets servers link.
+        """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
         `snapshot` names a file that spares a replay; it may be missing, and may be deleted.
+        `ballots` keeps what was promised; without, this is a lone master that needs nobody's vote.
+        `address` is the URL at which others reach this node; `peers` are addresses of masters.
+        With an empty log, it `founds` a cluster or waits to be admitted to one. `spawn` starts a
+        secondary master. `suspicion` says why the log may not be whole.
         """
-        self._snapshot = snapshot
-        self.log = events
-        self.dc, self.name, self.role = dc, name, "primary"
-        self.metrics = CollectorRegistry()
+        self.log, self.metrics = events, CollectorRegistry()
+        self.dc, self.name = dc, name
+        self._snapshot, self._secret = snapshot, secret
+        self._ballots, self._is_lone = ballots or MemoryBallots(slot), ballots is None
+        self._timings, self._founds, self._spawn = timings or Timings(), founds, spawn
+        self._suspicion = suspicion
+        self._identity = Identity(
+            dc=dc,
+            slot=slot,
+            name=name,
+            address=address,
+            cluster=token_hex(16) if founds else "",
+            spawns=spawn is not None,
+        )
         self._append_seconds = Histogram(
             "vcap_log_append_duration_seconds",
             "How long a batch took to be durable.",
             registry=self.metrics,
         )
-        self._secret = secret
         self._tokens, self._connections = count(1), count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
-        self._links: dict[int, tuple[Link, WebSocket]] = {}
-        self._wake = asyncio.Event()
+        self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
         self._ahead_us = now_us() - boot_ns() // 1000
-        self._tasks: list[asyncio.Task[None]] = []
-        self._closings: set[asyncio.Task[None]] = set()
+        self._disk: deque[Store | Cut | None] = deque()
+        self._disk_wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
-        self._core: PrimaryMaster | None = None
+        self._core: Master | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush_is_due = self._is_full = False
+        self._clock_is_sound = True
+        self._role = ""
+        self._life = 0
+        self._dialler = Dialler(
+            secret, wanted=self._wanted_peers, serve=lambda line: self._serve(line, is_dialled=True)
+        )
+        self._peers = tuple(peers)
+
+    # ---- what is true
 
     @property
-    def core(self) -> PrimaryMaster:
+    def core(self) -> Master:
         """The running core."""
         assert self._core is not None, "the node is not running"
         return self._core
 
     @property
     def state(self) -> DataCentre:
-        """The live state, decided facts included; `view` waits until what it shows is durable."""
+        """The live state: of a leader with what is decided; `view` waits until that is durable."""
         return self.core.state
 
     @property
+    def role(self) -> str:
+        """`primary`, `secondary` or `suspect`."""
+        role = self.core.role
+        return {"leading": "primary", "suspect": "suspect"}.get(role, "secondary")
+
+    @property
     def durable(self) -> int:
-        """The position of the last event that is known here to be durable."""
-        return self._head.position
+        """The position of the last event that is known here to be committed."""
+        return self.core.replica.committed
 
     @property
     def servers(self) -> Mapping[str, Server]:
-        """The connected volumecap servers by incarnation."""
-        return self.core.locals.servers
+        """The connected volumecap servers by incarnation; none where this master does not lead."""
+        primary = self.core.primary
+        return primary.locals.servers if primary is not None else {}
 
     def now(self) -> int:
         """Microseconds UTC: the wall clock, or while it has jumped, what it would show if not.
@@ -106,56 +191,110 @@ class MasterNode:
         wall, steady = now_us(), boot_ns() // 1000 + self._ahead_us
         return wall if abs(wall - steady) <= DRIFT_US else steady
 
+    def moment(self) -> Moment:
+        """Now, by both clocks."""
+        return Moment(boot_ns(), self.now())
+
+    # ---- start and stop
+
     async def __aenter__(self) -> "MasterNode":
-        """Replay the log, start an epoch, and lead."""
-        snapshot = None if self._snapshot is None else load_snapshot(self._snapshot)
-        recovered = await recover(self.log, snapshot)
-        fold, head = recovered.fold, recovered.head
-        epoch = max(fold.state.epoch, head.epoch) + 1
-        log.info(
-            "replayed",
-            events=head.position,
-            after=recovered.replayed_after,
-            caps=len(fold.state.metas),
-            epoch=epoch,
-            snapshot_discarded=recovered.discarded,
-        )
-        last = await self.log.read(head.position - 1, limit=1) if head.position else []
-        stamp = max([self.now(), *(each.recorded_at for each in last)])
-        gc.collect()
-        gc.freeze()  # what was just replayed stays: no collection needs to look at it again
-        self._core = PrimaryMaster(fold, dc=self.dc, name=self.name, epoch=epoch, now=stamp)
-        self._epoch, self._head = epoch, head
+        """Fold what is committed, and take part; a lone master leads when this returns."""
         self._failed = asyncio.get_running_loop().create_future()
-        self._tasks = [
-            asyncio.create_task(self._commit(), name="commit"),
-            asyncio.create_task(self._tick(), name="tick"),
-        ]
-        for task in self._tasks:
-            task.add_done_callback(self._task_ended)
-        await self.view(lambda _: None)
+        if self._founds and self._ballots.ballot.config is None:
+            await self._found()
+        await self._begin()
+        self._start(self._write_log(), "disk")
+        self._start(self._dialler.run(), "peers")
+        if self.core.role == "leading":
+            await self.view(lambda _: None)
         return self
 
+    async def _found(self) -> None:
+        """Be the only voter: of a new log, or of one that never had any other."""
+        head, ballot = await self.log.head(), self._ballots.ballot
+        if await self.log.read(limit=1, kind="ClusterCreated") and not self._is_lone:
+            raise BallotMissing(
+                f"{self.name} has a log of a cluster, and no ballot: who forgot what it promised "
+                "must not lead; set the log aside and start it as a secondary"
+            )
+        self._ballots.keep(
+            structs.replace(ballot, config=created(ballot.node), promised=head.epoch)
+        )
+
+    async def _begin(self) -> None:
+        """Build the core from what is on the disk."""
+        held = await self._held()
+        gc.collect()
+        gc.freeze()  # what was just replayed stays: no collection needs to look at it again
+        self._core = Master(
+            self._identity,
+            self._ballots.ballot,
+            held,
+            self._timings,
+            random=random.randrange,
+            moment=Moment(boot_ns(), self.now()),
+            suspicion=self._suspicion,
+        )
+        self.core.tick(self.moment())
+        self._flush()
+
+    async def _held(self) -> Held:
+        """What the log has. Only what is surely committed is folded: the rest may have to go."""
+        ballot, head = self._ballots.ballot, await self.log.head()
+        committed = await self.log.committed()
+        if ballot.config is not None and ballot.config.isr == (ballot.node,):
+            committed = head.position  # it alone decides what is committed, and that is durable
+        snapshot = None if self._snapshot is None else load_snapshot(self._snapshot)
+        recovered = await recover(self.log, snapshot, committed)
+        log.info(
+            "replayed",
+            events=recovered.head.position,
+            after=recovered.replayed_after,
+            caps=len(recovered.fold.state.metas),
+            snapshot_discarded=recovered.discarded,
+        )
+        tail = await self._tail(recovered.head.position)
+        last = await self.log.read(head.position - 1, limit=1) if head.position else []
+        return Held(
+            head=head,
+            committed=max(committed, recovered.head.position),
+            fold=recovered.fold,
+            folded=recovered.head,
+            tail=tail,
+            history=await self.log.history(),
+            recorded_at=last[0].recorded_at if last else 0,
+        )
+
+    async def _tail(self, after: int) -> list[Stored]:
+        tail: list[Stored] = []
+        while chunk := await self.log.read_stored(after + len(tail), limit=TAIL_CHUNK):
+            tail += chunk
+        return tail
+
     async def __aexit__(self, *_: object) -> None:
-        """Stop leading; what waits for an answer gets none."""
-        for task in self._tasks:
+        """Take part no more; what waits for an answer gets none."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for future in self._waiting.values():
             future.cancel()
         self._save_snapshot()
 
     def _save_snapshot(self) -> None:
-        """Spare the next start a replay, if all is well and all that was decided is on the log."""
+        """Spare the next start a replay, if the state is just what is committed on the log."""
         assert self._failed is not None, "the node is not running"
-        is_settled = not self._is_writing and not self.core.has_undurable_facts
-        if self._snapshot is not None and is_settled and not self._failed.done():
-            save_snapshot(self._snapshot, take(self.state, self._head))
-
-    _epoch = 0
-    _head = Head()
-    _is_writing = False
-    _clock_is_sound = True
+        core = self._core
+        if core is None:
+            return
+        leads = core.leadership is not None
+        is_settled = core.leadership.is_settled if core.leadership is not None else True
+        if self._snapshot is None or self._failed.done() or not is_settled:
+            return
+        if core.replica.unfolded == 0 or leads:
+            save_snapshot(self._snapshot, take(self.state, core.replica.head))
 
     async def failure(self) -> None:
         """Wait until this master cannot go on; raises why."""
@@ -166,17 +305,37 @@ class MasterNode:
 
     async def submit(
         self, command: MetaCommand | AccessCommand, *, actor: str, correlation: str
-    ) -> Done | Denied:
-        """Do what an operator asks; returns when it is durable."""
+    ) -> Done | Denied | Elsewhere:
+        """Do what an operator asks; returns when it is durable on every master in sync."""
         answer = await self._ask(
-            lambda token: self.core.command(token, command, actor, correlation, self.now())
+            lambda token: self.core.command(token, command, actor, correlation, self.moment())
         )
-        assert isinstance(answer, Done | Denied)
+        assert isinstance(answer, Done | Denied | Elsewhere)
         return answer
 
     async def view(self, read: Callable[[DataCentre], T]) -> T:
-        """What `read` gives of the state now; returns when all that it depends on is durable."""
-        return await self._ask(lambda token: self.core.read(token, read))  # type: ignore[return-value]  # the core hands back what `read` gave
+        """What `read` gives of the state now; at a leader, when all that it saw is durable.
+
+        Elsewhere it is as old as what this master has copied.
+        """
+        if self.core.role != "leading":
+            return read(self.state)
+        seen = await self._ask(lambda token: self.core.read(token, read))
+        return read(self.state) if isinstance(seen, Elsewhere) else seen  # type: ignore[return-value]  # the core hands back what `read` gave
+
+    async def switch_over(self, *, actor: str) -> SwitchedOver | Denied | Elsewhere:
+        """Hand over to the other master; returns when that leads, or why it does not."""
+        answer = await self._ask(lambda token: self.core.switch_over(token, actor, self.moment()))
+        assert isinstance(answer, SwitchedOver | Denied | Elsewhere)
+        return answer
+
+    async def approve_promotion(self, *, operator: str) -> Approved | Denied:
+        """Say that this master shall lead at the price of what it lacks; two operators must."""
+        answer = await self._ask(
+            lambda token: self.core.approve_promotion(token, operator, self.moment())
+        )
+        assert isinstance(answer, Approved | Denied)
+        return answer
 
     async def _ask(self, ask: Callable[[int], None]) -> object:
         assert self._failed is not None, "the node is not running"
@@ -186,73 +345,94 @@ class MasterNode:
         future = self._waiting[token] = asyncio.get_running_loop().create_future()
         try:
             ask(token)
-            self._wake.set()
+            self._flush_soon()
             return await future
         finally:
             self._waiting.pop(token, None)
 
-    # ---- the two loops
+    # ---- outputs
 
-    async def _commit(self) -> None:
-        """Round after round: what is decided while one is written goes into the next."""
-        while True:
-            started = self.core.begin_round(self.now())
-            if started is None:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            self._is_writing = True
-            recorded = await self._append(started.drafts)
-            self._is_writing = False
-            self._release(started, recorded)
+    def _flush_soon(self) -> None:
+        """Flush once for all that happens in this turn of the event loop."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
-    async def _append(self, drafts: list[Draft]) -> list[Recorded]:
-        """Append a round, in parts where one batch is too small: any prefix of it is true."""
-        recorded: list[Recorded] = []
-        for at in range(0, max(1, len(drafts)), BATCH_EVENTS_MAX):
-            part = drafts[at : at + BATCH_EVENTS_MAX]
-            with self._append_seconds.time():
-                recorded += await self.log.append(part, self._epoch)
-        return recorded
-
-    def _release(self, started: Round, recorded: list[Recorded]) -> None:
-        if recorded:
-            last = recorded[-1]
-            self._head = Head(position=last.position, epoch=last.epoch, link=last.link)
-        for output in self.core.round_committed(started, self._head.position):
-            self._do(output)
+    def _flush(self) -> None:
+        """Do what the core wants done, in order, and look again when it wants to know the time."""
+        self._flush_is_due = False
+        if self._core is None or (self._failed is not None and self._failed.done()):
+            return
+        try:
+            for output in self._core.take(self.moment()):
+                self._do(output)
+        except Exception as error:  # noqa: BLE001  # what else of it was done nobody knows: stop
+            self._fail(error)
+            return
+        self._tell_role()
+        self._set_timer()
 
     def _do(self, output: Output) -> None:
         match output:
             case Send(connection, message):
                 if connection in self._links:
                     self._links[connection][0].post(message)
+            case Store() | Cut():
+                self._disk.append(output)
+                self._disk_wake.set()
             case Answer(token, outcome):
                 future = self._waiting.get(token)
                 if future is not None and not future.done():
                     future.set_result(outcome)
+            case Keep(ballot):
+                # It is rare, and nothing behind it may leave before: waiting here is simplest.
+                self._ballots.keep(ballot)
+            case Fetch():
+                self._start(self._fetch(self._life, output), "fetch")
             case Close(connection, reason):
-                log.warning("server refused", connection=connection, reason=reason)
+                log.warning("a node was refused", connection=connection, reason=reason)
                 if connection in self._links:
-                    link, socket = self._links[connection]
-                    link.finish()
-                    closing = asyncio.create_task(_refuse(socket, reason))
-                    self._closings.add(closing)
-                    closing.add_done_callback(self._closings.discard)
+                    self._links[connection][1](reason)
+            case Spawn():
+                if self._spawn is not None:
+                    self._spawn(output)
+            case Restart(reason):
+                self._end_life(reason)
+            case Renew(reason):
+                self._fail(CopyUnsound(reason))
+            case Halt(reason):
+                self._fail(PrefixLost(reason))
 
-    async def _tick(self) -> None:
-        """Tell the core the time when it wants to know."""
-        while True:
-            self._judge_clock(abs(now_us() - boot_ns() // 1000 - self._ahead_us))
-            if self._clock_is_sound:
-                self.core.tick(self.now())
-                self._wake.set()
-            wanted = self.core.next_tick(self.now())
-            delay_s = TICK_SECONDS[1] if wanted is None else (wanted - self.now()) / 1e6
-            await asyncio.sleep(min(max(delay_s, TICK_SECONDS[0]), TICK_SECONDS[1]))
+    def _tell_role(self) -> None:
+        core = self.core
+        if core.role != self._role:
+            self._role = core.role
+            log.info("role", role=core.role, epoch=core.epoch, why=core.suspicion or None)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wanted_s = (self.core.next_tick_ns(self.moment()) - boot_ns()) / 1e9
+        delay_s = min(max(wanted_s, TICK_SECONDS[0]), TICK_SECONDS[1])
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._judge_clock(abs(now_us() - boot_ns() // 1000 - self._ahead_us))
+        self._let(lambda core: core.tick(self.moment()))
+
+    def _let(self, happen: Callable[[Master], None]) -> None:
+        """Tell the core something. An error of its own must not be a line in a log: it stops."""
+        if self._core is None:
+            return
+        try:
+            happen(self._core)
+        except Exception as error:  # noqa: BLE001  # what the core knows is not sure any more
+            self._fail(error)
+            return
+        self._flush_soon()
 
     def _judge_clock(self, departed_us: int) -> None:
-        """A wall clock that jumps must not open or end intervals; people must look at it."""
+        """A wall clock that jumps must not move the calendar; people must look at it."""
         is_sound = departed_us <= DRIFT_US
         if is_sound != self._clock_is_sound:
             log.error(
@@ -261,78 +441,256 @@ class MasterNode:
             )
         self._clock_is_sound = is_sound
 
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            return
-        log.critical("this master stops", error=str(error), task=task.get_name())
-        assert self._failed is not None
-        if not self._failed.done():
-            self._failed.set_exception(error)
+    # ---- the disk
+
+    async def _write_log(self) -> None:
+        """Carry out stores and cuts, in order; stores that wait together are written together."""
+        while True:
+            while not self._disk:
+                self._disk_wake.clear()
+                await self._disk_wake.wait()
+            life, first = self._life, self._disk[0]
+            if isinstance(first, Store):
+                await self._store(life)
+                continue
+            self._disk.popleft()
+            if isinstance(first, Cut):
+                await self._cut(life, first)
+            else:
+                await self._begin()
+
+    async def _cut(self, life: int, cut: Cut) -> None:
+        done = await self.log.truncate(cut.after)
+        log.warning("set aside what was never acknowledged", after=cut.after, events=done.count)
+        if life == self._life:
+            self._let(lambda core: core.cut(done.count, done.link, self.moment()))
+
+    async def _store(self, life: int) -> None:
+        stores = self._gather()
+        entries = [entry for each in stores for entry in each.entries]
+        while True:
+            try:
+                with self._append_seconds.time():
+                    await self.log.copy(entries, stores[-1].committed)
+                break
+            except DiskFull as error:
+                self._tell_full(str(error))
+                await asyncio.sleep(RETRY_FULL_SECONDS)
+                if life != self._life:
+                    return
+        self._tell_full("")
+        if life == self._life:
+            self._let(self._stored(len(stores)))
+
+    def _stored(self, stores: int) -> Callable[[Master], None]:
+        def tell(core: Master) -> None:
+            for _ in range(stores):
+                core.stored(self.moment())
+
+        return tell
+
+    def _gather(self) -> list[Store]:
+        """All stores at the head of the queue that fit in one batch, at least one."""
+        stores: list[Store] = []
+        size = 0
+        while self._disk and isinstance(store := self._disk[0], Store):
+            size += len(store.entries)
+            if stores and size > BATCH_EVENTS_MAX:
+                break
+            stores.append(store)
+            self._disk.popleft()
+        return stores
+
+    def _tell_full(self, why: str) -> None:
+        if bool(why) != self._is_full:
+            self._is_full = bool(why)
+            log.error("the disk is full" if why else "the disk has room again", why=why or None)
+            self._let(lambda core: core.disk_full(is_full=bool(why), moment=self.moment()))
+
+    async def _fetch(self, life: int, wanted: Fetch) -> None:
+        """Read older events for a follower, with the link of the one before them."""
+        link = GENESIS
+        before = wanted.after - 1 if wanted.after else 0
+        entries = await self.log.read_stored(before, limit=wanted.limit + bool(wanted.after))
+        if wanted.after:
+            link, entries = entries[0].link, entries[1:]
+        if life == self._life:
+            self._let(
+                lambda core: core.fetched(wanted.node, wanted.after, link, entries, self.moment())
+            )
+
+    # ---- beginning anew
+
+    def _end_life(self, reason: str) -> None:
+        """Let the core go; the disk's worker builds it anew when what it is at is done."""
+        log.warning("begins anew", reason=reason)
+        self._core, self._role = None, ""
+        self._life += 1
+        self._disk.clear()
+        self._disk.append(None)
+        self._disk_wake.set()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(LogError(f"outcome unknown: {error}"))
+                future.set_result(Elsewhere(leader="", address=""))
+        for _, close in list(self._links.values()):
+            close("this master begins anew")
 
     # ---- links
 
     async def serve_link(self, socket: WebSocket) -> None:
-        """Speak with one volumecap server until its connection ends."""
+        """Speak with a volumecap server or another master until the connection ends."""
         given = socket.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._secret}".encode()):
-            log.warning("server refused", reason="wrong node secret", address=socket.client)
+            log.warning("a node was refused", reason="wrong node secret", address=socket.client)
             await socket.close(POLICY_VIOLATION, "wrong node secret")
             return
         await socket.accept()
-        connection = next(self._connections)
-        link = Link(socket.send_bytes)
-        self._links[connection] = (link, socket)
+        await self._serve(Accepted(socket), is_dialled=False)
+
+    async def _serve(self, line: Line, *, is_dialled: bool) -> None:
+        """Speak on one connection until it ends."""
+        if self._core is None:
+            await line.close("this master begins anew")
+            return
+        life, connection = self._life, next(self._connections)
+        link = Link(line.send)
+        self._links[connection] = (link, lambda reason: self._refuse(link, line, reason))
+        if is_dialled:
+            self._let(lambda core: core.connected(connection, self.moment()))
         tasks = (
-            asyncio.create_task(self._receive(connection, socket)),
+            asyncio.create_task(self._receive(connection, line)),
             asyncio.create_task(_send(link)),
         )
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if link.is_overrun:
                 # It may come again. Closing politely would wait for it, like everything sent.
-                log.warning("server too slow", address=socket.client)
+                log.warning("a node is too slow", address=line.address)
             else:
                 await tasks[0]
         finally:
             del self._links[connection]
             for task in tasks:
                 task.cancel()
-            self.core.disconnected(connection)
-            self._wake.set()
+            if life == self._life:
+                self._let(lambda core: core.disconnected(connection, self.moment()))
 
-    async def _receive(self, connection: int, socket: WebSocket) -> None:
-        """Hear what a server says, until it is gone or is not understood."""
+    def _refuse(self, link: Link, line: Line, reason: str) -> None:
+        link.finish()
+        self._start(line.close(reason), "refuse")
+
+    async def _receive(self, connection: int, line: Line) -> None:
+        """Hear what a node says, until it is gone or is not understood."""
+        life = self._life
         try:
-            while True:
-                message = decode_from_server(await socket.receive_bytes())
-                self.core.received(connection, message, self.now())
-                self._wake.set()
-        except (WebSocketDisconnect, RuntimeError):
+            while life == self._life:
+                self._hear(connection, decode_at_master(await line.receive()))
+        except LineClosed:
             pass  # the other side is gone: that is what the end of a link looks like
         except msgspec.DecodeError as error:
-            log.warning("a server speaks what is not understood", error=str(error))
-            await _refuse(socket, f"this is not understood: {error}")
+            log.warning("a node speaks what is not understood", error=str(error))
+            await line.close(f"this is not understood: {error}")
+
+    def _hear(self, connection: int, message: AtMaster) -> None:
+        self._let(lambda core: core.heard(connection, message, self.moment()))
+
+    def _wanted_peers(self) -> set[str]:
+        """Where other masters are reached: as told at the start, and as they said since."""
+        if self._core is None:
+            return set()
+        known = {each.address for each in self._core.masters.values()}
+        known |= {each.address for each in self.state.nodes.values() if each.role == "master"}
+        return {*self._peers, *known} - {"", self._identity.address}
+
+    # ---- tasks
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        assert self._failed is not None
+        if self._failed.done():
+            return
+        log.critical("this master stops", error=str(error))
+        self._failed.set_exception(error)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(LogError(f"outcome unknown: {error}"))
 
     # ---- health
+
+    def primacy(self) -> PrimacyView:
+        """What this master knows of who leads."""
+        core = self.core
+        config, leader = core.config, core.leader
+        return PrimacyView(
+            node=core.node,
+            name=self.name,
+            slot=self._identity.slot,
+            role=self.role,
+            epoch=core.epoch,
+            version=config.version if config else 0,
+            leader_name=leader.name if leader else "",
+            leader_address=leader.address if leader else "",
+            isr=list(config.isr) if config else [],
+            voters=list(config.voters) if config else [],
+            position=core.replica.head.position,
+            committed=core.replica.committed,
+            lag=core.secondary.lag,
+            suspicion=core.suspicion,
+            is_active=core.leadership is None or core.leadership.is_active,
+            masters=[self._identity.name, *(each.name for each in core.masters.values())],
+            witnesses=core.witnesses,
+        )
 
     def ready(self) -> list[tuple[str, bool, str]]:
         """Whether it can serve now: each check, its verdict, and a word on it."""
         assert self._failed is not None, "the node is not running"
         failed = self._failed.done()
+        if self._core is None:
+            return [("primacy", False, "this master begins anew from its log")]
         return [
-            ("log", not failed, "failed" if failed else f"durable up to {self._head.position}"),
-            ("primacy", True, f"{self.name} leads epoch {self._epoch}"),
+            ("log", not (failed or self._is_full), self._told_log(failed=failed)),
+            ("primacy", *self._told_primacy()),
             (
                 "clock",
                 self._clock_is_sound,
                 "sound" if self._clock_is_sound else "the wall clock jumped: set it, then restart",
             ),
-            ("calendar", True, _told(self.core.intervals.troubled)),
+            ("calendar", True, _told(self._troubled)),
         ]
+
+    @property
+    def _troubled(self) -> Mapping[str, str]:
+        primary = self.core.primary
+        return primary.intervals.troubled if primary is not None else {}
+
+    def _told_log(self, *, failed: bool) -> str:
+        if self._is_full:
+            return "the disk is full: make room; nothing is acknowledged here until then"
+        return "failed" if failed else f"durable up to {self.core.replica.head.position}"
+
+    def _told_primacy(self) -> tuple[bool, str]:
+        view = self.primacy()
+        if view.suspicion:
+            return False, f"suspect: {view.suspicion}"
+        if view.role == "primary":
+            word = f"{self.name} leads epoch {view.epoch}"
+            if not view.is_active:
+                return False, f"{word}, but no majority of the voters answers"
+            return True, f"{word}, in sync: {len(view.isr)} of 2"
+        if not view.leader_name:
+            return False, "no primary master is known here"
+        in_sync = view.node in view.isr
+        word = f"{self.name} follows {view.leader_name} in epoch {view.epoch}"
+        return in_sync, f"{word}, {'in sync' if in_sync else 'catching up'}, lag {view.lag}"
 
 
 def _told(troubled: Mapping[str, str]) -> str:
@@ -342,13 +700,7 @@ def _told(troubled: Mapping[str, str]) -> str:
     return "every period can be computed"
 
 
-async def _refuse(socket: WebSocket, reason: str) -> None:
-    """Close a connection, telling the other side why, unless it is gone already."""
-    with suppress(WebSocketDisconnect, RuntimeError):
-        await socket.close(POLICY_VIOLATION, reason[:120])
-
-
 async def _send(link: Link) -> None:
     """Send what is posted, for as long as there is somebody; who receives learns of the end."""
-    with suppress(WebSocketDisconnect, RuntimeError):
+    with suppress(LineClosed):
         await link.run()

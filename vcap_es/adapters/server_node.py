@@ -24,14 +24,13 @@ from vcap_es.components.messages import (
     PROTOCOL,
     Broadcast,
     Directory,
-    FromMaster,
     Hello,
     Keyring,
     Standing,
-    decode_from_master,
 )
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
 from vcap_es.components.volumecap_server import VolumecapServer
+from vcap_es.components.wire import AtServer, decode_at_server
 from vcap_es.errors import JournalError
 from vcap_es.events.facts import ApiKeyCreated
 
@@ -333,7 +332,7 @@ class ServerNode:
         trouble = ""
         try:
             async for data in connection:
-                self._received(decode_from_master(data))  # type: ignore[arg-type]  # binary frames are bytes
+                self._received(decode_at_server(data))  # type: ignore[arg-type]  # binary frames are bytes
         except msgspec.DecodeError as error:
             trouble = f"the master speaks what is not understood: {error}"
         finally:
@@ -354,7 +353,7 @@ class ServerNode:
                 log.warning("master too slow", server=self.name, master=self._url)
                 await connection.close()
 
-    def _received(self, message: FromMaster) -> None:
+    def _received(self, message: AtServer) -> None:
         match message:
             case Keyring():
                 self.keys = {each.key: each for each in message.keys}
@@ -364,6 +363,8 @@ class ServerNode:
             case Broadcast() | Standing():
                 self.core.received(message, boot_ns())
                 self._flush_soon()
+            case _:
+                pass  # about who leads: this server knows one master only
 
     # ---- health
 

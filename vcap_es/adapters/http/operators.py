@@ -49,6 +49,7 @@ from vcap_es.components.decisions.meta import (
     Retire,
     RetireTemplate,
 )
+from vcap_es.components.master import Elsewhere
 from vcap_es.components.primary_master import Done
 from vcap_es.errors import InvalidInput, RequestRefused
 from vcap_es.events.definitions import definition_from
@@ -209,6 +210,8 @@ def _version_in(tag: str) -> Version:
 async def _submit(call: Call, command: MetaCommand | AccessCommand) -> Done:
     """Do it, durably; raises RequestRefused where the master says no."""
     done = await call.node.submit(command, actor=call.client.key, correlation=call.request_id)
+    if isinstance(done, Elsewhere):
+        raise RequestRefused("not_primary", "another master leads: ask that one")
     if isinstance(done, Denied):
         raise RequestRefused(done.code, done.detail, cap=getattr(command, "cap", None))
     return done
