@@ -109,7 +109,7 @@ def wanted_voters(
     second one or no witness, because two voters bear no loss at all. Who votes stays, unless its
     store was lost: then there is another witness of its name.
     """
-    renewed = {each.rpartition("-")[0] for each in linked if each not in config.voters}
+    renewed = {each.rpartition("-")[0] for each in linked}
     kept = [each for each in config.voters if is_witness(each)]
     kept = [each for each in kept if each.rpartition("-")[0] not in renewed or each in linked]
     witnesses = list(dict.fromkeys((*kept, *sorted(linked))))
