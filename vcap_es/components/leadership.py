@@ -257,7 +257,8 @@ class Leadership:
             return settled(self.config)
         if len(self.config.isr) > 1:
             if self._is_degraded(now_ns):
-                return with_isr(self.config, {self._node})
+                return self._without_partner(now_ns)
+            self.awaited = ""
         elif (joining := self._joining(now_ns)) is not None:
             return with_isr(self.config, {self._node, joining})
         voters = wanted_voters(self.config, self.config.isr, witnesses)
@@ -266,9 +267,14 @@ class Leadership:
     def _is_degraded(self, now_ns: int) -> bool:
         """The partner does not keep up, so that nothing can be acknowledged."""
         partner = self.partner
-        if self._timings.is_strict:
-            return False
         return partner is None or self._is_gone(partner, now_ns)
+
+    def _without_partner(self, now_ns: int) -> Config | None:
+        """Alone; or where that is not wanted, with another one, which then has everything."""
+        if not self._timings.is_strict:
+            return with_isr(self.config, {self._node})
+        joining = self._joining(now_ns)
+        return None if joining is None else with_isr(self.config, {self._node, joining})
 
     def _is_gone(self, follower: Follower, now_ns: int) -> bool:
         if not follower.is_linked:
@@ -286,7 +292,7 @@ class Leadership:
                 return self.awaited
             return None
         for node, follower in self.followers.known.items():
-            if self._is_near(follower):
+            if node not in self.config.isr and self._is_near(follower):
                 self.awaited = node
                 return self._joining(now_ns)
         return None
