@@ -237,7 +237,12 @@ class Fate:
         for each in ballots:
             kept = (each.ballot, each.writing or each.ballot)
             configs += [ballot.config for ballot in kept if ballot.config is not None]
-        others = [each.ballot.node for each in ballots if each is not process.ballots]
+        lost = [each.ballots for each in self.world.masters if not each.is_sound]
+        others = [
+            each.ballot.node
+            for each in ballots
+            if each is not process.ballots and each not in lost and each.ballot.config is not None
+        ]
         if process.ballots is not None and not all(is_quorum(each, others) for each in configs):
             return False
         return isinstance(process, ServerProcess) or any(
@@ -249,7 +254,8 @@ class Fate:
     def _has_everything(self, master: MasterProcess, configs: list[Config]) -> bool:
         truth = self.world.truth
         has_log = master.is_sound and master.log.has(truth.end, truth.link_at(truth.end))
-        return has_log and all(master.node in each.isr for each in configs)
+        is_admitted = master.ballots.ballot.config is not None
+        return has_log and is_admitted and all(master.node in each.isr for each in configs)
 
 
 def _nothing() -> None:
