@@ -1,10 +1,12 @@
 """Topups per second through the real link, each durable before its consume is answered.
 
-The master is a process of its own, on SQLite with synchronous=FULL; its servers share another.
-Every consume needs a topup of its own: caps are too small for slices ahead of need.
+Each master is a process of its own, on SQLite with synchronous=FULL; the servers share another.
+Every consume needs a topup of its own: caps are too small for slices ahead of need. First with a
+lone master, then with a secondary that has each of them durably as well before it is answered.
 
-`python -m benchmarks.topups FOLDER` is the master: it writes its port and serves until its standard
-input ends.
+`python -m benchmarks.topups FOLDER SLOT [PRIMARY]` is a master: it writes its port and serves until
+its standard input ends; with the address of a primary it is its secondary, and writes when it is in
+sync.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import quantiles
@@ -21,6 +23,7 @@ from tempfile import TemporaryDirectory
 import uvloop
 
 from vcap_es import telemetry
+from vcap_es.adapters.ballots import MemoryBallots
 from vcap_es.adapters.http.control import control_app
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
@@ -44,28 +47,51 @@ HOST, SECRET = "127.0.0.1", "0123456789abcdef" * 4
 
 
 def figures() -> list[dict[str, object]]:
-    """Topups a second and their latencies, with few callers and with many."""
+    """Topups a second and their latencies, alone and in sync, with few callers and with many."""
     telemetry.configure("error", node="bench", component="bench")
-    with TemporaryDirectory(prefix="vcap-bench-", dir=Path.cwd()) as name:
+    alone, in_sync = _seen(is_in_sync=False), _seen(is_in_sync=True)
+    rows = [_row("", *each) for each in alone.items()]
+    rows += [_row(", with a secondary", *each) for each in in_sync.items()]
+    return rows + [_cost(callers, alone[callers], in_sync[callers]) for callers in CALLERS]
+
+
+def _seen(*, is_in_sync: bool) -> dict[int, list[float]]:
+    """The latencies of all topups, by callers at each server."""
+    with TemporaryDirectory(prefix="vcap-bench-", dir=Path.cwd()) as name, ExitStack() as stack:
         folder = Path(name)
-        with _master(folder) as port:
-            seen = uvloop.run(_measure(folder, port))
-        topups = asyncio.run(_topups(folder))
-    assert topups >= sum(map(len, seen.values())), "every consume had a topup of its own"
-    return [_row(callers, latencies) for callers, latencies in seen.items()]
+        port = stack.enter_context(master_process(folder / "m1", 0))
+        if is_in_sync:
+            stack.enter_context(master_process(folder / "m2", 1, f"http://{HOST}:{port}"))
+        seen = uvloop.run(_measure(folder, port))
+        stack.close()
+        expected = sum(map(len, seen.values()))
+        for each in ("m1", "m2")[: 1 + is_in_sync]:
+            topups = asyncio.run(_topups(folder / each))
+            assert topups >= expected, "every consume had a topup of its own, on every master"
+    return seen
 
 
-def _row(callers: int, latencies: list[float]) -> dict[str, object]:
+def _row(how: str, callers: int, latencies: list[float]) -> dict[str, object]:
     cuts = quantiles(latencies, n=100)
     rate = f"{len(latencies) / SECONDS:,.0f}"
     return {
-        "figure": f"topups a second, {SERVERS} servers x {callers} callers",
+        "figure": f"topups a second, {SERVERS} servers x {callers} callers{how}",
         "value": f"{rate}, p50 {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms",
     }
 
 
+def _cost(callers: int, alone: list[float], in_sync: list[float]) -> dict[str, object]:
+    ratio = len(alone) / len(in_sync)
+    return {
+        "figure": f"alone / with a secondary, {SERVERS} servers x {callers} callers",
+        "value": f"{ratio:.2f}",
+        "aim": "<= 2",
+        "reached": ratio <= 2,
+    }
+
+
 async def _measure(folder: Path, port: int) -> dict[int, list[float]]:
-    async with _servers(folder, port) as nodes:
+    async with servers(folder, port) as nodes:
         names = count()
         return {callers: await _run(nodes, callers, names) for callers in CALLERS}
 
@@ -90,14 +116,17 @@ async def _run(nodes: list[ServerNode], callers: int, names: Iterator[int]) -> l
 
 
 @asynccontextmanager
-async def _servers(folder: Path, port: int) -> AsyncIterator[list[ServerNode]]:
+async def servers(
+    folder: Path, port: int, number: int = SERVERS
+) -> AsyncIterator[list[ServerNode]]:
+    """So many servers of the master at `port`."""
     limits = Limits(max_wait_ms=10_000, horizon_ms=0)
     async with AsyncExitStack() as stack:
         nodes = []
-        for number in range(SERVERS):
+        for each in range(number):
             node = ServerNode(
-                folder / f"server{number}",
-                name=f"s{number}",
+                folder / f"server{each}",
+                name=f"s{each}",
                 master_url=f"ws://{HOST}:{port}",
                 secret=SECRET,
                 limits=limits,
@@ -119,8 +148,9 @@ async def _topups(folder: Path) -> int:
 
 
 @contextmanager
-def _master(folder: Path) -> Iterator[int]:
-    command = [sys.executable, "-m", "benchmarks.topups", str(folder)]
+def master_process(folder: Path, slot: int, *primary: str) -> Iterator[int]:
+    """A master in a process of its own, and its port."""
+    command = [sys.executable, "-m", "benchmarks.topups", str(folder), str(slot), *primary]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -133,17 +163,30 @@ def _master(folder: Path) -> Iterator[int]:
             process.wait(30)
 
 
-async def _serve(folder: Path) -> None:
-    telemetry.configure("error", node="primary", component="primary_master")
+async def _serve(folder: Path, slot: int, *primary: str) -> None:
+    telemetry.configure("error", node=f"m{slot}", component="master")
     log = await SqliteLog.open(folder / "log.sqlite", synchronous="FULL")
-    master = MasterNode(log, dc="dc1", name="primary", secret=SECRET)
+    master = MasterNode(
+        log,
+        dc="dc1",
+        name=f"m{slot}",
+        secret=SECRET,
+        ballots=MemoryBallots(slot),
+        slot=slot,
+        peers=primary,
+        founds=not primary,
+    )
     async with master, serving(control_app(master), host=HOST, port=0, websockets=True) as port:
-        template = DefineTemplate(match="small:*", definition=Definition(total=TOTAL))
-        await master.submit(template, actor="bench", correlation="")
+        if primary:
+            while master.core.node not in master.primacy().isr:  # noqa: ASYNC110  # a node tells, but has no event
+                await asyncio.sleep(0.01)
+        else:
+            template = DefineTemplate(match="small:*", definition=Definition(total=TOTAL))
+            await master.submit(template, actor="bench", correlation="")
         print(port, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await log.close()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(Path(sys.argv[1])))
+    uvloop.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))
