@@ -158,7 +158,7 @@ class Leadership:
 
     def accepted(self, node: str, epoch: int, version: int) -> None:
         """A voter holds a configuration."""
-        if self.proposal is not None and self.proposal.stamp == (epoch, version):
+        if self._newest.stamp == (epoch, version):
             self._accepted.add(node)
             self._decide()
 
@@ -305,18 +305,24 @@ class Leadership:
         """Everything that anybody was ever told of is there; from now on the rest waits for it."""
         return follower.match >= self._replica.committed
 
+    @property
+    def _newest(self) -> Config:
+        """What is proposed, or was decided last."""
+        return self.proposal or self.config
+
     def _propose(self, config: Config) -> None:
         self.proposal, self._accepted = config, {self._node}
         self._emit(self._voter.accept(config))
-        self._send_proposal()
+        self._send_newest()
         self._decide()
 
-    def _send_proposal(self) -> None:
-        assert self.proposal is not None
+    def _send_newest(self) -> None:
+        """Tell it to whom has not accepted it, also when it is decided: a voter must hold it."""
+        config = self._newest
         # Who is in sync without a vote hears of it too, so that it knows what it may do.
-        for node in dict.fromkeys((*electorate(self.proposal), *self.proposal.isr)):
+        for node in dict.fromkeys((*electorate(config), *config.isr)):
             if node != self._node and node not in self._accepted:
-                self._tell(node, Accept(config=self.proposal))
+                self._tell(node, Accept(config=config))
 
     def _decide(self) -> None:
         if self.proposal is None or not is_quorum(self.proposal, self._accepted):
@@ -336,11 +342,10 @@ class Leadership:
 
     def _beat(self, now_ns: int, witnesses: Collection[str]) -> None:
         message = Heartbeat(epoch=self.epoch, committed=self._replica.committed, sent_ns=now_ns)
-        nodes = {*electorate(self.proposal or self.config), *self.followers.known, *witnesses}
+        nodes = {*electorate(self._newest), *self.followers.known, *witnesses}
         for node in sorted(nodes - {self._node}):
             self._tell(node, message)
-        if self.proposal is not None:
-            self._send_proposal()
+        self._send_newest()
 
     def _count(self, now_ns: int) -> None:
         """See whether a majority answered lately; own vote and patience count as an answer."""
