@@ -2,131 +2,24 @@
 
 from vcap_es.components.commands import (
     Cancel,
-    Command,
     Consume,
     ConsumeAll,
     Hold,
     Idempotency,
     Refund,
 )
-from vcap_es.components.holdings import Abandon, Output, Reply, SendToMaster, Write
-from vcap_es.components.journal_records import Journal, Kept
+from vcap_es.components.holdings import Abandon, Output, Reply, Write
 from vcap_es.components.messages import (
-    Broadcast,
-    Grant,
-    Holding,
-    Notice,
-    Period,
-    Report,
-    Round,
-    Standing,
     Verdict,
-    Watch,
 )
 from vcap_es.components.outcomes import Consumed, Held, Refused
-from vcap_es.components.volumecap_server import VolumecapServer
-
-NOW = 1_767_268_800_000_000
-MS = 1_000_000
-START_NS = 10**12
+from vcap_es.sim.scenarios.lone_server import LoneServer
+from vcap_es.sim.site import NOON
 
 
-class Lone:
-    """A server core whose disk is synced, and whose master speaks, when the test says so."""
-
-    def __init__(self) -> None:
-        self.cells = [0] * 64
-        self.journal = Journal(incarnation="me", start=1)
-        self.core = VolumecapServer(self.journal, self.cells)
-        self.now_ns = START_NS
-        self.replies: dict[int, object] = {}
-        self.outputs: list[Output] = []
-        self.tickets: list[int] = []
-        self.kept: list[Kept] = []
-        self.reports: list[Holding] = []
-        self.watched: list[str] = []
-        self.tokens = 0
-        self.core.connected(self.now_ns)
-        self.broadcast("c")
-
-    def broadcast(
-        self, cap: str, state: str = "active", *, now: int = NOW, end: int = NOW + 50_000_000
-    ) -> None:
-        """The master tells what a cap is; it has one interval, of a minute."""
-        periods = [Period(0, NOW - 10_000_000, end, 100)]
-        notice = Notice(cap, state, "minute", "hard", "asap", None, periods)
-        self.hear(Broadcast(epoch=1, now=now, echo_ns=self.now_ns, notices=[notice]))
-
-    def hear(self, message: Broadcast | Standing) -> None:
-        self.core.received(message, self.now_ns)
-        self.flush()
-
-    def grant(
-        self, moved: int, *, cap: str = "c", epoch: int = 1, now: int = NOW, **fields: object
-    ) -> None:
-        """The master tells where the server stands with the interval."""
-        known = {
-            "returned": 0,
-            "spent": 0,
-            "refunded": 0,
-            "ended": False,
-            "closed": False,
-            "version": (1, 0),
-            "recall": None,
-            "verdict": None,
-            "available": 0,
-        }
-        grant = Grant(cap, 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
-        self.hear(
-            Standing(epoch=epoch, incarnation="me", now=now, echo_ns=self.now_ns, grants=[grant])
-        )
-
-    def submit(self, command: Command, key: Idempotency | None = None) -> int:
-        self.tokens += 1
-        self.core.submit(self.tokens, command, key, self.now_ns)
-        self.flush()
-        return self.tokens
-
-    def consume(self, amount: int, minimum: int | None = None) -> int:
-        low = amount if minimum is None else minimum
-        return self.submit(Consume(cap="c", minimum=low, maximum=amount))
-
-    def flush(self) -> None:
-        for output in self.core.take(self.now_ns):
-            self.outputs.append(output)
-            match output:
-                case Reply(token, outcome):
-                    self.replies[token] = outcome
-                case Write(entries, ticket):
-                    self.kept += [each for each in entries if isinstance(each, Kept)]
-                    self.tickets += [ticket] if ticket else []
-                case SendToMaster(Report(holdings=holdings)):
-                    self.reports += holdings
-                case SendToMaster(Watch(caps=caps)):
-                    self.watched += caps
-
-    def sync(self) -> None:
-        """Everything written is fsynced, and what follows from it."""
-        while self.tickets:
-            self.core.written(self.tickets.pop(0), self.now_ns)
-            self.flush()
-
-    def wait(self, duration_ms: int) -> None:
-        self.now_ns += duration_ms * MS
-        self.core.tick(self.now_ns)
-        self.flush()
-
-    @property
-    def answered(self) -> Round:
-        """The recall round that the newest report says is answered."""
-        self.core.holdings.telling.tell(self.core.holdings.slices[("c", 0)])
-        self.flush()
-        return self.reports[-1].answered
-
-
-def test_nothing_is_spent_above_the_fsynced_ceiling() -> None:
+def nothing_is_spent_above_the_fsynced_ceiling() -> None:
     """Units that came are spent when the record that covers them is fsynced, and not before."""
-    lone = Lone()
+    lone = LoneServer()
     token = lone.consume(3)
     lone.grant(5)
     assert token not in lone.replies
@@ -134,9 +27,9 @@ def test_nothing_is_spent_above_the_fsynced_ceiling() -> None:
     assert isinstance(lone.replies[token], Consumed)
 
 
-def test_a_recall_is_answered_after_the_fsync_with_its_return() -> None:
+def a_recall_is_answered_after_the_fsync_with_its_return() -> None:
     """Neither the return nor the answer is told before they are fsynced."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     lone.grant(5, recall=((1, 1), 4))
@@ -147,9 +40,9 @@ def test_a_recall_is_answered_after_the_fsync_with_its_return() -> None:
     assert lone.reports[-1].returned == 4
 
 
-def test_a_return_that_waits_for_another_record_is_not_answered_by_that_one() -> None:
+def a_return_that_waits_for_another_record_is_not_answered_by_that_one() -> None:
     """The answer belongs to the record that contains the return, not to one before it."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     assert lone.tickets == [1]
     lone.grant(5, recall=((1, 1), 4))
@@ -161,9 +54,9 @@ def test_a_return_that_waits_for_another_record_is_not_answered_by_that_one() ->
     assert lone.answered == (1, 1)
 
 
-def test_units_that_come_withdraw_the_answer() -> None:
+def units_that_come_withdraw_the_answer() -> None:
     """An answer says that nothing is left; what came after it is not covered by it."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     lone.grant(5, recall=((1, 1), 5))
@@ -178,9 +71,9 @@ def test_units_that_come_withdraw_the_answer() -> None:
     assert lone.reports[-1].returned == 8
 
 
-def test_an_answer_waits_while_a_refund_is_being_fsynced() -> None:
+def an_answer_waits_while_a_refund_is_being_fsynced() -> None:
     """Units that come free with the next fsync are returned before there is an answer."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     answer = lone.replies[lone.consume(5)]
@@ -193,9 +86,9 @@ def test_an_answer_waits_while_a_refund_is_being_fsynced() -> None:
     assert lone.reports[-1].returned == 5
 
 
-def test_an_answer_waits_while_units_are_set_aside() -> None:
+def an_answer_waits_while_units_are_set_aside() -> None:
     """Units that an all-or-none consume may still let go are returned before the answer."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     items = [Consume(cap=cap, minimum=2, maximum=2) for cap in ("c", "z")]
@@ -210,9 +103,9 @@ def test_an_answer_waits_while_units_are_set_aside() -> None:
     assert lone.reports[-1].returned == 5
 
 
-def test_waiting_consumes_that_fit_keep_their_units() -> None:
+def waiting_consumes_that_fit_keep_their_units() -> None:
     """A recall gets all but what is about to be taken, in the order of the queue."""
-    lone = Lone()
+    lone = LoneServer()
     first, second = lone.consume(3), lone.consume(9)
     lone.grant(5, recall=((1, 1), 5))
     lone.sync()
@@ -222,9 +115,9 @@ def test_waiting_consumes_that_fit_keep_their_units() -> None:
     assert lone.answered == (1, 1)
 
 
-def test_a_verdict_counts_what_was_returned_since() -> None:
+def a_verdict_counts_what_was_returned_since() -> None:
     """Units that the server gave back after the verdict are elsewhere now, and not gone."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     lone.grant(5, recall=((1, 1), 5), verdict=Verdict(0, 0, (1, 0)))
@@ -239,9 +132,9 @@ def test_a_verdict_counts_what_was_returned_since() -> None:
         assert answer.code == "capped"
 
 
-def test_a_verdict_of_an_older_version_is_not_held_against_a_newer_one() -> None:
+def a_verdict_of_an_older_version_is_not_held_against_a_newer_one() -> None:
     """When the pool's version has grown the verdict is void, and one of before is not taken."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(0, verdict=Verdict(0, 0, (1, 0)))
     lone.grant(0, version=(1, 1))
     token = lone.consume(1)
@@ -252,9 +145,9 @@ def test_a_verdict_of_an_older_version_is_not_held_against_a_newer_one() -> None
     assert isinstance(lone.replies[token], Refused)
 
 
-def test_nobody_is_capped_over_units_that_may_still_come_free_here() -> None:
+def nobody_is_capped_over_units_that_may_still_come_free_here() -> None:
     """Units set aside, and those of a refund on its way to the disk, are waited for."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5, verdict=Verdict(0, 0, (1, 0)))
     lone.sync()
     items = [Consume(cap=cap, minimum=2, maximum=2) for cap in ("c", "z")]
@@ -273,10 +166,10 @@ def test_nobody_is_capped_over_units_that_may_still_come_free_here() -> None:
     assert isinstance(lone.replies[more], Refused)
 
 
-def test_what_was_set_aside_is_not_spent_after_the_end() -> None:
+def what_was_set_aside_is_not_spent_after_the_end() -> None:
     """An interval that ended while another cap was waited for is not spent from any more."""
-    lone = Lone()
-    lone.broadcast("d", end=NOW + 20_000)
+    lone = LoneServer()
+    lone.broadcast("d", end=NOON + 20_000)
     lone.broadcast("e")
     lone.grant(5, cap="d")
     lone.sync()
@@ -294,9 +187,9 @@ def test_what_was_set_aside_is_not_spent_after_the_end() -> None:
     assert refused.cap == "d"
 
 
-def test_a_verdict_is_good_for_a_moment_without_contact() -> None:
+def a_verdict_is_good_for_a_moment_without_contact() -> None:
     """Without contact for longer, nobody is capped: it cannot be known."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(0, verdict=Verdict(0, 0, (1, 0)))
     early = lone.replies[lone.consume(1)]
     assert isinstance(early, Refused)
@@ -311,9 +204,9 @@ def test_a_verdict_is_good_for_a_moment_without_contact() -> None:
     assert late.code == "unavailable"
 
 
-def test_refunded_units_are_there_from_the_fsynced_record_on() -> None:
+def refunded_units_are_there_from_the_fsynced_record_on() -> None:
     """Before the fsync they are neither spent nor told nor returned."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     answer = lone.replies[lone.consume(5)]
@@ -329,9 +222,9 @@ def test_refunded_units_are_there_from_the_fsynced_record_on() -> None:
     assert lone.reports[-1].refunded == 5
 
 
-def test_the_lower_ceiling_holds_while_a_record_is_in_flight() -> None:
+def the_lower_ceiling_holds_while_a_record_is_in_flight() -> None:
     """When a return lowers the ceiling, nothing above the new one is spent meanwhile."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(10)
     lone.sync()
     lone.grant(10, recall=((1, 1), 8))
@@ -342,9 +235,9 @@ def test_the_lower_ceiling_holds_while_a_record_is_in_flight() -> None:
     assert lone.cells[0] <= 2
 
 
-def test_a_final_report_is_told_when_nothing_can_change_any_more() -> None:
+def a_final_report_is_told_when_nothing_can_change_any_more() -> None:
     """Not with units, an open hold, an unsynced return or an open refund window."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     held = lone.replies[lone.submit(Hold(cap="c", amount=2, lifetime_ms=3_600_000))]
@@ -369,31 +262,31 @@ def test_a_final_report_is_told_when_nothing_can_change_any_more() -> None:
     assert final()
 
 
-def test_old_news_opens_no_slice_again() -> None:
+def old_news_opens_no_slice_again() -> None:
     """A late message of before the close is not taken for a grant that was never heard of."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     lone.consume(5)
-    lone.grant(5, spent=5, closed=True, ended=True, now=NOW + 10)
+    lone.grant(5, spent=5, closed=True, ended=True, now=NOON + 10)
     assert ("c", 0) not in lone.core.holdings.slices
-    lone.grant(5, spent=5, now=NOW + 5)
+    lone.grant(5, spent=5, now=NOON + 5)
     assert ("c", 0) not in lone.core.holdings.slices
     assert not [each for each in lone.outputs if isinstance(each, Abandon)]
 
 
-def test_a_late_notice_changes_nothing() -> None:
+def a_late_notice_changes_nothing() -> None:
     """Of two notices the one composed later counts, in whatever order they come."""
-    lone = Lone()
-    lone.broadcast("d", now=NOW + 10)
-    lone.broadcast("d", "unknown", now=NOW + 5)
+    lone = LoneServer()
+    lone.broadcast("d", now=NOON + 10)
+    lone.broadcast("d", "unknown", now=NOON + 5)
     token = lone.submit(Consume(cap="d", minimum=1, maximum=1))
     assert token not in lone.replies
 
 
-def test_an_abandoned_server_writes_and_says_nothing_more() -> None:
+def an_abandoned_server_writes_and_says_nothing_more() -> None:
     """When the master has seen more than the journal knows, everybody is refused at once."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     token = lone.consume(9)
     lone.grant(5, spent=3)
@@ -412,9 +305,9 @@ def _is_abandon(output: Output) -> bool:
     return isinstance(output, Abandon)
 
 
-def test_a_refund_and_its_key_are_in_one_record() -> None:
+def a_refund_and_its_key_are_in_one_record() -> None:
     """There is no moment at which a refund is durable and its key is not."""
-    lone = Lone()
+    lone = LoneServer()
     lone.grant(5)
     lone.sync()
     answer = lone.replies[lone.consume(5)]
@@ -427,9 +320,9 @@ def test_a_refund_and_its_key_are_in_one_record() -> None:
     assert kinds == {"Kept", "Marked", "Keyed"}
 
 
-def test_a_wish_repeats_until_it_is_met() -> None:
+def a_wish_repeats_until_it_is_met() -> None:
     """While a consume waits its need is told again and again, and never after."""
-    lone = Lone()
+    lone = LoneServer()
     token = lone.consume(3)
     assert lone.reports[-1].need == 3
     lone.reports.clear()
@@ -443,9 +336,9 @@ def test_a_wish_repeats_until_it_is_met() -> None:
     assert not lone.core.holdings.is_hungry
 
 
-def test_an_unknown_cap_is_asked_for_again_after_a_moment() -> None:
+def an_unknown_cap_is_asked_for_again_after_a_moment() -> None:
     """A lost word of its definition does not leave a cap unknown for ever."""
-    lone = Lone()
+    lone = LoneServer()
     lone.broadcast("d", "unknown")
     lone.submit(Consume(cap="d", minimum=1, maximum=1))
     lone.watched.clear()

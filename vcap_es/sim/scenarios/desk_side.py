@@ -1,75 +1,12 @@
 """The desk of one interval, rule by rule: who is served, who waits, and who is told what."""
 
-from vcap_es.components.desk import Desk
-from vcap_es.components.messages import Grant, Holding
-from vcap_es.events.facts import Fact, IntervalOpened, Returned, SpendReported, ToppedUp, Version
-from vcap_es.projections.states import volumecap
-from vcap_es.projections.states.interval import opened
-
-NOW = 1_767_268_800_000_000
+from vcap_es.sim.scenarios.lone_desk import LoneDesk
+from vcap_es.sim.site import NOON
 
 
-class Counter:
-    """The office of one desk: facts become true at once, and everybody is connected."""
-
-    epoch = 3
-
-    def __init__(self, total: int, servers: str) -> None:
-        self.interval = opened(
-            IntervalOpened(
-                cap="c",
-                number=0,
-                start=NOW,
-                end=NOW + 60_000_000,
-                total=total,
-                version=Version(0, 1),
-                timezone="UTC",
-                tzdata="",
-            )
-        )
-        self.desk = Desk("c", self.interval, False, self)
-        self.connected = set(servers)
-        self.told: list[str] = []
-        self.order = 0
-
-    def record(self, fact: Fact) -> None:
-        assert isinstance(fact, ToppedUp | Returned)
-        volumecap.evolve_moved(self.interval.pool, fact)
-
-    def tell(self, incarnation: str, desk: Desk) -> None:
-        assert desk is self.desk
-        self.told.append(incarnation)
-
-    def is_connected(self, incarnation: str) -> bool:
-        return incarnation in self.connected
-
-    def report(self, who: str, *, now: int = NOW, order: int = 0, **fields: object) -> Grant:
-        """A report, all that follows, and what the server is then told."""
-        self.order += 1
-        account = self.interval.pool.peek(who)
-        known = {
-            "received": account.out,
-            "returned": account.back,
-            "spent": account.spent,
-            "refunded": account.refunded,
-            "refused": 0,
-            "need": 0,
-            "want": 0,
-            "final": False,
-            "answered": (0, 0),
-        }
-        holding = Holding("c", 0, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
-        news = self.desk.hear(who, ord(who), (1, order or self.order), holding)
-        for entry in SpendReported(incarnation=who, entries=news).entries:
-            volumecap.evolve_spend(self.interval.pool, who, entry)
-        self.desk.take_back(who, holding)
-        self.desk.serve(now)
-        return self.desk.grant(who)
-
-
-def test_needs_are_served_first_in_first_out_and_whole() -> None:
+def needs_are_served_first_in_first_out_and_whole() -> None:
     """The first in the queue gets its whole need or nothing, and nobody else anything before."""
-    desk = Counter(10, "abc")
+    desk = LoneDesk(10, "abc")
     assert desk.report("c", need=8).moved == 8
     waiting = desk.report("a", need=6)
     assert (waiting.moved, waiting.verdict) == (0, None)
@@ -88,9 +25,9 @@ def test_needs_are_served_first_in_first_out_and_whole() -> None:
     assert second[1] == 5
 
 
-def test_a_verdict_comes_when_all_have_answered() -> None:
+def a_verdict_comes_when_all_have_answered() -> None:
     """It says what rest there is, and what the server had returned when it was given."""
-    desk = Counter(10, "ab")
+    desk = LoneDesk(10, "ab")
     desk.report("b", need=8)
     desk.report("a", need=5)
     recall = desk.desk.grant("b").recall
@@ -101,9 +38,9 @@ def test_a_verdict_comes_when_all_have_answered() -> None:
     assert (grant.verdict.rest, grant.verdict.returned) == (2, 0)
 
 
-def test_an_answer_counts_only_when_all_was_seen() -> None:
+def an_answer_counts_only_when_all_was_seen() -> None:
     """An answer given before a topup was seen is none: what is on its way is not told of."""
-    desk = Counter(10, "ab")
+    desk = LoneDesk(10, "ab")
     desk.report("b", need=8)
     desk.report("a", need=5)
     recall = desk.desk.grant("b").recall
@@ -112,9 +49,9 @@ def test_an_answer_counts_only_when_all_was_seen() -> None:
     assert desk.desk.grant("a").verdict is None
 
 
-def test_a_server_that_connects_with_units_is_asked_too() -> None:
+def a_server_that_connects_with_units_is_asked_too() -> None:
     """A verdict is not given over the head of a holder that has come back meanwhile."""
-    desk = Counter(10, "abd")
+    desk = LoneDesk(10, "abd")
     desk.report("d", need=4)
     desk.connected.discard("d")
     desk.report("b", need=6)
@@ -136,9 +73,9 @@ def test_a_server_that_connects_with_units_is_asked_too() -> None:
     assert verdict.rest == 4
 
 
-def test_more_units_wake_those_who_were_told_otherwise() -> None:
+def more_units_wake_those_who_were_told_otherwise() -> None:
     """A refund makes verdicts void, and the servers that had one are told."""
-    desk = Counter(5, "ab")
+    desk = LoneDesk(5, "ab")
     desk.report("b", need=5)
     desk.report("b", spent=5)
     assert desk.report("a", need=3).verdict is not None
@@ -150,9 +87,9 @@ def test_more_units_wake_those_who_were_told_otherwise() -> None:
     assert grant.version == (3, 1)
 
 
-def test_a_wish_ahead_of_need_counts_from_what_was_received() -> None:
+def a_wish_ahead_of_need_counts_from_what_was_received() -> None:
     """However often it is repeated, it moves only a part of what there is, once."""
-    desk = Counter(100, "ab")
+    desk = LoneDesk(100, "ab")
     desk.report("a")
     desk.report("b")
     first = desk.report("a", received=0, want=90).moved
@@ -162,45 +99,45 @@ def test_a_wish_ahead_of_need_counts_from_what_was_received() -> None:
     assert desk.report("a", want=90).moved > first
 
 
-def test_an_older_report_changes_no_wish() -> None:
+def an_older_report_changes_no_wish() -> None:
     """Needs are taken from the newest report only; totals from any."""
-    desk = Counter(10, "ab")
+    desk = LoneDesk(10, "ab")
     desk.report("a", order=9)
     assert desk.report("a", need=4, order=5).moved == 0
     assert desk.report("a", need=4, order=10).moved == 4
 
 
-def test_the_head_is_given_up_after_a_while() -> None:
+def the_head_is_given_up_after_a_while() -> None:
     """When a holder does not answer, the head leaves without a verdict and others are served."""
-    desk = Counter(10, "abc")
+    desk = LoneDesk(10, "abc")
     desk.report("c", need=8)
     desk.report("a", need=5)
     desk.report("b", need=1)
     # When the need of the head changes, its time does not begin anew
-    desk.report("a", need=6, now=NOW + 1_500_000)
+    desk.report("a", need=6, now=NOON + 1_500_000)
     assert desk.desk.grant("b").moved == 0
-    desk.desk.serve(NOW + 2_100_000)
+    desk.desk.serve(NOON + 2_100_000)
     assert desk.desk.grant("a").verdict is None
     assert desk.desk.grant("b").moved == 1
 
 
-def test_one_who_is_gone_does_not_hold_up_the_others() -> None:
+def one_who_is_gone_does_not_hold_up_the_others() -> None:
     """A head that is not connected any more leaves the queue; so does a holder that is asked."""
-    desk = Counter(10, "abc")
+    desk = LoneDesk(10, "abc")
     desk.report("c", need=8)
     desk.report("a", need=5)
     desk.report("b", need=2)
     desk.connected.discard("c")
-    desk.desk.serve(NOW)
+    desk.desk.serve(NOON)
     verdict = desk.desk.grant("a").verdict
     assert verdict is not None
     assert verdict.rest == 2
     assert desk.desk.grant("b").moved == 2
 
 
-def test_a_final_that_has_not_seen_all_is_none() -> None:
+def a_final_that_has_not_seen_all_is_none() -> None:
     """The last word of a server counts only when it has seen all that was moved to it."""
-    desk = Counter(10, "a")
+    desk = LoneDesk(10, "a")
     desk.report("a", need=5)
     desk.interval.pool.ended = True
     desk.report("a", received=0, final=True)
@@ -209,9 +146,9 @@ def test_a_final_that_has_not_seen_all_is_none() -> None:
     assert desk.interval.pool.peek("a").final
 
 
-def test_after_the_end_nothing_is_granted() -> None:
+def after_the_end_nothing_is_granted() -> None:
     """Needs that come or wait after the end are not served."""
-    desk = Counter(10, "a")
+    desk = LoneDesk(10, "a")
     desk.interval.pool.ended = True
     assert desk.report("a", need=3, want=9).moved == 0
     assert not desk.desk.busy
