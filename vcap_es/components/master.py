@@ -423,8 +423,8 @@ class Master:
         self._highest = max(self._highest, message.promised)
         if self.leadership is not None and message.promised > self.leadership.epoch:
             self._step_down(f"a voter has promised epoch {message.promised}", moment)
-        elif self._candidacy is not None and message.epoch == self._candidacy.epoch:
-            self._give_up(moment)
+        elif self._candidacy is not None and message.promised >= self._candidacy.epoch:
+            self._give_up(moment)  # this epoch is lost; one that only refuses need not be needed
 
     def _note_divergence(self, node: str, message: Diverged, moment: Moment) -> None:
         assert self.primary is not None
