@@ -234,6 +234,7 @@ class Life:
     def _compare(self) -> None:
         """C5, C7, C13: every copy says the same, and what clients were told is in it."""
         world, truth = self.world, self.world.truth
+        world.run(REPORTS_US)
         for _ in range(50):
             world.run(20_000)
             cores = [each.core for each in world.masters if each.core is not None]

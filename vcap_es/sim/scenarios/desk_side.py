@@ -38,17 +38,6 @@ def a_verdict_comes_when_all_have_answered() -> None:
     assert (grant.verdict.rest, grant.verdict.returned) == (2, 0)
 
 
-def an_answer_counts_only_when_all_was_seen() -> None:
-    """An answer given before a topup was seen is none: what is on its way is not told of."""
-    desk = LoneDesk(10, "ab")
-    desk.report("b", need=8)
-    desk.report("a", need=5)
-    recall = desk.desk.grant("b").recall
-    assert recall is not None
-    desk.report("b", received=3, answered=recall[0])
-    assert desk.desk.grant("a").verdict is None
-
-
 def a_server_that_connects_with_units_is_asked_too() -> None:
     """A verdict is not given over the head of a holder that has come back meanwhile."""
     desk = LoneDesk(10, "abd")

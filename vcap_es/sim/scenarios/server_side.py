@@ -54,23 +54,6 @@ def a_return_that_waits_for_another_record_is_not_answered_by_that_one() -> None
     assert lone.answered == (1, 1)
 
 
-def units_that_come_withdraw_the_answer() -> None:
-    """An answer says that nothing is left; what came after it is not covered by it."""
-    lone = LoneServer()
-    lone.grant(5)
-    lone.sync()
-    lone.grant(5, recall=((1, 1), 5))
-    lone.sync()
-    assert lone.answered == (1, 1)
-    lone.grant(8, returned=5)
-    assert lone.answered == (0, 0)
-    # And the same round may ask again
-    lone.grant(8, returned=5, recall=((1, 1), 8))
-    lone.sync()
-    assert lone.answered == (1, 1)
-    assert lone.reports[-1].returned == 8
-
-
 def an_answer_waits_while_a_refund_is_being_fsynced() -> None:
     """Units that come free with the next fsync are returned before there is an answer."""
     lone = LoneServer()
