@@ -1,9 +1,9 @@
+import pytest
 from hypothesis import settings
-from pytest import register_assert_rewrite
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("vcap", deadline=None)
 settings.load_profile("vcap")
 
 # Scenarios are a part of the simulator, and assert as tests do: a failure shows the values.
-register_assert_rewrite("vcap_es.sim.scenarios")
+pytest.register_assert_rewrite("vcap_es.sim.scenarios")

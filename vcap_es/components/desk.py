@@ -158,15 +158,13 @@ class Desk:
             )
 
     def _count_answer(self, incarnation: str, holding: Holding) -> None:
+        """An answer covers all units there: while a round is open nobody but its head gets more."""
         current = self._round
-        seen_all = holding.received >= self._pool.peek(incarnation).out
-        if current and tuple(holding.answered) == current.number and seen_all:
+        if current and tuple(holding.answered) == current.number:
             current.waiting.discard(incarnation)
 
     def _queue_up(self, incarnation: str, wish: Wish) -> None:
         out = self._pool.peek(incarnation).out
-        if self._pool.ended:
-            return
         if wish.need > out and incarnation not in self._queue:
             self._queue.append(incarnation)
         if wish.want > out:

@@ -154,7 +154,6 @@ class Hearing:
         found.received = max(found.received, grant.moved)
         found.returned_heard = max(found.returned_heard, grant.returned)
         if grew:
-            found.answered, found.answering = (0, 0), None
             self._keeper.keep(found)
         if is_current:
             self._take_newest(found, grant, message)
