@@ -15,6 +15,8 @@
     │   ├── PrefixLost      two masters differ in an event that was acknowledged
     │   ├── CopyUnsound     a master's copy of the log may lack what was acknowledged
     │   ├── BallotMissing   a master does not know any more what it has promised
+    │   ├── BallotDamaged   a voter's ballot is not what was written
+    │   ├── BallotLocked    another process has the ballot
     │   ├── LogLocked       another process has the log open for writing
     │   └── LogClosed       the log was closed
     ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
@@ -86,6 +88,14 @@ class CopyUnsound(LogError):
 
 class BallotMissing(LogError):
     """A master does not know any more what it has promised: it must not lead."""
+
+
+class BallotDamaged(LogError):
+    """A voter's ballot is not what was written: who forgot its promises must not vote."""
+
+
+class BallotLocked(LogError):
+    """Another process has the ballot: one store serves one process."""
 
 
 class LogLocked(LogError):
