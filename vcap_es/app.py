@@ -4,14 +4,20 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from secrets import token_bytes, token_hex
+from typing import NoReturn
 
 import structlog
 
 from vcap_es import telemetry
+from vcap_es.adapters.ballot_file import BallotFile
+from vcap_es.adapters.files import sync_directory
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
 from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key, new_key
@@ -19,22 +25,88 @@ from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
-from vcap_es.errors import SettingsError
+from vcap_es.adapters.supervisor import Supervisor
+from vcap_es.components.decisions.primacy import master_id
+from vcap_es.components.primary_master import Spawn
+from vcap_es.errors import BallotLocked, CopyUnsound, LogLocked, OutcomeUnknown, SettingsError
 from vcap_es.events.logs.sqlite import SqliteLog
-from vcap_es.settings import ServerSettings, Settings, read_secret
+from vcap_es.settings import Settings, read_secret
 
 ADMIN_KEY_FILE = "admin.key"
+LOG_FILE, SNAPSHOT_FILE, BALLOT_FILE = "log.sqlite", "snapshot", "ballot"
+SUSPECT_FILE = "suspect"
+
+DISK_FAILED, TEMPORARY = 70, 75
+"""Exit codes of a master: its log failed, and: another process serves its directory."""
 
 log = structlog.get_logger()
 
 
 def run_primary(settings: Settings) -> None:
-    """Run the primary master until a signal or a failure ends it.
+    """Run a master until a signal or a failure ends it; with an empty log it founds a cluster.
 
     On its first start it makes an admin's API key and writes it to `admin.key` beside its log.
     """
-    telemetry.configure(settings.log_level, node=settings.master.name, component="primary_master")
-    _run(lambda stop: _primary(settings, stop))
+    _run_master(settings, founds=True)
+
+
+def run_secondary(settings: Settings) -> None:
+    """Run a master until a signal or a failure ends it; with an empty log it joins a cluster."""
+    _run_master(settings, founds=False)
+
+
+def _run_master(settings: Settings, *, founds: bool) -> None:
+    """Run one master process; a copy that is not sound is set aside and made anew."""
+    own = settings.master
+    directory = Path(own.directory)
+    telemetry.configure(settings.log_level, node=own.name, component="master")
+    while True:
+        try:
+            _run(partial(_master, settings, founds=founds))
+            return
+        except CopyUnsound as error:
+            aside = set_aside(directory)
+            log.warning("a copy was set aside", reason=str(error), directory=str(aside))
+            founds = False
+        except (LogLocked, BallotLocked) as error:
+            _leave(TEMPORARY, error)
+        except OutcomeUnknown as error:
+            _mark_suspect(directory, str(error))
+            _leave(DISK_FAILED, error)
+
+
+def _leave(code: int, error: Exception) -> NoReturn:
+    sys.stderr.write(f"vcap: {error}\n")
+    sys.exit(code)
+
+
+def set_aside(directory: Path) -> Path:
+    """Move a master's log, ballot and snapshot into a folder of their own; nothing is deleted."""
+    number = next(each for each in count(1) if not (directory / f"aside-{each}").exists())
+    aside = directory / f"aside-{number}"
+    aside.mkdir(mode=0o700)
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(LOG_FILE) or path.name in (
+            BALLOT_FILE,
+            SNAPSHOT_FILE,
+            SUSPECT_FILE,
+        ):
+            path.rename(aside / path.name)
+    sync_directory(directory)
+    return aside
+
+
+def _mark_suspect(directory: Path, reason: str) -> None:
+    """Let the next start know that this disk failed; the disk may not even take that."""
+    with suppress(OSError):
+        (directory / SUSPECT_FILE).write_text(reason, encoding="utf-8")
+
+
+def _suspicion(directory: Path) -> str:
+    try:
+        return (directory / SUSPECT_FILE).read_text(encoding="utf-8") or "its disk failed"
+    except FileNotFoundError:
+        return ""
 
 
 def run_server(settings: Settings) -> None:
@@ -43,28 +115,60 @@ def run_server(settings: Settings) -> None:
     _run(lambda stop: _server(settings, stop))
 
 
-async def _primary(settings: Settings, stop: asyncio.Event) -> None:
+async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> None:
     own = settings.master
     directory = Path(own.directory)
     check_port(own.host, own.port)
+    secret = read_secret(Path(settings.node_secret_file))
+    address = own.address or _address("master", own.host, own.port)
     async with AsyncExitStack() as stack:
-        events = await SqliteLog.open(directory / "log.sqlite", synchronous=own.synchronous)
+        events = await SqliteLog.open(directory / LOG_FILE, synchronous=own.synchronous)
         stack.push_async_callback(events.close)
-        node = await stack.enter_async_context(
-            MasterNode(
-                events,
-                dc=settings.data_centre,
-                name=own.name,
-                secret=read_secret(Path(settings.node_secret_file)),
-                snapshot=directory / "snapshot",
-            )
+        ballots = BallotFile.open(
+            directory / BALLOT_FILE, lambda: master_id(own.slot, token_hex(16))
         )
-        await _first_admin(node, directory / ADMIN_KEY_FILE)
+        stack.callback(ballots.close)
+        node = MasterNode(
+            events,
+            dc=settings.data_centre,
+            name=own.name,
+            secret=secret,
+            snapshot=directory / SNAPSHOT_FILE,
+            ballots=ballots,
+            slot=own.slot,
+            address=address,
+            peers=own.peers,
+            founds=founds,
+            timings=own.timings,
+            spawn=await _spawner(settings, address, stack),
+            suspicion=_suspicion(directory),
+        )
+        await stack.enter_async_context(node)
+        if node.role == "primary":
+            await _first_admin(node, directory / ADMIN_KEY_FILE)
         port = await stack.enter_async_context(
             serving(control_app(node), host=own.host, port=own.port, websockets=True)
         )
         log.info("serving", url=f"http://{own.host}:{port}", data=str(directory))
         await _until(stop, node.failure)
+
+
+async def _spawner(
+    settings: Settings, address: str, stack: AsyncExitStack
+) -> Callable[[Spawn], None] | None:
+    """How this master starts a secondary; None where nothing says how."""
+    own = settings.master
+    if not own.secondary_command:
+        return None
+    supervisor = Supervisor(
+        own.secondary_command,
+        data=Path(own.directory).parent,
+        join=address,
+        secret_file=settings.node_secret_file,
+        environment=os.environ,
+    )
+    stack.push_async_callback(supervisor.close)
+    return lambda spawn: supervisor.start(spawn.slot, spawn.spawn)
 
 
 async def _server(settings: Settings, stop: asyncio.Event) -> None:
@@ -76,7 +180,7 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
             name=own.name,
             master_url=own.master,
             secret=read_secret(Path(settings.node_secret_file)),
-            address=_address(own),
+            address=own.address or _address("server", own.host, own.port),
             limits=own.limits,
         )
         # The node is entered first and left last: clients get no new answer once it drains.
@@ -102,16 +206,13 @@ def check_port(host: str, port: int) -> None:
         ) from error
 
 
-def _address(own: ServerSettings) -> str:
-    """Where other servers reach this one."""
-    if own.address:
-        return own.address
-    if own.host in ("0.0.0.0", "::", "") or own.port == 0:  # noqa: S104  # told apart, not bound
-        where = f"{own.host}:{own.port}"
+def _address(table: str, host: str, port: int) -> str:
+    """Where others reach a node that says nothing of it."""
+    if host in ("0.0.0.0", "::", "") or port == 0:  # noqa: S104  # told apart, not bound
         raise SettingsError(
-            f"server.address: say how others reach this server; {where} is no address"
+            f"{table}.address: say how others reach this node; {host}:{port} is no address"
         )
-    return f"http://{own.host}:{own.port}"
+    return f"http://{host}:{port}"
 
 
 async def _first_admin(node: MasterNode, path: Path) -> None:
@@ -177,4 +278,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-__all__ = ["ADMIN_KEY_FILE", "check_port", "ensure_node_secret", "run_primary", "run_server"]
+__all__ = [
+    "ADMIN_KEY_FILE",
+    "check_port",
+    "ensure_node_secret",
+    "run_primary",
+    "run_secondary",
+    "run_server",
+]

@@ -233,10 +233,16 @@ class MasterNode:
             self._timings,
             random=random.randrange,
             moment=Moment(boot_ns(), self.now()),
-            suspicion=self._suspicion,
+            suspicion=self._doubt(),
         )
         self.core.tick(self.moment())
         self._flush()
+
+    def _doubt(self) -> str:
+        """Why this copy may lack something; who holds the only one must go on with it."""
+        config = self._ballots.ballot.config
+        is_alone = config is not None and config.isr == (self._ballots.ballot.node,)
+        return "" if is_alone else self._suspicion
 
     async def _held(self) -> Held:
         """What the log has. Only what is surely committed is folded: the rest may have to go."""

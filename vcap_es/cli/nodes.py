@@ -90,6 +90,12 @@ def primary(*, options: MasterOptions = AS_SET) -> None:
 
 
 @run.command
+def secondary(*, options: MasterOptions = AS_SET) -> None:
+    """Run the other master: it joins the data centre of the node that `--join` names."""
+    composition.run_secondary(options.settings(slot=1))
+
+
+@run.command
 def server(
     *,
     config: Config = None,
