@@ -50,7 +50,7 @@ async def serve(folder: Path) -> None:
         definition = Definition(total=TOTAL)
         await master.submit(Define(cap=CAP, definition=definition), actor="bench", correlation="")
         node = ServerNode(
-            folder / "server", name="s1", master_url=f"ws://{HOST}:{master_port}", secret=SECRET
+            folder / "server", name="s1", masters=[f"http://{HOST}:{master_port}"], secret=SECRET
         )
         await stack.enter_async_context(node)
         await _until_it_serves(node)

@@ -127,7 +127,7 @@ async def servers(
             node = ServerNode(
                 folder / f"server{each}",
                 name=f"s{each}",
-                master_url=f"ws://{HOST}:{port}",
+                masters=[f"http://{HOST}:{port}"],
                 secret=SECRET,
                 limits=limits,
             )

@@ -69,7 +69,7 @@ class Deployment:
 
     def start_server(self, index: int, *, wait: bool = True) -> None:
         """Start one server; with `wait`, until it is ready."""
-        master = f"ws://127.0.0.1:{self._ports[0]}"
+        master = self.primary_url
         arguments = ["--name", f"s{index}", "--master", master]
         self._spawn("server", index + 1, arguments)
         if wait:

@@ -68,15 +68,15 @@ async def data_centre(directory: Path, servers: int = 1) -> AsyncIterator[Place]
                 Define(cap=cap, definition=definition), actor="test", correlation=""
             )
         urls = [
-            await _server(stack, directory / f"s{number}", f"ws://{HOST}:{port}")
+            await _server(stack, directory / f"s{number}", f"http://{HOST}:{port}")
             for number in range(servers)
         ]
-        yield Place(master, f"ws://{HOST}:{port}", urls, key)
+        yield Place(master, f"http://{HOST}:{port}", urls, key)
 
 
 async def _server(stack: AsyncExitStack, directory: Path, master_url: str) -> str:
     node = ServerNode(
-        directory, name=directory.name, master_url=master_url, secret=SECRET, limits=LIMITS
+        directory, name=directory.name, masters=[master_url], secret=SECRET, limits=LIMITS
     )
     await stack.enter_async_context(node)
     while not all(is_well for _, is_well, _ in node.ready()):  # noqa: ASYNC110  # a node tells, but has no event
@@ -366,7 +366,7 @@ def test_an_embedded_server_consumes_by_a_function_call(tmp_path: Path) -> None:
     async def body(place: Place) -> None:
         directory = tmp_path / "embedded"
         async with EmbeddedVolumecap(
-            directory, master=place.master_url, secret=SECRET, limits=LIMITS
+            directory, masters=[place.master_url], secret=SECRET, limits=LIMITS
         ) as caps:
             assert caps.try_consume("many") is None
             first = await caps.consume("many", 2)
@@ -404,7 +404,7 @@ def test_an_embedded_server_takes_no_wrong_amount(tmp_path: Path) -> None:
 
     async def body(place: Place) -> None:
         async with EmbeddedVolumecap(
-            tmp_path / "embedded", master=place.master_url, secret=SECRET, limits=LIMITS
+            tmp_path / "embedded", masters=[place.master_url], secret=SECRET, limits=LIMITS
         ) as caps:
             await caps.consume("many")
             for amount in (0, -1, True, 1.5, 2**63):

@@ -43,7 +43,7 @@ def test_the_file_yields_to_the_environment_and_that_to_what_is_given(tmp_path: 
         ("[master]\nport = 65536", "master.port"),
         ("[master]\nport = -1", "master.port"),
         ('log_level = "loud"', "log_level"),
-        ('[server]\nmaster = "http://x"', "server.master"),
+        ('[server]\nmasters = ["x"]', "server.masters"),
         ("master = 1", "master"),
         ("[master\n", "line 1"),
     ],

@@ -26,11 +26,11 @@ from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.adapters.supervisor import Supervisor
-from vcap_es.components.decisions.primacy import master_id
+from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.primary_master import Spawn
 from vcap_es.errors import BallotLocked, CopyUnsound, LogLocked, OutcomeUnknown, SettingsError
 from vcap_es.events.logs.sqlite import SqliteLog
-from vcap_es.settings import Settings, read_secret
+from vcap_es.settings import ServerSettings, Settings, read_secret
 
 ADMIN_KEY_FILE = "admin.key"
 LOG_FILE, SNAPSHOT_FILE, BALLOT_FILE = "log.sqlite", "snapshot", "ballot"
@@ -178,10 +178,12 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
         node = ServerNode(
             Path(own.directory),
             name=own.name,
-            master_url=own.master,
+            masters=own.masters,
             secret=read_secret(Path(settings.node_secret_file)),
             address=own.address or _address("server", own.host, own.port),
             limits=own.limits,
+            ballots=_witness(own, stack),
+            timings=settings.master.timings,
         )
         # The node is entered first and left last: clients get no new answer once it drains.
         await stack.enter_async_context(node)
@@ -191,6 +193,17 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
         )
         log.info("serving", url=f"http://{own.host}:{port}", incarnation=node.incarnation)
         await _until(stop, node.failure)
+
+
+def _witness(own: ServerSettings, stack: AsyncExitStack) -> BallotFile | None:
+    """The ballot of a server that is a witness."""
+    if not own.witness:
+        return None
+    ballots = BallotFile.open(
+        Path(own.directory) / BALLOT_FILE, lambda: witness_id(own.name, token_hex(16))
+    )
+    stack.callback(ballots.close)
+    return ballots
 
 
 def check_port(host: str, port: int) -> None:

@@ -20,7 +20,6 @@ from vcap_es.errors import SettingsError
 PREFIX = "VCAP__"
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]")]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/]+$")]
 Slot = Literal[0, 1]
 """A data centre has room for two masters. Which of them is the primary changes; slots do not."""
@@ -52,17 +51,19 @@ class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ServerSettings(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A volumecap server: its journal, where it listens, and its master.
+    """A volumecap server: its journal, where it listens, and the masters of its data centre.
 
-    `address` is how other servers reach it; by default its own host and port.
+    `address` is how other servers reach it; by default its own host and port. A `witness` votes
+    when a master is gone; one or three of the servers should be one.
     """
 
     name: str = "s1"
     directory: str = "vcap-data/server"
     host: str = "127.0.0.1"
     port: Port = 7101
-    master: WebSocketUrl = "ws://127.0.0.1:7100"
-    address: str = ""
+    masters: list[HttpUrl] = field(default_factory=lambda: ["http://127.0.0.1:7100"])
+    address: HttpUrl | Literal[""] = ""
+    witness: bool = False
     limits: Limits = field(default_factory=Limits)
 
 

@@ -101,7 +101,7 @@ class Single:
                 *("--name", f"s{index}"),
                 *("--data", str(self._data / f"server{index}")),
                 *("--port", url.rpartition(":")[2]),
-                *("--master", f"ws://{HOST}:{self._port}"),
+                *("--master", self._url),
             )
         for url in self._servers:
             self._wait_for(url)

@@ -20,7 +20,7 @@ def server(primary: Primary, directory: Path, secret: str = SECRET) -> ServerNod
     return ServerNode(
         directory,
         name="s1",
-        master_url=primary.url.replace("http", "ws"),
+        masters=[primary.url],
         secret=secret,
         limits=PATIENT,
         synchronous=False,
@@ -57,8 +57,8 @@ def test_a_lost_link_is_made_again_and_what_was_spent_is_told(tmp_path: Path) ->
             await ready(node)
             await consume(node, "c", 5)
             # When the master lets it go
-            [(_, socket)] = primary.node._links.values()
-            await socket.close()
+            [(_, close)] = primary.node._links.values()
+            close("another one, please")
             await consume(node, "c")
             # Then
             await ready(node)
@@ -89,7 +89,7 @@ def test_without_a_master_it_refuses_and_is_not_ready(tmp_path: Path) -> None:
     """Unknown state refuses; nothing is thrown, and nothing was held at the end."""
 
     async def check() -> None:
-        node = ServerNode(tmp_path / "s1", name="s1", master_url="ws://127.0.0.1:1", secret=SECRET)
+        node = ServerNode(tmp_path / "s1", name="s1", masters=["http://127.0.0.1:1"], secret=SECRET)
         async with node:
             outcome = await node.submit(Consume(cap="c", minimum=1, maximum=1))
             assert isinstance(outcome, Refused)

@@ -254,7 +254,7 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
         "[server]\nprot = 1\n": "prot",
         '[server]\nport = "many"\n': "server.port",
         "[server]\nport = 70000\n": "server.port",
-        '[server]\nmaster = "http://x"\n': "server.master",
+        '[server]\nmasters = ["x"]\n': "server.masters",
         "[server\n": "line 1",
     }.items():
         config.write_text(text)
@@ -329,7 +329,7 @@ def test_a_wrong_node_secret_is_told_once_and_tried_ever_slower(
     port = free_ports(1)[0]
     command = [sys.executable, "-m", "vcap_es", "run", "server", "--port", str(port)]
     command += ["--data", str(tmp_path / "data"), "--node-secret-file", str(secret)]
-    command += ["--master", dc.primary_url.replace("http", "ws")]
+    command += ["--master", dc.primary_url]
     told = tmp_path / "log"
     with nothing_recorded(dc), told.open("wb") as log:
         # When

@@ -6,20 +6,19 @@ import hmac
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.websockets import WebSocket
 
 from vcap_es.adapters.ballots import Ballots, MemoryBallots
-from vcap_es.adapters.dialling import Accepted, Dialler, Line, LineClosed
+from vcap_es.adapters.dialling import Dialler
+from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.clock import boot_ns, now_us
@@ -45,7 +44,7 @@ from vcap_es.components.primary_master import Answer, Close, Done, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import Keep
-from vcap_es.components.wire import AtMaster, decode_at_master
+from vcap_es.components.wire import decode_at_master
 from vcap_es.errors import BallotMissing, CopyUnsound, DiskFull, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
@@ -563,21 +562,10 @@ class MasterNode:
         self._links[connection] = (link, lambda reason: self._refuse(link, line, reason))
         if is_dialled:
             self._let(lambda core: core.connected(connection, self.moment()))
-        tasks = (
-            asyncio.create_task(self._receive(connection, line)),
-            asyncio.create_task(_send(link)),
-        )
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if link.is_overrun:
-                # It may come again. Closing politely would wait for it, like everything sent.
-                log.warning("a node is too slow", address=line.address)
-            else:
-                await tasks[0]
+            await speak(line, link, lambda data: self._hear(life, connection, data))
         finally:
             del self._links[connection]
-            for task in tasks:
-                task.cancel()
             if life == self._life:
                 self._let(lambda core: core.disconnected(connection, self.moment()))
 
@@ -585,20 +573,10 @@ class MasterNode:
         link.finish()
         self._start(line.close(reason), "refuse")
 
-    async def _receive(self, connection: int, line: Line) -> None:
-        """Hear what a node says, until it is gone or is not understood."""
-        life = self._life
-        try:
-            while life == self._life:
-                self._hear(connection, decode_at_master(await line.receive()))
-        except LineClosed:
-            pass  # the other side is gone: that is what the end of a link looks like
-        except msgspec.DecodeError as error:
-            log.warning("a node speaks what is not understood", error=str(error))
-            await line.close(f"this is not understood: {error}")
-
-    def _hear(self, connection: int, message: AtMaster) -> None:
-        self._let(lambda core: core.heard(connection, message, self.moment()))
+    def _hear(self, life: int, connection: int, data: bytes) -> None:
+        message = decode_at_master(data)
+        if life == self._life:
+            self._let(lambda core: core.heard(connection, message, self.moment()))
 
     def _wanted_peers(self) -> set[str]:
         """Where other masters are reached: as told at the start, and as they said since."""
@@ -704,9 +682,3 @@ def _told(troubled: Mapping[str, str]) -> str:
     for cap, why in troubled.items():
         return f"{len(troubled)} caps stand still, such as {cap}: {why}"
     return "every period can be computed"
-
-
-async def _send(link: Link) -> None:
-    """Send what is posted, for as long as there is somebody; who receives learns of the end."""
-    with suppress(LineClosed):
-        await link.run()

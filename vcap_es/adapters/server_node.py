@@ -1,42 +1,37 @@
-"""A volumecap server as it runs: the core, its journal on disk, and its link to the master."""
+"""A volumecap server as it runs: the core, its journal on disk, and its links to the masters."""
 
 import asyncio
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
 
-import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from vcap_es.adapters.ballots import Ballots
 from vcap_es.adapters.journal_files import JournalFiles
-from vcap_es.adapters.link import PATH, POLICY_VIOLATION, Link
+from vcap_es.adapters.master_links import MasterLinks
 from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Idempotency
-from vcap_es.components.holdings import MS, Abandon, Limits, Reply, SendToMaster, Write
+from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.messages import (
     PROTOCOL,
     Broadcast,
     Directory,
+    FromMaster,
     Hello,
     Keyring,
     Standing,
 )
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
+from vcap_es.components.timings import Timings
 from vcap_es.components.volumecap_server import VolumecapServer
-from vcap_es.components.wire import AtServer, decode_at_server
 from vcap_es.errors import JournalError
 from vcap_es.events.facts import ApiKeyCreated
 
-RECONNECT_MS = (20, 1000)
 STOP_SECONDS = 5.0
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -49,19 +44,22 @@ class ServerNode:
         directory: Path,
         *,
         name: str,
-        master_url: str,
+        masters: Sequence[str],
         secret: str,
         address: str = "",
         limits: Limits | None = None,
         synchronous: bool = True,
+        ballots: Ballots | None = None,
+        timings: Timings | None = None,
     ) -> None:
-        """Keep the journal in `directory`, and serve from the master at `master_url` (ws://...).
+        """Keep the journal in `directory`, and serve from that of the `masters` which leads.
 
         `secret` lets nodes speak to each other; `address` is the URL of this server's own client
-        plane, told to the others. Raises `JournalError` where the journal cannot be used.
+        plane, told to the others. With `ballots` it is a witness. Raises `JournalError` where the
+        journal cannot be used.
         """
         self.name, self.address = name, address
-        self._url, self._secret = master_url, secret
+        self._masters = tuple(masters)
         self.limits = limits or Limits()
         self._directory, self._synchronous = directory, synchronous
         self._session = token_hex(16)
@@ -72,8 +70,18 @@ class ServerNode:
         self.metrics = CollectorRegistry()
         self._tokens = count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
-        self._link: Link | None = None
-        self._trouble = ""
+        self._ballots = ballots
+        self.links = MasterLinks(
+            secret,
+            name=name,
+            wanted=self._wanted_masters,
+            hello=self._hello,
+            received=self._received,
+            linked=self._linked,
+            unlinked=self._unlinked,
+            ballots=ballots,
+            timings=timings or Timings(),
+        )
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._flush_is_due = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -89,7 +97,7 @@ class ServerNode:
         )
         journal = self._files.begin(incarnation=lambda: token_hex(16), session=self._session)
         self.core = VolumecapServer(journal, self._files.cells, self.limits)
-        self.incarnation = self.core.incarnation
+        self.incarnation, self._start = self.core.incarnation, journal.start
 
     # ---- clients
 
@@ -135,7 +143,7 @@ class ServerNode:
         """Start serving; the link is made as soon as the master answers."""
         self._failed = asyncio.get_running_loop().create_future()
         self._tasks = [
-            asyncio.create_task(self._keep_linked(), name=f"{self.name} link"),
+            asyncio.create_task(self.links.run(), name=f"{self.name} link"),
             asyncio.create_task(self._survey(), name=f"{self.name} survey"),
         ]
         for task in self._tasks:
@@ -166,7 +174,7 @@ class ServerNode:
         self.core.stop(boot_ns())
         self._flush_soon()
         try:
-            async with asyncio.timeout(STOP_SECONDS if self._link is not None else 0):
+            async with asyncio.timeout(STOP_SECONDS if self.links.is_linked else 0):
                 await self._drained.wait()
         except TimeoutError:
             if self.core.holdings.is_empty():
@@ -236,8 +244,7 @@ class ServerNode:
                 if ticket:
                     self._sync(ticket)
             case SendToMaster(message):
-                if self._link is not None:
-                    self._link.post(message)
+                self.links.post(message)
             case Abandon(reason):
                 aside = self._files.set_aside()
                 self._fail(JournalError(f"{reason}; it was moved to {aside}: start again"))
@@ -278,82 +285,29 @@ class ServerNode:
             self._fail(error)
         self._flush()
 
-    # ---- the link
+    # ---- the links
 
-    async def _keep_linked(self) -> None:
-        """Connect, and connect again whenever the link is gone; slower while none can be kept."""
-        delay_ms = RECONNECT_MS[0]
-        while True:
-            since_ns = boot_ns()
-            self._trouble = await self._link_once(told=self._trouble)
-            if boot_ns() - since_ns > RECONNECT_MS[1] * MS:
-                delay_ms = RECONNECT_MS[0]  # it was kept, so the next one may be too
-            jitter = random.uniform(0.5, 1.0)  # noqa: S311  # spreads reconnects, hides nothing
-            await asyncio.sleep(delay_ms / 1000 * jitter)
-            delay_ms = min(2 * delay_ms, RECONNECT_MS[1])
+    def _wanted_masters(self) -> set[str]:
+        return set(self._masters)
 
-    async def _link_once(self, told: str) -> str:
-        """Speak with the master until the link is gone; gives why there could be none, or "".
-
-        A trouble that was `told` already is not told again.
-        """
-        try:
-            headers = {"Authorization": f"Bearer {self._secret}"}
-            async with connect(
-                f"{self._url}{PATH}",
-                additional_headers=headers,
-                max_size=MESSAGE_BYTES_MAX,
-                compression=None,
-                open_timeout=5,
-            ) as connection:
-                trouble = await self._speak(connection)
-        except (OSError, WebSocketException, TimeoutError) as error:
-            trouble = _why(error)
-        if trouble and trouble != told:
-            log.warning("no link", server=self.name, master=self._url, reason=trouble)
-        return trouble
-
-    async def _speak(self, connection: ClientConnection) -> str:
-        """Speak until the connection ends; gives why it was refused, "" where it was not."""
-        link = self._link = Link(connection.send)
-        link.post(
-            Hello(
-                protocol=PROTOCOL,
-                incarnation=self.incarnation,
-                session=self._session,
-                name=self.name,
-                address=self.address,
-            )
+    def _hello(self) -> Hello:
+        return Hello(
+            protocol=PROTOCOL,
+            incarnation=self.incarnation,
+            session=self._session,
+            name=self.name,
+            address=self.address,
+            voter=self._ballots.ballot.node if self._ballots is not None else "",
+            stamp=self._start,
         )
-        self.core.connected(boot_ns())
-        self._flush()
-        log.info("linked", server=self.name, master=self._url)
-        sending = asyncio.create_task(self._send(link, connection))
-        trouble = ""
-        try:
-            async for data in connection:
-                self._received(decode_at_server(data))  # type: ignore[arg-type]  # binary frames are bytes
-        except msgspec.DecodeError as error:
-            trouble = f"the master speaks what is not understood: {error}"
-        finally:
-            sending.cancel()
-            self._link = None
-            self.core.disconnected()
-            code, reason = connection.close_code, connection.close_reason
-            log.info("link lost", server=self.name, code=code, reason=reason)
-        if code == POLICY_VIOLATION:
-            trouble = f"the master refuses this server: {reason}"
-        return trouble
 
-    async def _send(self, link: Link, connection: ClientConnection) -> None:
-        """Send what is posted; a master too slow for it is let go, and asked again."""
-        with suppress(ConnectionClosed):  # the reader learns that it is gone
-            await link.run()
-            if link.is_overrun:
-                log.warning("master too slow", server=self.name, master=self._url)
-                await connection.close()
+    def _linked(self) -> None:
+        self._let(lambda: self.core.connected(boot_ns()))
 
-    def _received(self, message: AtServer) -> None:
+    def _unlinked(self) -> None:
+        self._let(self.core.disconnected)
+
+    def _received(self, message: FromMaster) -> None:
         match message:
             case Keyring():
                 self.keys = {each.key: each for each in message.keys}
@@ -363,23 +317,20 @@ class ServerNode:
             case Broadcast() | Standing():
                 self.core.received(message, boot_ns())
                 self._flush_soon()
-            case _:
-                pass  # about who leads: this server knows one master only
 
     # ---- health
 
     def ready(self) -> list[tuple[str, bool, str]]:
         """Whether it can serve now: each check, its verdict, and a word on it."""
-        linked = self._link is not None
-        missing = f"no primary master at {self._url} {self._trouble}".rstrip()
-        return [
-            ("link", linked, f"to {self._url}" if linked else missing),
+        linked = self.links.is_linked
+        where = f"to {self.links.leader}, which leads epoch {self.links.epoch}"
+        missing = f"no primary master at {', '.join(self._masters)} {self.links.trouble}".rstrip()
+        checks = [
+            ("link", linked, where if linked else missing),
             ("keys", self.ready_keys, f"{len(self.keys)} API keys" if self.ready_keys else "none"),
         ]
-
-
-def _why(error: Exception) -> str:
-    """Why no link could be made, in words."""
-    if isinstance(error, InvalidStatus) and error.response.status_code == 403:
-        return "the master refuses this node secret"
-    return str(error) or type(error).__name__
+        if self._ballots is not None:
+            ballot = self._ballots.ballot
+            word = "admitted" if ballot.config is not None else "not admitted yet"
+            checks.append(("witness", True, f"{ballot.node}, {word}"))
+        return checks

@@ -103,7 +103,13 @@ def server(
     data: Annotated[str | None, Parameter(help="The directory of the journal.")] = None,
     host: Host = None,
     port: Port = None,
-    master: Annotated[str | None, Parameter(help="The primary master, as ws://host:port.")] = None,
+    master: Annotated[
+        list[str] | None,
+        Parameter(help="A master, as http://host:port; given again for the other one."),
+    ] = None,
+    witness: Annotated[
+        bool | None, Parameter(help="Vote when a master is gone: one or three servers should.")
+    ] = None,
     node_secret_file: Secret = None,
 ) -> None:
     """Run a volumecap server."""
@@ -112,7 +118,8 @@ def server(
         "server.directory": data,
         "server.host": host,
         "server.port": port,
-        "server.master": master,
+        "server.masters": master,
+        "server.witness": witness,
         "node_secret_file": node_secret_file,
     }
     composition.run_server(load(config, os.environ, given))

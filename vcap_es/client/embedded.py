@@ -4,7 +4,7 @@ It keeps its journal in a directory of its own and gives back what is unspent wh
 any other server; it only has no HTTP.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 
@@ -39,7 +39,7 @@ from vcap_es.shown import shown
 class EmbeddedVolumecap:
     """Consumes from slices that this process holds itself.
 
-        async with EmbeddedVolumecap(Path("caps"), master="ws://10.0.0.5:7100", secret=s) as caps:
+        async with EmbeddedVolumecap(Path("caps"), masters=masters, secret=s) as caps:
             answer = caps.try_consume("campaign:4711") or await caps.consume("campaign:4711")
 
     Use it in the thread of its event loop. Every method raises InvalidAmount for what is no amount
@@ -50,18 +50,18 @@ class EmbeddedVolumecap:
         self,
         directory: Path | str,
         *,
-        master: str,
+        masters: Sequence[str],
         secret: str,
         name: str = "embedded",
         limits: Limits | None = None,
     ) -> None:
-        """Keep the journal in `directory`; be served by the primary master at `master` (ws://...).
+        """Keep the journal in `directory`; be served by whichever of the `masters` (URLs) leads.
 
         `secret` is that of the nodes; `name` tells this process from others where people look.
         Raises JournalError where another process uses the directory.
         """
         self._node = ServerNode(
-            Path(directory), name=name, master_url=master, secret=secret, limits=limits
+            Path(directory), name=name, masters=masters, secret=secret, limits=limits
         )
         self._consume_now = self._node.core.consume_now
 

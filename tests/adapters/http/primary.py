@@ -114,7 +114,7 @@ async def primary(
             server = ServerNode(
                 directory / name,
                 name=name,
-                master_url=f"ws://127.0.0.1:{port}",
+                masters=[f"http://127.0.0.1:{port}"],
                 secret=SECRET,
                 limits=PATIENT,
                 synchronous=False,

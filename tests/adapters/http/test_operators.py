@@ -327,7 +327,7 @@ def test_nodes_are_listed(tmp_path: Path) -> None:
 
     async def check(primary: Primary) -> None:
         nodes = await primary.get("/v1/nodes")
-        assert nodes["master"] == {"name": "m1", "role": "primary", "dc": "dc1", "epoch": 1}
+        assert nodes["master"] == {"name": "m1", "role": "primary", "dc": "dc1", "epoch": 2}
         assert [each["name"] for each in nodes["servers"]] == ["s1", "s2"]
         incarnations = {each["incarnation"] for each in nodes["servers"]}
         assert incarnations == {each.incarnation for each in primary.servers}

@@ -267,11 +267,12 @@ async def cap_explain(call: Call) -> Reply:
         raise InvalidInput(f"{query.id} is a consume of another cap: ask there")
     at = call.node.now() if query.at is None else _past(call, query.at)
     events = await _life(call, cap)
+    names = {node: seen.name for node, seen in call.node.state.nodes.items()}
     # Plain arithmetic over values that never change: it may take its time beside the loop.
     if query.id is not None:
-        told = await asyncio.to_thread(explain_consume, events, query.id)
+        told = await asyncio.to_thread(explain_consume, events, query.id, names)
         return Reply(value=_consume_explanation(cap, told))
-    reasons = await asyncio.to_thread(_reasons, events, cap, at)
+    reasons = await asyncio.to_thread(explain, events, cap, at=at, names=names)
     return Reply(value=_explanation(cap, reasons))
 
 
@@ -283,10 +284,6 @@ async def _life(call: Call, cap: str) -> list[Recorded]:
             detail = f"{cap} has more than {EXPLAINED_MAX} events: read its statement instead"
             raise InvalidInput(detail)
     return events
-
-
-def _reasons(events: list[Recorded], cap: str, at: int) -> list[Reason]:
-    return explain(events, cap, at=at)
 
 
 def _explanation(cap: str, reasons: list[Reason]) -> Explanation:

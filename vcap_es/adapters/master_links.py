@@ -1,0 +1,155 @@
+"""A server's links to the masters of its data centre: it serves from the one that leads.
+
+It is linked to all of them all the time, so that the word of a new leader finds it at once. A
+witness answers candidates and leaders on the line that they spoke on.
+"""
+
+from collections.abc import Callable
+from itertools import count
+
+import structlog
+
+from vcap_es.adapters.ballots import Ballots
+from vcap_es.adapters.dialling import Dialler
+from vcap_es.adapters.lines import Line, speak
+from vcap_es.adapters.link import Link
+from vcap_es.clock import boot_ns
+from vcap_es.components.followed import Followed
+from vcap_es.components.messages import FromMaster, FromServer, Hello
+from vcap_es.components.primacy_messages import (
+    Accept,
+    Greeting,
+    Heartbeat,
+    Leading,
+    Prepare,
+    Prevote,
+    ToVoter,
+)
+from vcap_es.components.timings import Timings
+from vcap_es.components.voter import Keep, Voter
+from vcap_es.components.wire import AtServer, decode_at_server
+
+log = structlog.get_logger()
+
+
+class MasterLinks:
+    """Links to every master that is wanted, as far as they are there."""
+
+    def __init__(
+        self,
+        secret: str,
+        *,
+        name: str,
+        wanted: Callable[[], set[str]],
+        hello: Callable[[], Hello],
+        received: Callable[[FromMaster], None],
+        linked: Callable[[], None],
+        unlinked: Callable[[], None],
+        ballots: Ballots | None,
+        timings: Timings,
+    ) -> None:
+        """Say `hello` on each; tell what the leader says, and when there is one and when none."""
+        self._name, self._hello = name, hello
+        self._received, self._linked, self._unlinked = received, linked, unlinked
+        self._ballots = ballots
+        self._voter = Voter(ballots.ballot, timings, boot_ns()) if ballots is not None else None
+        self._numbers = count(1)
+        self._links: dict[int, Link] = {}
+        self._addresses: dict[int, str] = {}
+        self._masters: dict[int, str] = {}
+        self._followed = Followed()
+        self._dialler = Dialler(secret, wanted=wanted, serve=self._serve)
+        self.switches = 0
+
+    # ---- what is true
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether a master that leads is linked."""
+        return self._followed.line is not None
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that was heard of."""
+        return self._followed.epoch
+
+    @property
+    def leader(self) -> str:
+        """The address of the master that leads, "" where none is linked."""
+        return self._addresses.get(self._followed.line or 0, "")
+
+    @property
+    def masters(self) -> list[str]:
+        """The addresses of all masters that are linked."""
+        return sorted(self._addresses.values())
+
+    @property
+    def trouble(self) -> str:
+        """Why no master could be linked, as it was told last."""
+        return "; ".join(f"{at}: {why}" for at, why in self._dialler.troubles.items() if why)
+
+    def post(self, message: FromServer) -> None:
+        """Send to the master that leads; without one, nothing is sent."""
+        link = self._links.get(self._followed.line or 0)
+        if link is not None:
+            link.post(message)
+
+    async def run(self) -> None:
+        """Keep the links for as long as this runs."""
+        await self._dialler.run()
+
+    # ---- one line
+
+    async def _serve(self, line: Line) -> None:
+        number, link = next(self._numbers), Link(line.send)
+        self._links[number], self._addresses[number] = link, line.address
+        link.post(self._hello())
+        try:
+            await speak(line, link, lambda data: self._hear(number, decode_at_server(data)))
+        finally:
+            self._gone(number)
+
+    def _gone(self, number: int) -> None:
+        del self._links[number]
+        address = self._addresses.pop(number)
+        master = self._masters.pop(number, "")
+        if self._voter is not None and master and master not in self._masters.values():
+            self._voter.lost(master)
+        if self._followed.gone(number):
+            log.info("link lost", server=self._name, master=address)
+            self._unlinked()
+
+    def _hear(self, number: int, message: AtServer) -> None:
+        match message:
+            case Greeting():
+                self._masters[number] = message.node
+            case Leading():
+                self._lead(number, message.epoch)
+            case Prevote() | Prepare() | Accept() | Heartbeat():
+                self._vote(number, message)
+            case _:
+                self._lead(number, message.epoch)
+                if number == self._followed.line:
+                    self._received(message)
+
+    def _lead(self, number: int, epoch: int) -> None:
+        """A master leads, or speaks as one that does: serve from it, if nobody does since."""
+        had_one = self._followed.line is not None
+        if not self._followed.leads(number, epoch):
+            return
+        self.switches += 1
+        log.info("linked", server=self._name, master=self._addresses[number], epoch=epoch)
+        if had_one:
+            self._unlinked()
+        self._linked()
+
+    def _vote(self, number: int, message: ToVoter) -> None:
+        """Answer as a witness; who is none has no vote, and says nothing."""
+        if self._voter is None or self._ballots is None or number not in self._masters:
+            return
+        for output in self._voter.heard(self._masters[number], message, boot_ns()):
+            if isinstance(output, Keep):
+                # It is rare, and the answer must not leave before: waiting here is simplest.
+                self._ballots.keep(output.ballot)
+            else:
+                self._links[number].post(output)
