@@ -28,13 +28,11 @@ from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.decisions.primacy import created
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.local_handler import Server
-from vcap_es.components.master import (
+from vcap_es.components.master import Identity, Master, Moment
+from vcap_es.components.master_outputs import (
     Approved,
     Elsewhere,
     Halt,
-    Identity,
-    Master,
-    Moment,
     Output,
     Renew,
     Restart,

@@ -15,7 +15,17 @@ from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config, is_quorum, next_epoch
-from vcap_es.components.leadership import Fetch, Leadership
+from vcap_es.components.leadership import Leadership
+from vcap_es.components.links import Links
+from vcap_es.components.master_outputs import (
+    Approved,
+    Elsewhere,
+    Halt,
+    Output,
+    Renew,
+    Restart,
+    SwitchedOver,
+)
 from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Report, Watch
 from vcap_es.components.primacy_messages import (
     Accept,
@@ -68,47 +78,6 @@ class Moment(NamedTuple):
 
     boot_ns: int
     utc: int
-
-
-class Restart(Struct, frozen=True, gc=False):
-    """Build this master anew from its ballot and its log: it knows more than is on them."""
-
-    reason: str
-
-
-class Renew(Struct, frozen=True, gc=False):
-    """Set the log and the ballot aside and start as a new, empty node: this copy is not sound."""
-
-    reason: str
-
-
-class Halt(Struct, frozen=True, gc=False):
-    """Stop for good: people must look."""
-
-    reason: str
-
-
-class Elsewhere(Struct, frozen=True, kw_only=True, gc=False):
-    """This master does not lead; as far as it knows, `leader` does, at `address`; "": nobody."""
-
-    leader: str
-    address: str
-
-
-class Approved(Struct, frozen=True, kw_only=True, gc=False):
-    """A forced promotion was approved by `approved_by`; with two of them it is under way."""
-
-    approved_by: list[str]
-
-
-class SwitchedOver(Struct, frozen=True, kw_only=True, gc=False):
-    """Another master leads now, at `address`."""
-
-    leader: str
-    address: str
-
-
-Output = Keep | Store | Cut | Fetch | Send | Close | Answer | Spawn | Restart | Renew | Halt
 
 
 class Identity(Struct, frozen=True, kw_only=True, gc=False):
@@ -809,64 +778,3 @@ class Master:
 
 def _other_protocol(protocol: int) -> str:
     return f"protocol {protocol} is spoken here as {PROTOCOL}: upgrade one of us"
-
-
-class Links:
-    """Who is at the other end of each connection."""
-
-    def __init__(self) -> None:
-        self.masters: dict[str, Greeting] = {}
-        self.hellos: dict[int, Hello] = {}
-        self._nodes: dict[int, str] = {}
-        self._routes: dict[str, list[int]] = {}
-
-    def greeted_by_master(self, connection: int, greeting: Greeting) -> bool:
-        """A master speaks; False where it has said so on this connection before."""
-        known = self.masters.get(greeting.node)
-        if known is None or greeting.stamp >= known.stamp:
-            self.masters[greeting.node] = greeting
-        return self._route(connection, greeting.node)
-
-    def greeted_by_server(self, connection: int, hello: Hello) -> None:
-        """A server speaks, and with it a witness, if it is one."""
-        self.hellos[connection] = hello
-        if hello.voter:
-            self._route(connection, hello.voter)
-
-    def _route(self, connection: int, node: str) -> bool:
-        if connection in self._nodes:
-            return False
-        self._nodes[connection] = node
-        self._routes.setdefault(node, []).append(connection)
-        return True
-
-    def gone(self, connection: int) -> tuple[Hello | None, str]:
-        """A connection is gone: the server and the node that spoke on it."""
-        hello = self.hellos.pop(connection, None)
-        node = self._nodes.pop(connection, "")
-        if node:
-            self._routes[node].remove(connection)
-        return hello, node
-
-    def has(self, node: str) -> bool:
-        """Whether `node` can be reached."""
-        return bool(self._routes.get(node))
-
-    def node_of(self, connection: int) -> str:
-        """Who speaks on a connection, "" where nobody said."""
-        return self._nodes.get(connection, "")
-
-    def connection_to(self, node: str) -> int | None:
-        """The newest connection to `node`."""
-        routes = self._routes.get(node)
-        return routes[-1] if routes else None
-
-    @property
-    def connections(self) -> list[int]:
-        """All connections on which somebody introduced itself."""
-        return sorted({*self._nodes, *self.hellos})
-
-    @property
-    def witnesses(self) -> list[str]:
-        """The witnesses that can be reached."""
-        return sorted({each.voter for each in self.hellos.values() if each.voter})

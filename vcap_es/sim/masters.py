@@ -9,15 +9,8 @@ from msgspec import structs
 from vcap_es.components import wire
 from vcap_es.components.decisions.primacy import created, master_id
 from vcap_es.components.leadership import Fetch
-from vcap_es.components.master import (
-    Halt,
-    Identity,
-    Master,
-    Moment,
-    Output,
-    Renew,
-    Restart,
-)
+from vcap_es.components.master import Identity, Master, Moment
+from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
 from vcap_es.components.primary_master import Answer, Close, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot

@@ -49,7 +49,7 @@ from vcap_es.components.decisions.meta import (
     Retire,
     RetireTemplate,
 )
-from vcap_es.components.master import Elsewhere
+from vcap_es.components.master_outputs import Elsewhere
 from vcap_es.components.primary_master import Done
 from vcap_es.errors import InvalidInput, RequestRefused
 from vcap_es.events.definitions import definition_from
