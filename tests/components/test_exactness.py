@@ -2,12 +2,13 @@
 
 from random import Random
 
-from vcap_es.components.commands import Cancel, Consume, Hold
+from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Pause, Resume, Retire
-from vcap_es.components.outcomes import Consumed, Held, Refused, Settled
+from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.events.facts import IntervalClosed
 from vcap_es.sim.invariants import watch
 from vcap_es.sim.network import Faults
+from vcap_es.sim.scenarios.small_world import idle
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.world import World
 
@@ -122,7 +123,7 @@ def test_two_who_hold_a_part_are_not_both_refused() -> None:
     watch(world)
     world.define("c", 6)
     for server in world.servers:
-        hold_idle(world, server, "c", 3)
+        idle(world, server, 3)
     tokens = [
         (server, server.submit(Consume(cap="c", minimum=5, maximum=5))) for server in world.servers
     ]
@@ -131,16 +132,6 @@ def test_two_who_hold_a_part_are_not_both_refused() -> None:
     refused = next(each for each in answers if isinstance(each, Refused))
     assert refused.code == "capped"
     assert world.take_all("c") == 1
-
-
-def hold_idle(world: World, server: ServerProcess, cap: str, amount: int) -> None:
-    """Let a server hold so many units that it does not need."""
-    held = world.ask(server, Hold(cap=cap, amount=amount, lifetime_ms=1000))
-    assert isinstance(held, Held)
-    assert isinstance(world.ask(server, Cancel(id=held.id)), Settled)
-    found = server.core.holdings.slice_at(cap)
-    assert found is not None
-    assert found.balance(server.disk.cells) == amount
 
 
 def test_the_last_units_are_found_wherever_they_lie() -> None:

@@ -1,37 +1,17 @@
 """Processes, machines and masters that die, journals that are copied, and servers that stop."""
 
-import copy
-
 import pytest
 
 from vcap_es.components import messages
-from vcap_es.components.commands import Cancel, Consume, Hold
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Consumed, Held, Refused, Settled
+from vcap_es.components.commands import Consume
+from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.components.primary_master import Close
 from vcap_es.events.facts import EpochStarted, Returned, ToppedUp
 from vcap_es.sim.disks import Disk
 from vcap_es.sim.invariants import watch
 from vcap_es.sim.network import Faults
-from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.scenarios.small_world import SECOND, idle, world_of
 from vcap_es.sim.world import World
-
-SECOND = 1_000_000
-
-
-def idle(world: World, server: ServerProcess, amount: int) -> None:
-    """Let a server hold so many units that it does not need."""
-    held = world.ask(server, Hold(cap="c", amount=amount, lifetime_ms=1000))
-    assert isinstance(held, Held)
-    assert isinstance(world.ask(server, Cancel(id=held.id)), Settled)
-
-
-def world_of(total: int, servers: int = 2) -> World:
-    """Some servers and one cap."""
-    world = World(servers)
-    watch(world)
-    world.define("c", total)
-    return world
 
 
 def test_a_process_that_dies_goes_on_exactly_where_it_was() -> None:
@@ -81,50 +61,6 @@ def test_a_server_serves_nothing_after_a_start_before_the_master_has_spoken() ->
     assert refusal.code == "unavailable"
 
 
-def test_a_journal_that_is_an_old_copy_is_abandoned() -> None:
-    """A server whose journal is older than what the master has seen stops, and spends none."""
-    world = world_of(10)
-    server = world.servers[0]
-    idle(world, server, 5)
-    old = copy.deepcopy(server.disk)
-    for _ in range(4):
-        assert isinstance(world.consume(server, "c"), Consumed)
-    world.run(2 * SECOND)
-    server.kill()
-    server.disk = old
-    world.may_abandon = True
-    before = len(server.answers)
-    server.start(same_boot=True)
-    server.submit(Consume(cap="c", minimum=1, maximum=1))
-    world.run(SECOND)
-    assert "old copy" in server.abandoned
-    assert not [each for each in list(server.answers.values())[before:] if _is_yes(each)]
-    # When it starts anew, what the old incarnation held stays held
-    server.start_anew()
-    world.run(SECOND)
-    assert world.take_all("c") == 5
-    assert world.pool("c").held == 1
-
-
-def _is_yes(answer: object) -> bool:
-    return isinstance(answer, Consumed)
-
-
-def test_two_copies_of_a_journal_do_not_serve_side_by_side() -> None:
-    """The second session of one incarnation is not let in while the first is connected."""
-    world = world_of(10)
-    server = world.servers[0]
-    idle(world, server, 5)
-    twin = ServerProcess(world, "twin", Limits())
-    twin.kill()
-    twin.disk = copy.deepcopy(server.disk)
-    twin.start(same_boot=True)
-    world.run(100_000)
-    assert any("copied" in reason for reason in world.closings)
-    assert not isinstance(world.consume(twin, "c"), Consumed)
-    assert isinstance(world.consume(server, "c"), Consumed)
-
-
 def test_a_new_journal_is_another_incarnation() -> None:
     """A server that lost its journal holds nothing of the old incarnation, and serves anew."""
     world = world_of(10)
@@ -160,26 +96,6 @@ def test_nothing_leaves_a_master_that_is_not_durable(seed: int) -> None:
         if isinstance(each, Consumed)
     )
     assert served + world.take_all("c") == 300
-
-
-def test_a_deposed_masters_words_change_totals_only() -> None:
-    """A verdict, a recall or an end of an older epoch is not taken; running totals are."""
-    world = world_of(10)
-    server = world.servers[0]
-    idle(world, server, 5)
-    world.kill_master()
-    world.start_master()
-    world.run(SECOND)
-    found = server.core.holdings.slice_at("c")
-    assert found is not None
-    grant = messages.Grant(
-        "c", 0, 5, 0, 0, 0, True, False, (9, 9), ((1, 1), 5), messages.Verdict(0, 0, (9, 9)), 0
-    )
-    old = messages.Standing(
-        epoch=1, incarnation="s0-1", now=world.now_us, echo_ns=server.now_ns, grants=[grant]
-    )
-    server.received(server.connection, old)
-    assert (found.ended, found.recall, found.verdict) == (False, None, None)
 
 
 def test_an_orderly_stop_returns_everything() -> None:

@@ -3,7 +3,7 @@
 from vcap_es.components.commands import Command, Consume, ConsumeEach, Hold, Idempotency, Refund
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, ConsumedEach, Held, Refunded, Refused
-from vcap_es.sim.invariants import watch
+from vcap_es.sim.scenarios.small_world import world_of
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.world import World
 
@@ -19,23 +19,6 @@ def take(amount: int, cap: str = "c") -> Consume:
     return Consume(cap=cap, minimum=amount, maximum=amount)
 
 
-def world_of(total: int, limits: Limits | None = None) -> World:
-    """Two servers and one cap."""
-    world = World(2, limits=limits)
-    watch(world)
-    world.define("c", total)
-    return world
-
-
-def test_the_same_key_gives_the_same_answer() -> None:
-    """A repeated call takes nothing again."""
-    world = world_of(10)
-    first = ask(world, "k", take(4))
-    assert isinstance(first, Consumed)
-    assert ask(world, "k", take(4)) == first
-    assert world.take_all("c") == 6
-
-
 def test_the_same_key_with_another_request_is_refused() -> None:
     """A key belongs to one request."""
     world = world_of(10)
@@ -43,43 +26,6 @@ def test_the_same_key_with_another_request_is_refused() -> None:
     refusal = ask(world, "k", take(5))
     assert isinstance(refusal, Refused)
     assert refusal.code == "key_reused"
-
-
-def test_a_capped_key_stays_capped() -> None:
-    """The verdict sticks to the key though the total is raised; a new key is served."""
-    world = world_of(3)
-    refused = ask(world, "k", take(4))
-    assert isinstance(refused, Refused)
-    world.define("c", 10)
-    world.run(1_000_000)
-    assert ask(world, "k", take(4)) == refused
-    assert isinstance(ask(world, "l", take(4)), Consumed)
-
-
-def test_an_unavailable_key_may_try_again() -> None:
-    """What could not be known does not stick to the key."""
-    world = world_of(10)
-    world.run(100_000)
-    world.kill_master()
-    refused = ask(world, "k", take(4))
-    assert isinstance(refused, Refused)
-    assert refused.code == "unavailable"
-    world.start_master()
-    world.run(100_000)
-    assert isinstance(ask(world, "k", take(4)), Consumed)
-
-
-def test_a_waiting_key_gets_the_first_calls_answer() -> None:
-    """Calls that come while the first one waits are answered with it, and take nothing."""
-    world = world_of(10)
-    server = world.servers[0]
-    command = take(4)
-    key = Idempotency(key="k", fingerprint=b"same")
-    tokens = [server.submit(command, key) for _ in range(3)]
-    answers = [world.answer(server, token) for token in tokens]
-    assert isinstance(answers[0], Consumed)
-    assert answers == [answers[0]] * 3
-    assert world.take_all("c") == 6
 
 
 def test_keys_outlive_the_process() -> None:
@@ -160,7 +106,7 @@ def test_keys_of_closed_intervals_are_forgotten_in_the_journal_too() -> None:
 def test_a_batch_counts_as_many_answers() -> None:
     """What is bounded is what is kept: one key with three answers takes the room of three."""
     # Given
-    world = world_of(10, Limits(keys_max=3))
+    world = world_of(10, limits=Limits(keys_max=3))
     batch = ConsumeEach(items=[take(1), take(1), take(1)])
     # When
     assert isinstance(ask(world, "batch", batch), ConsumedEach)

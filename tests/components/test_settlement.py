@@ -6,17 +6,9 @@ from vcap_es.components.commands import Cancel, Commit, Consume, Hold, Refund
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refunded, Refused, Settled
 from vcap_es.events.consume_ids import ConsumeId, find_consume_id
-from vcap_es.sim.invariants import watch
 from vcap_es.sim.network import Faults
+from vcap_es.sim.scenarios.small_world import world_of
 from vcap_es.sim.world import World
-
-
-def world_of(total: int, limits: Limits | None = None) -> World:
-    """Two servers and one cap."""
-    world = World(2, limits=limits)
-    watch(world)
-    world.define("c", total)
-    return world
 
 
 def hold(world: World, amount: int, lifetime_ms: int = 1000) -> Held:
@@ -52,33 +44,6 @@ def test_a_commit_keeps_its_part_and_returns_the_rest() -> None:
     assert world.take_all("c") == 6
 
 
-def test_a_commit_above_the_hold_takes_the_difference_or_says_short() -> None:
-    """The difference is taken where it lies; where it does not, the hold is committed, short."""
-    world = world_of(10)
-    first, second = hold(world, 3), hold(world, 3)
-    # Given two idle units beside the holds
-    world.ask(world.servers[0], Cancel(id=hold(world, 2).id))
-    settled = world.ask(world.servers[0], Commit(id=first.id, amount=5))
-    assert isinstance(settled, Settled)
-    assert (settled.committed, settled.short) == (5, 0)
-    settled = world.ask(world.servers[0], Commit(id=second.id, amount=9))
-    assert isinstance(settled, Settled)
-    assert (settled.committed, settled.short) == (3, 6)
-    assert world.take_all("c") == 2
-
-
-def test_a_hold_is_settled_once() -> None:
-    """After a commit, neither a commit nor a cancel changes anything."""
-    world = world_of(10)
-    held = hold(world, 5)
-    world.ask(world.servers[0], Commit(id=held.id))
-    for command in (Commit(id=held.id), Cancel(id=held.id)):
-        again = world.ask(world.servers[0], command)
-        assert isinstance(again, Refused)
-        assert again.code == "settled"
-    assert world.take_all("c") == 5
-
-
 def test_an_expired_hold_comes_back_by_itself() -> None:
     """At the end of its life, and not before, a hold comes back; it cannot be committed then."""
     world = world_of(5)
@@ -96,25 +61,6 @@ def test_an_open_hold_is_not_refunded() -> None:
     refusal = world.ask(world.servers[0], Refund(id=hold(world, 5).id))
     assert isinstance(refusal, Refused)
     assert refusal.code == "settled"
-
-
-def test_a_refund_gives_back_and_never_more_than_was_consumed() -> None:
-    """Refunds of one consume add up to it at most; what came back is served again."""
-    world = world_of(10)
-    taken = consumed(world, 10)
-    server = world.servers[0]
-    assert world.ask(server, Refund(id=taken.id, amount=4)) == Refunded(
-        id=taken.id, cap="c", refunded=4, refunded_in_all=4
-    )
-    too_much = world.ask(server, Refund(id=taken.id, amount=7))
-    assert isinstance(too_much, Refused)
-    rest = world.ask(server, Refund(id=taken.id))
-    assert isinstance(rest, Refunded)
-    assert rest.refunded_in_all == 10
-    again = world.ask(server, Refund(id=taken.id))
-    assert isinstance(again, Refused)
-    assert again.code == "settled"
-    assert world.take_all("c") == 10
 
 
 def test_two_refunds_at_once_give_back_once() -> None:
@@ -198,17 +144,6 @@ def test_an_open_hold_outlives_the_process_and_then_expires() -> None:
     assert world.take_all("c") == 0
     world.run(1_000_000)
     assert world.take_all("c") == 5
-
-
-def test_an_open_hold_counts_as_committed_when_the_machine_was_lost() -> None:
-    """After the loss of the machine a hold never comes back by itself, also after more restarts."""
-    world = world_of(5)
-    hold(world, 5, lifetime_ms=1000)
-    world.servers[0].restart(same_boot=False)
-    world.run(2_000_000)
-    world.servers[0].restart()
-    world.run(2_000_000)
-    assert world.take_all("c") == 0
 
 
 def test_a_settlement_is_whole_or_not_at_all() -> None:

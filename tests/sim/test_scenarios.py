@@ -2,12 +2,27 @@
 
 import pytest
 
-from vcap_es.sim.scenarios import Scenario, desk_side, scenarios_of, server_side
+from vcap_es.sim.scenarios import (
+    Scenario,
+    crashes,
+    desk_side,
+    ends,
+    keys,
+    recalls,
+    scenarios_of,
+    server_side,
+    settling,
+    verdicts,
+)
 
-ALL = [each for module in (desk_side, server_side) for each in scenarios_of(module)]
+MODULES = (server_side, desk_side, recalls, verdicts, ends, crashes, settling, keys)
 
 
-@pytest.mark.parametrize("scenario", ALL, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "scenario",
+    [each for module in MODULES for each in scenarios_of(module)],
+    ids=lambda each: each.__name__,
+)
 def test_a_scenario_holds(scenario: Scenario) -> None:
     """What the scenario shows is so."""
     scenario()

@@ -28,9 +28,9 @@ START_NS = 10**12
 class LoneServer:
     """A server core whose disk is synced, and whose master speaks, when the scenario says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
         self.cells = [0] * 64
-        self.journal = Journal(incarnation="me", start=1)
+        self.journal = journal or Journal(incarnation="me", start=1)
         self.core = VolumecapServer(self.journal, self.cells)
         self.now_ns = START_NS
         self.replies: dict[int, object] = {}

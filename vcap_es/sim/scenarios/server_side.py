@@ -9,6 +9,7 @@ from vcap_es.components.commands import (
     Refund,
 )
 from vcap_es.components.holdings import Abandon, Output, Reply, Write
+from vcap_es.components.journal_records import Journal, Kept
 from vcap_es.components.messages import (
     Verdict,
 )
@@ -265,6 +266,30 @@ def a_late_notice_changes_nothing() -> None:
     lone.broadcast("d", "unknown", now=NOON + 5)
     token = lone.submit(Consume(cap="d", minimum=1, maximum=1))
     assert token not in lone.replies
+
+
+def nothing_is_spent_from_a_journal_before_the_master_has_told_what_it_knows() -> None:
+    """A journal may be an old copy: that its interval exists is not enough to spend from it."""
+    kept = Kept(
+        cap="c", number=0, start=0, end=0, slot=0, received=5, returned=0, ceiling=5, refunded=0
+    )
+    lone = LoneServer(Journal(incarnation="me", start=2, kept={("c", 0): kept}))
+    token = lone.consume(3)
+    assert token not in lone.replies
+    lone.grant(5, spent=3)
+    assert isinstance(lone.replies[token], Refused)
+
+
+def a_deposed_masters_words_change_totals_only() -> None:
+    """A verdict, a recall or an end of an older epoch is not taken; running totals are."""
+    lone = LoneServer()
+    lone.grant(5, epoch=2)
+    lone.sync()
+    old = Verdict(0, 0, (9, 9))
+    lone.grant(7, epoch=1, version=(9, 9), ended=True, recall=((1, 1), 5), verdict=old)
+    found = lone.core.holdings.slices["c", 0]
+    assert (found.ended, found.recall, found.verdict) == (False, None, None)
+    assert found.received == 7
 
 
 def an_abandoned_server_writes_and_says_nothing_more() -> None:
