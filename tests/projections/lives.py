@@ -12,7 +12,10 @@ from vcap_es.events.envelope import Draft, Recorded
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
+    ClusterCreated,
+    ConfigDecided,
     Definition,
+    DivergenceTruncated,
     EpochStarted,
     Fact,
     IntervalClosed,
@@ -24,9 +27,13 @@ from vcap_es.events.facts import (
     MetaPaused,
     MetaResumed,
     MetaRetired,
+    NodeAddressChanged,
+    PromotionForced,
     Returned,
+    SecondarySpawned,
     Spend,
     SpendReported,
+    SwitchoverStarted,
     TemplateDefined,
     TemplateRetired,
     ToppedUp,
@@ -48,7 +55,7 @@ class Life:
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
-        self._epoch = 0
+        self._epoch = self._config = 0
         self._caps: dict[str, dict[str, Any]] = {}
 
     def step(self, kind: int, first: int, second: int, amount: int) -> None:
@@ -189,9 +196,33 @@ class Life:
             newest = [f for f in again if type(f) is type(found) and _slice(f) == _slice(found)]
             self.facts.append(newest[-1])
 
+    def found(self) -> None:
+        self.facts.append(ClusterCreated(cluster="c1" * 16, dc="north", master="m0-a"))
+
     def lead(self, first: int, second: int, amount: int) -> None:
         self._epoch += 1 + second % 2
+        self._config = 0
         self.facts.append(EpochStarted(epoch=self._epoch, leader=f"master {first % 2}"))
+
+    def primacy(self, first: int, second: int, amount: int) -> None:
+        node = f"m{first % 2}-{second % 2}"
+        self._config += 1
+        choices: list[Fact] = [
+            ConfigDecided(epoch=self._epoch, version=self._config, isr=[node], voters=[node]),
+            SecondarySpawned(slot=first % 2, spawn=f"{second}", host="host"),
+            SwitchoverStarted(to=node),
+            DivergenceTruncated(node=node, after=first, count=second + 1, link=bytes(32)),
+            PromotionForced(leader=node, approved_by=["a", "b"], isr=[], committed=second),
+        ]
+        self.facts.append(choices[amount % len(choices)])
+
+    def address(self, first: int, second: int, amount: int) -> None:
+        address, name = f"http://10.0.0.{amount}:7101", SERVERS[first % len(SERVERS)]
+        self.facts.append(
+            NodeAddressChanged(
+                node=name, name=name.upper(), role="server", address=address, stamp=second % 9
+            )
+        )
 
     def access(self, first: int, second: int, amount: int) -> None:
         key, match = f"key {first % 2}", f"user:{second % 2}*"
@@ -232,7 +263,17 @@ def _slice(fact: ToppedUp | Returned) -> tuple[str, int, str]:
 
 _STEPS = (
     *["define", "open", "open", "turn", "change_total", "end", "close", "repeat", "lead"],
-    *["access", "give_back", "give_back", "report", "report", "report", "report"],
+    *[
+        "primacy",
+        "address",
+        "access",
+        "give_back",
+        "give_back",
+        "report",
+        "report",
+        "report",
+        "report",
+    ],
     *["top_up", "top_up", "top_up", "top_up"],
 )
 
@@ -241,6 +282,8 @@ _STEPS = (
 def lives(draw: st.DrawFn, longest: int = 80) -> list[Fact]:
     """The facts of a random life, always with a cap and an interval to begin with."""
     life = Life()
+    if draw(st.booleans()):
+        life.found()
     life.define(0, 0, 50)
     life.open(0, 1, 100)
     step = st.tuples(*[st.integers(0, 99)] * 4)

@@ -8,7 +8,10 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from tests.projections.lives import lives, recorded
+from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    ClusterCreated,
+    ConfigDecided,
     Definition,
     EpochStarted,
     Fact,
@@ -64,8 +67,21 @@ def back(amount: int) -> Returned:
 
 
 DEFINED = MetaDefined(cap="c", version=V1, definition=Definition(total=100))
+CREATED = ClusterCreated(cluster="c1" * 16, dc="north", master="m0-a")
+
+
+def epoch(number: int) -> EpochStarted:
+    """The start of an epoch."""
+    return EpochStarted(epoch=number, leader="m")
+
+
+def decided(number: int, version: int) -> ConfigDecided:
+    """A configuration of that stamp."""
+    return ConfigDecided(epoch=number, version=version, isr=["m0-a"], voters=["m0-a"])
+
+
 LIFE: list[Fact] = [
-    EpochStarted(epoch=1, leader="m"),
+    epoch(1),
     DEFINED,
     opened(0),
     moved(40),
@@ -79,8 +95,13 @@ LIFE: list[Fact] = [
 
 def findings(facts: Sequence[Fact]) -> list[Finding]:
     """What the audit finds in the facts."""
+    return audited(recorded(facts))
+
+
+def audited(events: Sequence[Recorded]) -> list[Finding]:
+    """What the audit finds in the events."""
     audit = Audit()
-    for event in recorded(facts):
+    for event in events:
         audit.feed(event)
     return audit.findings
 
@@ -148,7 +169,12 @@ FALSE: list[tuple[str, list[Fact]]] = [
     ("closed is final", [*LIFE, LIFE[-1]]),
     ("equation", [*LIFE[:-1], IntervalClosed(cap="c", number=0, unreported=1)]),
     ("equation", [*LIFE[:7], IntervalClosed(cap="c", number=0, unreported=0)]),
-    ("order", [*LIFE, EpochStarted(epoch=0, leader="m")]),
+    ("order", [*LIFE, epoch(0)]),
+    ("order", [*LIFE, epoch(1)]),
+    ("order", [*LIFE, CREATED]),
+    ("order", [*LIFE, decided(1, 2), decided(1, 2)]),
+    ("order", [*LIFE, decided(1, 2), decided(1, 1)]),
+    ("order", [*LIFE, epoch(4), decided(4, 1), decided(3, 9)]),
 ]
 
 
@@ -186,6 +212,33 @@ def test_positions_stamps_and_epochs_never_run_backwards(change: Callable[[Any],
     for event in [*events[:5], change(events[5])]:
         audit.feed(event)
     assert [finding.rule for finding in audit.findings] == ["order"]
+
+
+def test_the_primacy_of_a_cluster_that_lives_on_is_in_order() -> None:
+    """The founding, the start of each epoch and rising configurations give no finding."""
+    facts: list[Fact] = [CREATED, epoch(2), decided(2, 1), decided(2, 2), epoch(5), decided(5, 1)]
+    events = recorded(facts)
+    # A founding is written by the master that starts the first epoch, in that epoch.
+    assert audited([replace(events[0], epoch=2), *events[1:]]) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "detail"),
+    [(2, "epoch 3 begins with MetaDefined"), (1, "epoch 1 starts in an event of epoch 3")],
+)
+def test_an_epoch_begins_with_its_start(number: int, detail: str) -> None:
+    """An event of an epoch that has not started is found once; so is a start of another epoch."""
+    events = recorded(LIFE)
+    raised = [replace(event, epoch=3) for event in events[number - 1 :]]
+    found = audited([*events[: number - 1], *raised])
+    assert [(each.position, each.rule) for each in found] == [(number, "order")]
+    assert detail in found[0].detail
+
+
+def test_a_founding_starts_no_epoch() -> None:
+    """After it, too, an epoch begins with its start."""
+    events = [replace(event, epoch=2) for event in recorded([CREATED, DEFINED])]
+    assert [(each.position, each.rule) for each in audited(events)] == [(2, "order")]
 
 
 def test_balances_that_differ_are_found() -> None:

@@ -1,5 +1,7 @@
 """Why units are where they are: every unit, and the events that put it there."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 
@@ -94,10 +96,21 @@ def test_an_explanation_reads_as_sentences() -> None:
     assert render(explain(recorded(TODAY), "c", number=0)).startswith("place")
 
 
+def test_a_server_is_called_by_its_name_too() -> None:
+    """Where the name of an incarnation is known, the texts say it; who it is stays the same."""
+    named = explain(recorded(TODAY), "c", number=0, names={"s": "s1", "other": "s2"})
+    assert [reason.text for reason in named[2:]] == [
+        "26 units spent at s1 (s), net of refunds (spent at 4; refunded at 4)",
+        "9 units unreported: s1 (s) had not told by the close, so they count as spent"
+        " (closed at 7)",
+    ]
+    assert [reason.server for reason in named] == [None, None, "s", "s"]
+
+
 @pytest.mark.parametrize(
     "asked", [{"number": 1}, {"at": NOON - 1}, {"at": NOON + 3600 * SECOND}, {"position": 1}]
 )
-def test_an_interval_that_is_not_there_is_not_explained(asked: dict[str, int]) -> None:
+def test_an_interval_that_is_not_there_is_not_explained(asked: dict[str, Any]) -> None:
     """A wrong number, a time outside of every period, a position before the opening."""
     with pytest.raises(InvalidInput):
         explain(recorded(TODAY), "c", **asked)

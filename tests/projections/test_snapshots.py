@@ -72,5 +72,14 @@ def test_a_snapshot_of_another_version_is_discarded(monkeypatch: pytest.MonkeyPa
 def test_the_format_covers_the_structs_of_the_state() -> None:
     """The description that is digested names every struct and field that a state is made of."""
     described = repr(inspect.type_info(Snapshot))
-    for name in ("Pool", "unreported", "Account", "refused", "Definition", "ApiKeyCreated", "Head"):
+    for name in (
+        "Pool",
+        "unreported",
+        "Account",
+        "refused",
+        "Definition",
+        "ApiKeyCreated",
+        "Head",
+        "NodeSeen",
+    ):
         assert name in described

@@ -18,6 +18,8 @@ from msgspec import Struct, field
 
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    ClusterCreated,
+    ConfigDecided,
     EpochStarted,
     IntervalClosed,
     IntervalEnded,
@@ -127,7 +129,8 @@ class Audit:
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.count = 0
-        self._position = self._recorded_at = self._epoch = 0
+        self._position = self._recorded_at = self._epoch = self._started = 0
+        self._decided = (0, 0)
         self._caps: dict[str, _Cap] = {}
         self._closed = Amounts()
 
@@ -174,16 +177,39 @@ class Audit:
             self._find("order", f"position {recorded.position} follows position {before}")
         if recorded.recorded_at < self._recorded_at:
             self._find("order", f"recorded at {recorded.recorded_at}, after {self._recorded_at}")
-        if recorded.epoch < self._epoch:
-            self._find("order", f"written in epoch {recorded.epoch}, after epoch {self._epoch}")
         self._recorded_at = max(self._recorded_at, recorded.recorded_at)
-        self._epoch = max(self._epoch, recorded.epoch)
+        self._check_epoch(recorded)
+
+    def _check_epoch(self, recorded: Recorded) -> None:
+        """Epochs only rise, and each begins with its start; a founding stands before the first."""
+        fact, epoch = recorded.fact, recorded.epoch
+        if isinstance(fact, ClusterCreated):
+            return
+        if epoch < self._epoch:
+            self._find("order", f"written in epoch {epoch}, after epoch {self._epoch}")
+        elif isinstance(fact, EpochStarted):
+            if fact.epoch != epoch:
+                self._find("order", f"epoch {fact.epoch} starts in an event of epoch {epoch}")
+        elif epoch > self._epoch:
+            self._find("order", f"epoch {epoch} begins with {type(fact).__name__}, not its start")
+        self._epoch = max(self._epoch, epoch)
 
     # primacy and metas
 
+    def _cluster_created(self, fact: ClusterCreated) -> None:
+        if self._position > 1:
+            self._find("order", f"cluster {fact.cluster} is created on a log that had begun")
+
     def _epoch_started(self, fact: EpochStarted) -> None:
-        if fact.epoch < self._epoch:
-            self._find("order", f"epoch {fact.epoch} starts after epoch {self._epoch}")
+        if fact.epoch <= self._started:
+            self._find("order", f"epoch {fact.epoch} starts after the start of {self._started}")
+        self._started = max(self._started, fact.epoch)
+
+    def _config_decided(self, fact: ConfigDecided) -> None:
+        stamp = (fact.epoch, fact.version)
+        if stamp <= self._decided:
+            self._find("order", f"configuration {stamp} is decided after {self._decided}")
+        self._decided = max(self._decided, stamp)
 
     def _defined(self, fact: MetaDefined) -> None:
         cap = self._caps.get(fact.cap)
@@ -354,7 +380,9 @@ def _name(fact: Any) -> str:
 
 
 _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
+    ClusterCreated: Audit._cluster_created,
     EpochStarted: Audit._epoch_started,
+    ConfigDecided: Audit._config_decided,
     MetaDefined: Audit._defined,
     MetaChanged: Audit._changed,
     MetaPaused: Audit._changed,

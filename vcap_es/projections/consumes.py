@@ -6,7 +6,7 @@ arithmetic. What the log does not know yet is said to be unknown.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.history import narrowed
-from vcap_es.projections.tables import units
+from vcap_es.projections.tables import called, units
 
 
 class Cover(Struct, frozen=True, kw_only=True, gc=False):
@@ -61,10 +61,13 @@ class ConsumeExplanation(Struct, frozen=True, kw_only=True, gc=False):
     sentences: list[str]
 
 
-def explain_consume(events: Iterable[Recorded], consume: str | ConsumeId) -> ConsumeExplanation:
+def explain_consume(
+    events: Iterable[Recorded], consume: str | ConsumeId, names: Mapping[str, str] | None = None
+) -> ConsumeExplanation:
     """What the log knows of a consume: its topups, its reports, its interval.
 
-    `events` are those of its cap from the first on. Raises InvalidInput if the text is no id.
+    `events` are those of its cap from the first on; `names` are those of servers, by incarnation.
+    Raises InvalidInput if the text is no id.
     """
     wanted = parse_consume_id(consume) if isinstance(consume, str) else consume
     trail = _Trail(wanted)
@@ -77,7 +80,7 @@ def explain_consume(events: Iterable[Recorded], consume: str | ConsumeId) -> Con
         refunded=trail.refunded,
         ended_at=trail.ended_at,
         closed_at=trail.closed_at,
-        sentences=trail.sentences(),
+        sentences=trail.sentences(names or {}),
     )
 
 
@@ -198,12 +201,13 @@ class _Trail:
             return "unreported"
         return "partly reported" if self.wanted.start < self.spent else "not reported yet"
 
-    def sentences(self) -> list[str]:
+    def sentences(self, names: Mapping[str, str]) -> list[str]:
         wanted = self.wanted
+        server = called(wanted.incarnation, names)
         amount = wanted.end - wanted.start
         return [
             f"{units(amount)} of {wanted.cap}, interval {wanted.number}: units {wanted.start} to"
-            f" {wanted.end} of what server {wanted.incarnation} spent there in all.",
+            f" {wanted.end} of what server {server} spent there in all.",
             *(_told_cover(cover) for cover in self.covers + self.expected()),
             *self._told_status(),
             *self._told_refunds(),

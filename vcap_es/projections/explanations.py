@@ -1,6 +1,6 @@
 """Why: where every unit of an interval is, and which events put it there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ from vcap_es.events.envelope import Recorded
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.history import Line, Place, Statement, until
 from vcap_es.projections.states.interval import Interval
-from vcap_es.projections.tables import units
+from vcap_es.projections.tables import called, units
 from vcap_es.shown import shown
 
 POSITIONS_MAX = 100
@@ -38,12 +38,14 @@ def explain(
     number: int | None = None,
     position: int | None = None,
     at: int | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> list[Reason]:
     """Where every unit of an interval of `cap` was after the last event up to `position` and `at`.
 
     `events` are those of the cap from its first on. The interval is `number`, or the one whose
     period contains `at`, or without both the one that the last event fell into. The first reason
-    is the total; the amounts of the others sum to it.
+    is the total; the amounts of the others sum to it. Texts call a server by its incarnation, and
+    by its name where `names` has one for that.
 
     Raises InvalidInput where there was no such interval by then.
     """
@@ -53,7 +55,7 @@ def explain(
         last = event.recorded_at if at is None else at
     interval = _interval(book.history.intervals(cap), cap, number, last)
     own = [line for line in lines if line.number == interval.number]
-    return [_total(interval, own), *_places(own)]
+    return [_total(interval, own), *_places(own, names or {})]
 
 
 def _interval(intervals: list[Interval], cap: str, number: int | None, at: int | None) -> Interval:
@@ -79,7 +81,7 @@ def _total(interval: Interval, lines: list[Line]) -> Reason:
     return _reason("minted", None, total, f"{text} ({_events(own)})", own)
 
 
-def _places(lines: list[Line]) -> list[Reason]:
+def _places(lines: list[Line], names: Mapping[str, str]) -> list[Reason]:
     """A reason for each place that has or owes units: the pool first, then the largest first."""
     touching: dict[tuple[Place, str | None], list[Line]] = {}
     for line in lines:
@@ -87,7 +89,7 @@ def _places(lines: list[Line]) -> list[Reason]:
             if place is not None and place != "minted":
                 owner = line.server if place in _AT_SERVERS else None
                 touching.setdefault((place, owner), []).append(line)
-    reasons = [_place(place, owner, own) for (place, owner), own in touching.items()]
+    reasons = [_place(place, owner, own, names) for (place, owner), own in touching.items()]
     return sorted((reason for reason in reasons if reason.amount), key=_by_weight)
 
 
@@ -95,11 +97,12 @@ def _by_weight(reason: Reason) -> tuple[int, int, str]:
     return _ORDER.index(reason.place), -reason.amount, reason.server or ""
 
 
-def _place(place: Place, server: str | None, lines: list[Line]) -> Reason:
+def _place(place: Place, server: str | None, lines: list[Line], names: Mapping[str, str]) -> Reason:
     came = sum(line.amount for line in lines if line.target == place)
     amount = came - sum(line.amount for line in lines if line.source == place)
     told = _OVER if amount < 0 else _TOLD[place]
-    text = told.format(amount=abs(amount), units=units(abs(amount)), server=server)
+    known_as = called(server, names) if server is not None else ""
+    text = told.format(amount=abs(amount), units=units(abs(amount)), server=known_as)
     return _reason(place, server, amount, f"{text} ({_events(lines)})", lines)
 
 

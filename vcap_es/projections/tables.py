@@ -1,6 +1,6 @@
 """Rows of values as plain text in aligned columns, for terminals and documents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -21,6 +21,12 @@ def render(rows: Sequence[Struct]) -> str:
     kept = [column for column in columns if any(column[1:])]
     lines = zip(*kept, strict=True)
     return "\n".join("  ".join(cells).rstrip() for cells in lines) + "\n"
+
+
+def called(server: str, names: Mapping[str, str]) -> str:
+    """How people know a server: by its name and incarnation, or by that alone."""
+    name = names.get(server)
+    return f"{name} ({server})" if name else server
 
 
 def units(amount: int) -> str:

@@ -37,6 +37,7 @@ from vcap_es.projections.states import access, interval, meta, node, primacy, vo
 from vcap_es.projections.states.access import Access
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
+from vcap_es.projections.states.node import NodeSeen
 from vcap_es.projections.states.primacy import Primacy, PrimacyFact
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class DataCentre(Struct):
     templates: dict[str, Definition] = {}
     access: Access = field(default_factory=Access)
     primacy: Primacy = field(default_factory=Primacy)
-    nodes: dict[str, NodeAddressChanged] = {}
+    nodes: dict[str, NodeSeen] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
         """The interval `number` of `cap`, unless it is closed or unknown."""
@@ -67,6 +68,7 @@ class Fold:
 
     def __init__(self, state: DataCentre | None = None) -> None:
         self.state = state or DataCentre()
+        self.state.nodes = node.in_order(self.state.nodes)
         self._shared: dict[Hashable, Any] = {}
         for cap, found in self.state.metas.items():
             found.cap = cap

@@ -16,12 +16,18 @@ FORCED_MAX = 100
 
 
 class Primacy(Struct):
-    """One cluster's primacy; `forced` are the last promotions that operators forced."""
+    """One cluster's primacy: what was decided last, and how often the rest came to pass.
+
+    `spawn` and `switchover` are the last ones; `forced` are the last promotions that operators
+    forced, oldest first, at most `FORCED_MAX`.
+    """
 
     cluster: str = ""
     config: ConfigDecided | None = None
     spawned: int = 0
+    spawn: SecondarySpawned | None = None
     switchovers: int = 0
+    switchover: SwitchoverStarted | None = None
     divergences: int = 0
     forced: list[PromotionForced] = []
 
@@ -46,8 +52,10 @@ def evolve(primacy: Primacy, fact: PrimacyFact) -> None:
             primacy.config = fact
         case SecondarySpawned():
             primacy.spawned += 1
+            primacy.spawn = fact
         case SwitchoverStarted():
             primacy.switchovers += 1
+            primacy.switchover = fact
         case DivergenceTruncated():
             primacy.divergences += 1
         case PromotionForced():
