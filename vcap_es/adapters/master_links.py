@@ -45,12 +45,18 @@ class MasterLinks:
         received: Callable[[FromMaster], None],
         linked: Callable[[], None],
         unlinked: Callable[[], None],
+        failed: Callable[[Exception], None],
         ballots: Ballots | None,
         timings: Timings,
     ) -> None:
-        """Say `hello` on each; tell what the leader says, and when there is one and when none."""
+        """Say `hello` on each; tell what the leader says, and when there is one and when none.
+
+        `failed` is told of an error of our own, such as a ballot that cannot be kept: nothing is
+        heard or answered any more then.
+        """
         self._name, self._hello = name, hello
         self._received, self._linked, self._unlinked = received, linked, unlinked
+        self._failed, self._has_failed = failed, False
         self._ballots = ballots
         self._voter = Voter(ballots.ballot, timings, boot_ns()) if ballots is not None else None
         self._numbers = count(1)
@@ -105,7 +111,7 @@ class MasterLinks:
         self._links[number], self._addresses[number] = link, line.address
         link.post(self._hello())
         try:
-            await speak(line, link, lambda data: self._hear(number, decode_at_server(data)))
+            await speak(line, link, lambda data: self._let_hear(number, decode_at_server(data)))
         finally:
             self._gone(number)
 
@@ -118,6 +124,16 @@ class MasterLinks:
         if self._followed.gone(number):
             log.info("link lost", server=self._name, master=address)
             self._unlinked()
+
+    def _let_hear(self, number: int, message: AtServer) -> None:
+        """An error of our own is none of the line: it must not end in dialling once more."""
+        if self._has_failed:
+            return
+        try:
+            self._hear(number, message)
+        except Exception as error:  # noqa: BLE001  # what is true here nobody knows any more
+            self._has_failed = True
+            self._failed(error)
 
     def _hear(self, number: int, message: AtServer) -> None:
         match message:

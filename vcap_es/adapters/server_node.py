@@ -79,6 +79,7 @@ class ServerNode:
             received=self._received,
             linked=self._linked,
             unlinked=self._unlinked,
+            failed=self._fail,
             ballots=ballots,
             timings=timings or Timings(),
         )
