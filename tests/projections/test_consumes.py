@@ -44,6 +44,12 @@ def test_a_reported_consume_is_covered_by_topup_and_report() -> None:
     ]
 
 
+def test_the_server_of_a_consume_is_called_by_its_name_too() -> None:
+    """Where the name of its incarnation is known, the first sentence says it."""
+    found = explain_consume(recorded(MORE), "s.0.c.10-12", {"s": "s1"})
+    assert found.sentences[0].endswith("of what server s1 (s) spent there in all.")
+
+
 def test_a_consume_that_is_not_told_of_yet_says_so() -> None:
     """Units behind what was reported are what the server has for them, as far as is known."""
     found = explain_consume(recorded(MORE), "s.0.c.28-41")

@@ -178,13 +178,14 @@ def test_explanations_are_told_in_words(tmp_path: Path) -> None:
         found = await primary.get("/v1/caps/shop:a/explain")
         amounts = {each["place"]: each["amount"] for each in found["reasons"]}
         assert amounts["minted"] == 100 == sum(amounts.values()) - 100
-        assert "3 units spent" in found["text"]
+        assert f"3 units spent at s1 ({primary.servers[0].incarnation})" in found["text"]
         opened = (await primary.get("/v1/log?cap=shop:a&kind=IntervalOpened"))["events"][0]
         then = await primary.get(f"/v1/caps/shop:a/explain?at={opened['recorded_at']}")
         assert "100 units free" in then["text"]
         one = await primary.get(f"/v1/caps/shop:a/explain?id={consumed.id}")
         assert (one["status"], one["reasons"]) == ("reported", [])
         assert "3 units of shop:a" in one["text"]
+        assert f"what server s1 ({primary.servers[0].incarnation}) spent" in one["text"]
         for path, status in (
             (f"/v1/caps/shop:b/explain?id={consumed.id}", 422),
             ("/v1/caps/shop:a/explain?id=nonsense", 422),
