@@ -168,7 +168,7 @@ class Queues:
         verdict = self.verdict(found)
         if verdict is None or balance >= waiter.maximum:
             return waiter.maximum, waiter.maximum
-        here = balance + max(0, found.returned - verdict.returned)
+        here = balance + _returned_since(found, verdict)
         undecided = found.pinned + found.refunded - found.refunded_kept
         hope = here + verdict.rest
         return min(waiter.maximum, hope), min(waiter.maximum, hope + undecided)
@@ -224,3 +224,8 @@ class Queues:
         for waiter in waiting:
             if not waiter.is_done:
                 self._route(waiter)
+
+
+def _returned_since(found: Slice, verdict: Verdict) -> int:
+    """What went back to the pool after the verdict, which speaks of elsewhere as it was before."""
+    return max(0, found.returned - verdict.returned)

@@ -3,10 +3,12 @@
 It grows when a leader commits, and is compared with every claim that any master ever makes.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
-from vcap_es.components.leadership import Leadership
+from vcap_es.components.decisions.primacy import Config, is_quorum
 from vcap_es.components.master import Master
+from vcap_es.components.voter import Ballot
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.codec import decode
 from vcap_es.events.facts import Fact, IntervalOpened, IntervalTotalChanged
@@ -16,7 +18,10 @@ from vcap_es.sim.violations import Violation
 
 
 def equation_holds(state: DataCentre) -> None:
-    """Minted is available + held + net spent + expired + unreported, in every interval."""
+    """Minted is available + held + net spent + expired + unreported, in every interval.
+
+    When it is over, nothing is available any more.
+    """
     for cap, meta in state.metas.items():
         for interval in meta.intervals:
             pool = interval.pool
@@ -27,6 +32,8 @@ def equation_holds(state: DataCentre) -> None:
                 raise Violation("C1", f"{cap} {interval.number}: {pool}")
             if any(each.held < 0 for each in places):
                 raise Violation("C9", f"{cap} {interval.number}: {pool}")
+            if pool.ended and pool.available > 0:
+                raise Violation("C11", f"{cap} {interval.number} is over, with units: {pool}")
 
 
 class Copy(Protocol):
@@ -43,7 +50,10 @@ class Copy(Protocol):
 
 
 class Truth:
-    """The acknowledged events, the facts in them, and the state that they give."""
+    """The acknowledged events, the facts in them, and the state that they give.
+
+    `votes` give the ballot that each voter has on its disk, None for who has none.
+    """
 
     def __init__(self) -> None:
         self.entries: list[Stored] = []
@@ -52,6 +62,7 @@ class Truth:
         self.minted_max: dict[tuple[str, int], int] = {}
         self.leaders: dict[int, str] = {}
         self.copies: list[Copy] = []
+        self.votes: list[Callable[[], Ballot | None]] = []
 
     @property
     def end(self) -> int:
@@ -86,17 +97,33 @@ class Truth:
         position = core.replica.committed
         link = core.replica.link_at(position)
         if core.leadership is not None and link is not None:
-            self._check_copies(core.leadership, position, link)
+            self._check_copies(core.leadership.config, position, link)
             self._learn(copy, position)
+            self.is_decided(self._decided())
         if position > self.end:
             raise Violation("C5", f"{copy.name} takes {position} for committed; {self.end} is")
         if link is not None and link != self.link_at(position):
             raise Violation("C5", f"{copy.name} has another event at {position}, committed")
 
-    def _check_copies(self, leadership: Leadership, position: int, link: bytes) -> None:
+    def is_decided(self, config: Config | None) -> None:
+        """By this configuration anybody in sync may be elected: all of them have everything."""
+        if config is not None:
+            self._check_copies(config, self.end, self.link_at(self.end))
+
+    def _decided(self) -> Config | None:
+        """The newest configuration that a majority holds, whether or not its leader knows."""
+        ballots = [ballot for vote in self.votes if (ballot := vote()) is not None]
+        configs = {each.config.stamp: each.config for each in ballots if each.config is not None}
+        for stamp in sorted(configs, reverse=True):
+            holders = [each.node for each in ballots if each.config and each.config.stamp == stamp]
+            if is_quorum(configs[stamp], holders):
+                return configs[stamp]
+        return None
+
+    def _check_copies(self, config: Config, position: int, link: bytes) -> None:
         """Everybody in sync has it, durably."""
         for copy in self.copies:
-            needs_it = copy.node in leadership.config.isr and copy.is_sound
+            needs_it = copy.node in config.isr and copy.is_sound
             if needs_it and not copy.log.has(position, link):
                 finding = f"{position} is acknowledged and not durable at {copy.name}, in sync"
                 raise Violation("C3", finding)

@@ -1,0 +1,295 @@
+"""Bugs of the master's side of the slice protocol: its desks, its books, and what it lets out."""
+
+from vcap_es.components import desk
+from vcap_es.components.desk import Desk, Recall, Wish
+from vcap_es.components.leadership import Leadership, UnderWay
+from vcap_es.components.local_handler import LocalHandler, Server
+from vcap_es.components.messages import Hello, Holding, Order
+from vcap_es.events.facts import Spend
+from vcap_es.projections.states import interval, volumecap
+from vcap_es.projections.states.places import Pool, end, mint
+from vcap_es.sim.mutations import instead
+from vcap_es.sim.mutations.planting import Plant, by_chance, by_scenario, change
+from vcap_es.sim.scenarios import crashes, desk_side, ends, recalls, verdicts
+
+_hear, _serve, _serve_head = Desk.hear, Desk.serve, Desk._serve_head
+_take_newest, _take_totals = Desk._take_newest, Desk._take_totals
+_hello, _total_changed = LocalHandler.hello, LocalHandler.total_changed
+
+# ---- who is served
+
+
+def _serve_past_the_first(self: Desk, now: int) -> None:
+    _serve(self, now)
+    for each in list(self._queue)[1:]:
+        missing = self._wishes[each].need - self._pool.peek(each).out
+        if 0 < missing <= self._free(now):
+            self._top_up(each, self._wishes[each].need)
+            self._leave(each)
+
+
+def _serve_a_part(self: Desk, head: str, now: int) -> bool:
+    out, available = self._pool.peek(head).out, self._free(now)
+    if 0 < available < self._wishes[head].need - out:
+        self._top_up(head, out + available)
+    return _serve_head(self, head, now)
+
+
+def _serve_after_the_end(self: Desk, now: int) -> None:
+    is_ended, self._pool.ended = self._pool.ended, False
+    try:
+        _serve(self, now)
+    finally:
+        self._pool.ended = is_ended
+
+
+def _share_of_what_was_moved(
+    self: Desk, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
+) -> None:
+    _take_newest(self, wish, incarnation, connection, order, holding)
+    wish.received = self._pool.peek(incarnation).out
+
+
+def _without_limit(_self: Desk, _now: int) -> int:
+    return 1 << 40
+
+
+# ---- what servers tell
+
+
+def _hear_in_any_order(
+    self: Desk, incarnation: str, connection: int, order: Order, holding: Holding
+) -> list[Spend]:
+    wish = self._wishes.get(incarnation)
+    if wish is not None:
+        wish.order = (0, 0)
+    return _hear(self, incarnation, connection, order, holding)
+
+
+def _final_unseen(
+    self: Desk, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
+) -> None:
+    _take_newest(self, wish, incarnation, connection, order, holding)
+    wish.final = holding.final
+
+
+def _add_spend(pool: Pool, incarnation: str, entry: Spend) -> None:
+    account = pool.account(incarnation)
+    account.spent += entry.spent
+    account.refunded = max(account.refunded, entry.refunded)
+    account.final = account.final or entry.final
+
+
+# ---- recalls and verdicts
+
+
+def _ask_nobody(self: Desk, head: str, missing: int, since: int) -> Recall:  # noqa: ARG001  # the signature of what it stands for
+    self._rounds += 1
+    need = self._wishes[head].need if head else 0
+    number = (self._office.epoch, self._rounds)
+    self._round = Recall(number, head, need, self._version, since, {}, set())
+    return self._round
+
+
+def _judge_across_versions(self: Desk, head: str, now: int) -> bool:
+    if self._round is not None:
+        self._round.version = self._version
+    return _serve_head(self, head, now)
+
+
+def _refunds_wake_nobody(self: Desk, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
+    with instead(Desk, "bump", _nothing):
+        return _take_totals(self, incarnation, holding, wish)
+
+
+def _totals_wake_nobody(self: LocalHandler, cap: str, number: int, now: int) -> None:
+    with instead(Desk, "bump", _nothing):
+        _total_changed(self, cap, number, now)
+
+
+def _holders_wake_nobody(
+    self: Desk, incarnation: str, connection: int, order: Order, holding: Holding
+) -> list[Spend]:
+    self._wishes.setdefault(incarnation, Wish()).connection = connection
+    return _hear(self, incarnation, connection, order, holding)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+# ---- books
+
+
+def _mint_without_debt(pool: Pool, total: int) -> None:
+    mint(pool, total)
+    pool.available = max(0, pool.available)
+
+
+def _end_without_debt(pool: Pool) -> None:
+    end(pool)
+    pool.available = 0
+
+
+def _return_to_an_ended_pool(pool: Pool, place: str, total: int) -> None:
+    account = pool.peek(place)
+    pool.available += max(0, total - account.back)
+    account.back = max(total, account.back)
+
+
+# ---- what leaves, and who is let in
+
+
+def _let_out_at_once(_self: Leadership, _under_way: UnderWay) -> bool:
+    return True
+
+
+def _let_out_unheard(self: Leadership, under_way: UnderWay) -> bool:
+    return under_way.end <= self._replica.committed
+
+
+def _let_copies_in(self: LocalHandler, connection: int, message: Hello, now: int) -> bool:
+    before = self.servers.get(message.incarnation)
+    if before is not None:
+        before.session = message.session
+    return _hello(self, connection, message, now)
+
+
+def _remind_nobody(_self: LocalHandler, _server: Server) -> None:
+    pass
+
+
+def _desk(name: str, wrong: object) -> Plant:
+    return change(Desk, name, wrong)
+
+
+MASTER = (
+    # The hard ones: no random life of a model ever found them
+    by_scenario(
+        "recall-overtaken",
+        "while the first in the queue waits for a recall, nobody else gets anything",
+        _desk("serve", _serve_past_the_first),
+        recalls.whoever_comes_first_is_served_first,
+    ),
+    by_scenario(
+        "partial-grant",
+        "the whole need, or nothing",
+        _desk("_serve_head", _serve_a_part),
+        recalls.who_cannot_be_served_whole_gets_nothing,
+    ),
+    by_scenario(
+        "deposed-refuses",
+        "everything leaves with a round that everybody in sync confirmed, refusals included",
+        change(Leadership, "_is_committed", _let_out_unheard),
+        verdicts.a_deposed_master_refuses_nobody,
+    ),
+    by_scenario(
+        "final-unseen",
+        "a server's last word counts when it has seen all that was moved to it",
+        _desk("_take_newest", _final_unseen),
+        desk_side.a_final_that_has_not_seen_all_is_none,
+    ),
+    by_scenario(
+        "verdict-across-versions",
+        "no verdict on a pool that has changed since the others were asked",
+        _desk("_serve_head", _judge_across_versions),
+        recalls.what_comes_free_during_a_recall_is_asked_for_too,
+    ),
+    by_scenario(
+        "unordered-wishes",
+        "what is not a running total is taken from the newest report only",
+        _desk("hear", _hear_in_any_order),
+        desk_side.an_older_report_changes_no_wish,
+    ),
+    # Grants
+    by_chance(
+        "topup-unchecked", "nothing is moved that is not available", _desk("_free", _without_limit)
+    ),
+    by_scenario(
+        "granted-after-the-end",
+        "an ended pool grants nothing",
+        _desk("serve", _serve_after_the_end),
+        desk_side.after_the_end_nothing_is_granted,
+    ),
+    by_scenario(
+        "share-of-moved",
+        "a wish ahead of need counts from what was seen, so that a repeat adds nothing",
+        _desk("_take_newest", _share_of_what_was_moved),
+        desk_side.a_wish_ahead_of_need_counts_from_what_was_received,
+    ),
+    by_scenario(
+        "head-never-given-up",
+        "a head that cannot be decided in time leaves the queue without a verdict",
+        change(desk, "RECALL_US", 1 << 60),
+        desk_side.the_head_is_given_up_after_a_while,
+    ),
+    by_chance(
+        "totals-added",
+        "running totals are merged by maximum",
+        change(volumecap, "evolve_spend", _add_spend),
+    ),
+    # Recalls and verdicts
+    by_chance(
+        "idle-not-asked",
+        "nobody is capped before all holders were asked",
+        _desk("_start_recall", _ask_nobody),
+    ),
+    by_scenario(
+        "debt-not-recalled",
+        "a debt is asked back from who holds something",
+        _desk("_recall_debt", _nothing),
+        ends.a_lowered_total_is_called_back,
+    ),
+    by_scenario(
+        "refund-wakes-nobody",
+        "a refund makes verdicts void",
+        _desk("_take_totals", _refunds_wake_nobody),
+        verdicts.a_refund_makes_verdicts_void,
+    ),
+    by_scenario(
+        "total-wakes-nobody",
+        "a changed total makes verdicts void",
+        change(LocalHandler, "total_changed", _totals_wake_nobody),
+        verdicts.a_raised_total_makes_verdicts_void,
+    ),
+    by_scenario(
+        "holder-wakes-nobody",
+        "a holder that connects makes verdicts void",
+        _desk("hear", _holders_wake_nobody),
+        verdicts.a_server_that_comes_with_units_makes_verdicts_void,
+    ),
+    # Books
+    by_chance(
+        "debt-clamped",
+        "a total below what has left makes a debt",
+        change(interval, "mint", _mint_without_debt),
+    ),
+    by_chance(
+        "debt-lost-at-end",
+        "a debt stays when the interval ends",
+        change(interval, "end", _end_without_debt),
+    ),
+    by_chance(
+        "returned-after-the-end",
+        "what returns after the end pays the debt and expires",
+        change(volumecap, "move_back", _return_to_an_ended_pool),
+    ),
+    # What leaves, and who is let in
+    by_chance(
+        "told-before-commit",
+        "nothing leaves before the facts that it rests on are durable",
+        change(Leadership, "_is_committed", _let_out_at_once),
+    ),
+    by_scenario(
+        "copy-let-in",
+        "of two sessions of one incarnation the second is not let in",
+        change(LocalHandler, "hello", _let_copies_in),
+        crashes.two_copies_of_a_journal_do_not_serve_side_by_side,
+    ),
+    by_scenario(
+        "not-reminded",
+        "a server is told of all that was ever moved to it, whenever it connects",
+        change(LocalHandler, "_remind", _remind_nobody),
+        crashes.a_grant_that_was_never_heard_of_is_found_again,
+    ),
+)

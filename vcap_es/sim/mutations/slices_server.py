@@ -1,0 +1,291 @@
+"""Bugs of a server's side of the slice protocol: its journal, its queue, and what it says."""
+
+from collections import deque
+
+from msgspec import structs
+
+from vcap_es.components import queues
+from vcap_es.components.giving_back import GivingBack
+from vcap_es.components.hearing import Hearing
+from vcap_es.components.journal_records import Cells, Journal, Kept, settle_cells
+from vcap_es.components.keeper import Keeper
+from vcap_es.components.messages import Grant, Standing, Verdict
+from vcap_es.components.queues import Queues
+from vcap_es.components.server_outputs import Output
+from vcap_es.components.shelf import Shelf
+from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
+from vcap_es.components.telling import Telling
+from vcap_es.sim import disks
+from vcap_es.sim.disks import Disk
+from vcap_es.sim.mutations import instead
+from vcap_es.sim.mutations.planting import by_chance, by_scenario, change, together
+from vcap_es.sim.scenarios import crashes, ends, recalls, server_side, verdicts
+
+_give = GivingBack.give
+_bound, _standing, _take_newest = Hearing._bound, Hearing.standing, Hearing._take_newest
+_slice_of = Hearing._slice_of
+_record, _recover = Keeper._record, Keeper._recover
+_serve, _verdict = Queues.serve, Queues.verdict
+_totals, _begin_telling = Slice.totals, Telling.__init__
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+# ---- giving back
+
+
+def _spare_everything(self: GivingBack, found: Slice) -> int:
+    return max(0, found.balance(self._shelf.cells))
+
+
+def _give_without_answer(self: GivingBack, found: Slice) -> None:
+    with instead(GivingBack, "answer", _nothing):
+        _give(self, found)
+
+
+def _answer_with_any_fsync(self: GivingBack, found: Slice) -> None:
+    if found.answering is not None:
+        found.answered, found.answering = found.answering, None
+        self._telling.tell(found)
+
+
+# ---- refusing
+
+
+def _returned_nothing(_found: Slice, _verdict: Verdict) -> int:
+    return 0
+
+
+def _fresh_for_ever(self: Queues, found: Slice) -> Verdict | None:
+    heard_ns, found.heard_ns = found.heard_ns, self._shelf.now_ns
+    try:
+        return _verdict(self, found)
+    finally:
+        found.heard_ns = heard_ns
+
+
+def _nothing_is_left(self: Queues, found: Slice) -> Verdict | None:
+    verdict = _verdict(self, found)
+    return structs.replace(verdict, rest=0) if verdict is not None else None
+
+
+def _keep_the_verdict(self: Hearing, found: Slice, grant: Grant, message: Standing) -> None:
+    verdict = found.verdict
+    _take_newest(self, found, grant, message)
+    found.verdict = found.verdict or verdict
+
+
+def _serve_the_smallest(self: Queues, found: Slice) -> None:
+    found.waiters = deque(sorted(found.waiters, key=lambda each: each.minimum))
+    _serve(self, found)
+
+
+# ---- hearing
+
+
+def _heed_every_epoch(self: Hearing, message: Standing) -> None:
+    epoch, self.epoch = self.epoch, 0
+    _standing(self, message)
+    self.epoch = max(self.epoch, epoch)
+
+
+def _heed_old_news(self: Hearing, grant: Grant, is_newest: bool) -> Slice | None:  # noqa: ARG001  # the signature of what it stands for
+    return _slice_of(self, grant, True)
+
+
+def _bound_by_nothing(self: Hearing, found: Slice, now: int, echo_ns: int) -> None:
+    _bound(self, found, now, echo_ns)
+    if found.deadline_ns > 0:
+        found.deadline_ns = NEVER_NS
+
+
+# ---- telling
+
+
+def _tell_returns_early(self: Slice, cells: Cells) -> tuple[int, int, int, int]:
+    spent, _, refunded, refused = _totals(self, cells)
+    return (spent, self.returned, refunded, refused)
+
+
+def _tell_refunds_early(self: Slice, cells: Cells) -> tuple[int, int, int, int]:
+    spent, returned, _, refused = _totals(self, cells)
+    return (spent, returned, self.refunded, refused)
+
+
+def _begin_as_the_first(self: Telling, start: int, shelf: Shelf, outputs: list[Output]) -> None:  # noqa: ARG001  # likewise
+    _begin_telling(self, 1, shelf, outputs)
+
+
+# ---- the journal
+
+
+def _spend_above_the_ceiling(self: Slice, cells: Cells, amount: int) -> bool:  # noqa: ARG001  # likewise
+    return self.slot != NO_SLOT
+
+
+def _higher_ceiling_in_flight(self: Keeper, found: Slice) -> Kept:
+    ceiling = found.ceiling
+    kept = _record(self, found)
+    found.ceiling = max(ceiling, kept.ceiling)
+    return kept
+
+
+def _recover_confirmed(self: Keeper, journal: Journal) -> None:
+    _recover(self, journal)
+    for found in self._shelf.slices.values():
+        found.is_confirmed = True
+
+
+def _trust_lost_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> None:
+    if not same_boot:
+        for kept in journal.kept.values():
+            if kept.slot != NO_SLOT:
+                cells[kept.slot] = cells[kept.slot + 1] = 0
+    settle_cells(journal, cells, same_boot=True)
+
+
+def _rewrite_without_fsync(self: Disk, journal: Journal) -> None:
+    self.frames, self.synced, self.ceilings = [], 0, {}
+    self.write(journal.entries())
+
+
+SERVER = (
+    # The hard ones: no random life of a model ever found them
+    by_scenario(
+        "no-reservation",
+        "a recall leaves what a waiting consume that fits will take",
+        change(GivingBack, "_spare", _spare_everything),
+        recalls.units_are_not_recalled_from_under_a_consume_that_they_serve,
+    ),
+    by_scenario(
+        "answer-of-any-fsync",
+        "a recall is answered by the fsynced record that has its return",
+        together(
+            change(GivingBack, "give", _give_without_answer),
+            change(GivingBack, "answer", _answer_with_any_fsync),
+        ),
+        recalls.a_recall_is_answered_by_the_record_with_its_return,
+    ),
+    by_scenario(
+        "answer-with-units-pending",
+        "a recall is answered when the fate of every unit is decided",
+        change(GivingBack, "_is_undecided", _no),
+        recalls.nobody_is_capped_over_units_that_are_set_aside_elsewhere,
+    ),
+    by_scenario(
+        "own-returns-ignored",
+        "what was returned since a verdict is counted, for it is elsewhere now",
+        change(queues, "_returned_since", _returned_nothing),
+        recalls.what_was_given_back_is_not_forgotten,
+    ),
+    by_scenario(
+        "stale-verdict",
+        "a verdict is good while the master is heard, and a moment longer",
+        change(Queues, "verdict", _fresh_for_ever),
+        verdicts.nobody_is_capped_by_an_old_verdict,
+    ),
+    # Serving and refusing
+    by_scenario(
+        "rest-ignored",
+        "who is refused more than there is may still have what there is",
+        change(Queues, "verdict", _nothing_is_left),
+        verdicts.what_is_left_is_served_after_a_refusal,
+    ),
+    by_scenario(
+        "verdict-kept",
+        "a newer version of the pool makes a verdict void",
+        change(Hearing, "_take_newest", _keep_the_verdict),
+        verdicts.a_raised_total_makes_verdicts_void,
+    ),
+    by_scenario(
+        "small-ones-first",
+        "consumes at one server are served first in, first out",
+        change(Queues, "serve", _serve_the_smallest),
+        recalls.whoever_asks_first_at_a_server_is_served_first,
+    ),
+    # Hearing
+    by_scenario(
+        "deposed-heeded",
+        "of an older epoch only running totals are taken",
+        change(Hearing, "standing", _heed_every_epoch),
+        server_side.a_deposed_masters_words_change_totals_only,
+    ),
+    by_chance(
+        "old-news-heeded",
+        "what is closed is not opened again by old news",
+        change(Hearing, "_slice_of", _heed_old_news),
+    ),
+    by_scenario(
+        "deadline-ignored",
+        "nothing is spent after the end, also by a server that cannot hear of it",
+        change(Hearing, "_bound", _bound_by_nothing),
+        ends.nothing_is_spent_after_the_end_without_contact,
+    ),
+    by_scenario(
+        "old-copy-trusted",
+        "a journal that knows less than the master has seen is abandoned",
+        change(Hearing, "_is_suspect", _no),
+        crashes.a_journal_that_is_an_old_copy_is_abandoned,
+    ),
+    # Telling
+    by_chance(
+        "return-told-early",
+        "a return is told from the fsynced record on",
+        change(Slice, "totals", _tell_returns_early),
+    ),
+    by_scenario(
+        "refund-told-early",
+        "a refund is told from the fsynced record on",
+        change(Slice, "totals", _tell_refunds_early),
+        server_side.refunded_units_are_there_from_the_fsynced_record_on,
+    ),
+    by_chance(
+        "start-not-counted",
+        "what is said after a start is newer than all that was said before",
+        change(Telling, "__init__", _begin_as_the_first),
+    ),
+    by_chance(
+        "wish-not-repeated",
+        "a wish repeats until it is met",
+        change(Telling, "repeat", _nothing),
+    ),
+    by_scenario(
+        "final-with-open-hold",
+        "the last word comes when nothing can come back any more",
+        change(Slice, "open_holds", 0),
+        server_side.a_final_report_is_told_when_nothing_can_change_any_more,
+    ),
+    # The journal
+    by_chance(
+        "spent-above-the-ceiling",
+        "the ceiling is fsynced before anything above the old one is spent",
+        change(Slice, "within_ceiling", _spend_above_the_ceiling),
+    ),
+    by_chance(
+        "higher-ceiling-in-flight",
+        "while a record is in flight the lower ceiling holds",
+        change(Keeper, "_record", _higher_ceiling_in_flight),
+    ),
+    by_chance(
+        "lost-cells-trusted",
+        "when the machine was lost all below the ceiling is spent",
+        change(disks, "settle_cells", _trust_lost_cells),
+    ),
+    by_scenario(
+        "spent-before-confirmed",
+        "nothing is spent from a journal before the master has told what it knows",
+        change(Keeper, "_recover", _recover_confirmed),
+        server_side.nothing_is_spent_from_a_journal_before_the_master_has_told_what_it_knows,
+    ),
+    by_chance(
+        "start-without-fsync",
+        "a start fsyncs what it has read before it says anything",
+        change(Disk, "rewrite", _rewrite_without_fsync),
+    ),
+)
