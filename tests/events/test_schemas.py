@@ -71,6 +71,18 @@ def test_fingerprints_are_unique() -> None:
     assert len({schema.fingerprint for schema in schemas}) == len(schemas)
 
 
+def test_the_page_of_concepts_lists_every_fact() -> None:
+    """The table of facts in the documentation has each of them under its noun, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
+    table = page.partition("| noun | facts |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()]
+    listed = {noun: set(facts.replace("`", "").split(", ")) for noun, facts in rows}
+    wanted: dict[str, set[str]] = {}
+    for name, fact in FACTS.items():
+        wanted.setdefault(noun_of(fact), set()).add(name)
+    assert listed == wanted
+
+
 def test_schemas_lie_beside_the_package_or_in_it() -> None:
     """The folder that is found is the one of this checkout, or of this installation."""
     package = Path(schema_of.__code__.co_filename).parents[1]

@@ -1,6 +1,7 @@
 """Facts of primacy: who is the primary master, at which epoch, and who holds what it acknowledged.
 
-Nodes are named by their ids: made with an empty store, so who lost its store is another node.
+Nodes are named by their ids, but for the leader of an epoch. An id is made with an empty store, so
+who lost its store is another node.
 """
 
 from msgspec import Struct
@@ -15,7 +16,7 @@ class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class EpochStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """`leader` writes this log from here on; earlier epochs write no more."""
+    """The master called `leader` writes this log from here on; earlier epochs write no more."""
 
     epoch: int
     leader: str
