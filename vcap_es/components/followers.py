@@ -99,14 +99,18 @@ class Followers:
         self.pump(found, now_ns)
 
     def mismatched(self, node: str, message: Mismatch, now_ns: int) -> None:
-        """It has not the event that we asked for: go on from where the logs surely agree."""
+        """It has not the event that we asked for: go on from where the logs surely agree.
+
+        A disk may have lost what it had acknowledged: that is sent again, and waited for again.
+        """
         found = self.known.get(node)
         if found is None or message.epoch != self._epoch or message.sequence <= found.confirmed:
             return
         found.heard_ns = found.moved_ns = now_ns
         found.confirmed = message.sequence
         common = common_position(self._replica.history, message.history)
-        found.agreed = found.next = max(found.match, common)
+        found.match = min(found.match, common)
+        found.agreed = found.next = common
         found.is_probing, found.fetching_ns = False, 0
         self.pump(found, now_ns)
 
