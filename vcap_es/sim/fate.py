@@ -1,6 +1,7 @@
 """Fate lets mishaps happen in a world, and in the end makes everything good again."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 
 from vcap_es.components.decisions.primacy import Config, is_quorum
@@ -11,6 +12,7 @@ from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.world import World
 
 SLOWNESS = 10
+AWAY_MS = 5
 Undo = Callable[[], None]
 Node = MasterProcess | ServerProcess
 
@@ -83,6 +85,8 @@ class Fate:
                 return self._crash(process)
             case "power":
                 return self._power(process)
+            case "amid":
+                return self._amid(process, mishap.lasts_ms)
             case "pause":
                 return self._pause(process)
             case "slow":
@@ -106,7 +110,7 @@ class Fate:
             case "full":
                 return self._full(process)
             case "tail":
-                return self._tail(process, mishap.amount)
+                return self._tail(process, mishap.amount, is_heard=other == "heard")
             case "wipe":
                 return self._wipe(process)
             case "switch":
@@ -122,6 +126,19 @@ class Fate:
     def _power(self, process: Node) -> Undo:
         process.kill(is_power_lost=True)
         return process.start_unless_running
+
+    def _amid(self, process: Node, lasts_ms: int) -> Undo:
+        """Crash it while it writes its ballot, as soon as it does within this time."""
+
+        def look(left_ms: int) -> None:
+            if process.ballots is not None and process.ballots.writing is not None:
+                process.kill()
+                self._later(AWAY_MS, process.start_unless_running)
+            elif left_ms > 0:
+                self._later(1, partial(look, left_ms - 1))
+
+        look(lasts_ms)
+        return _nothing
 
     def _pause(self, process: Node) -> Undo:
         process.pause()
@@ -197,12 +214,16 @@ class Fate:
 
         return undo
 
-    def _tail(self, process: Node, amount: int) -> Undo | None:
-        """A bit flips at rest; what is missing was known as committed where it is asked for."""
+    def _tail(self, process: Node, amount: int, *, is_heard: bool) -> Undo | None:
+        """A bit flips at rest; what is missing was known as committed where it is asked for.
+
+        That is in all ballots, or also in what the witnesses have heard.
+        """
         if not isinstance(process, MasterProcess) or not self._may_lose_disk(process):
             return None
-        known = [process.ballots.ballot.committed]
-        known += [each.ballots.ballot.committed for each in self.world.servers if each.ballots]
+        voters = [each.voter for each in self.world.servers if each.voter is not None]
+        known = [each.committed if is_heard else each.ballot.committed for each in voters]
+        known += [] if is_heard else [process.ballots.ballot.committed]
         after = min(*known, len(process.log.entries)) - amount
         if after < 0:
             return None

@@ -7,7 +7,7 @@ from functools import partial
 from msgspec import structs
 
 from vcap_es.components import wire
-from vcap_es.components.decisions.primacy import created, master_id
+from vcap_es.components.decisions.primacy import Config, created, master_id
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
@@ -45,6 +45,7 @@ class MasterProcess(Process):
         self.ballots = BallotDisk(Ballot(node=node, config=created(node) if is_founder else None))
         self.log = LogDisk()
         site.truth.copies.append(self)
+        site.truth.votes.append(lambda: self.ballots.ballot)
         site.master_parties.append(self)
 
     @property
@@ -72,6 +73,7 @@ class MasterProcess(Process):
         self._is_writing = self._was_full = False
         self._alarm_ns = 0
         self._led_epoch = self._told_committed = -1
+        self._told_config: Config | None = None
         ballot = self.ballots.ballot
         self.ballots.ballot = structs.replace(ballot, start=ballot.start + 1)
         self._gate: Gate[Output] = Gate(self.ballots, self._after_fsync, self._do)
@@ -250,6 +252,9 @@ class MasterProcess(Process):
             self.site.elections += 1
             self.site.note(self.name, f"leads epoch {core.epoch}")
             self.site.truth.is_led(self, core)
+        if core.leadership is not None and core.leadership.config is not self._told_config:
+            self._told_config = core.leadership.config
+            self.site.truth.is_decided(self._told_config)
         if core.replica.committed != self._told_committed:
             self._told_committed = core.replica.committed
             self.site.truth.is_committed(self, core)

@@ -14,8 +14,9 @@ DAY_US = 86_400_000_000
 class Mishap(Struct, frozen=True, array_like=True):
     """`kind` happens to `who` at `at_ms` after the beginning, and is over `lasts_ms` later.
 
-    `other` is the second of two; `amount` is milliseconds of delay for a clog, microseconds for a
-    wall clock, events for a log that loses its tail.
+    `amid` is a crash while a ballot is being written. `other` is the second of two; for a log that
+    loses its tail "heard" means what witnesses have heard of, not only what they keep. `amount` is
+    milliseconds of delay for a clog, microseconds for a wall clock, events for a tail.
     """
 
     at_ms: int
@@ -35,6 +36,7 @@ class Mishap(Struct, frozen=True, array_like=True):
 WEIGHTS = {
     "crash": 20,
     "power": 6,
+    "amid": 4,
     "pause": 8,
     "slow": 4,
     "part": 10,

@@ -1,5 +1,6 @@
 """Profiles: how a kind of life is drawn from its seed."""
 
+from collections.abc import Callable
 from random import Random
 
 from msgspec import Struct, field
@@ -18,7 +19,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     """A kind of life: which mishaps, how many and for how long, among which nodes.
 
     `early_percent` is how many lives have mishaps before the data centre is complete;
-    `lossy_percent` how many have links that are as bad as datagrams.
+    `lossy_percent` how many have links that are as bad as datagrams. With `is_busy`, clients ask
+    all the time. With `is_steady`, nothing happens that should cost a leader its place. `directed`
+    makes the mishaps, where they are not drawn by `weights`.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     early_percent: int = 30
     lossy_percent: int = 30
     is_busy: bool = False
+    is_steady: bool = False
+    directed: Callable[[Random], list[Mishap]] | None = None
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -108,6 +113,8 @@ def mishaps(profile: Profile, seed: int) -> list[Mishap]:
     """The mishaps of the life `seed`."""
     life = options(profile, seed)
     random = Random(f"{seed}/faults/{profile.name}")
+    if profile.directed is not None:
+        return profile.directed(random)
     names = ["m0", "m1", *(f"s{index}" for index in range(life.servers))]
     return draw(
         random,
@@ -142,4 +149,115 @@ VOTERS = Profile(
     witnesses=(1, 3, 3),
     early_percent=70,
 )
-PROFILES = {each.name: each for each in (FAILOVER, GROWTH, DISKS, VOTERS)}
+
+
+def _flapping(random: Random) -> list[Mishap]:
+    """The secondary is cut off and comes back, again and again, while the leader is well."""
+    starts = [random.randint(0, 300) + 2500 * index for index in range(2)]
+    return [Mishap(at_ms, "isolate", "m1", "", random.randint(1400, 2200)) for at_ms in starts]
+
+
+def _joint(random: Random) -> list[Mishap]:
+    """Two witnesses join late, and just then the data centre falls into two halves."""
+    joined_ms = random.randint(800, 1000)
+    parted_ms = joined_ms + random.randint(0, 400)
+    halves = [(one, other) for one in ("m0", "s1", "s2") for other in ("m1", "s0")]
+    late = [Mishap(0, "crash", name, "", joined_ms) for name in ("s1", "s2")]
+    parts = [
+        Mishap(parted_ms, "part", one, other, random.randint(2500, 4000)) for one, other in halves
+    ]
+    crash = Mishap(parted_ms + random.randint(0, 1500), "crash", "m0", "", random.randint(1, 100))
+    return sorted([*late, *parts, crash], key=lambda each: each.at_ms)
+
+
+def _solo(random: Random) -> list[Mishap]:
+    """The leader goes on alone, dies, and the witness has forgotten what was committed."""
+    parted_ms = random.randint(0, 300)
+    crashed_ms = parted_ms + random.randint(1500, 3000)
+    return [
+        Mishap(parted_ms, "part", "m0", "m1", 4500),
+        Mishap(parted_ms + 1, "reset", "m0", "m1", 1),
+        Mishap(crashed_ms, "crash", "s0", "", random.randint(1, 200)),
+        Mishap(crashed_ms + random.randint(0, 250), "crash", "m0", "", random.randint(2500, 4000)),
+    ]
+
+
+def _promises(random: Random) -> list[Mishap]:
+    """A voter promises, and loses its process or its disk before the candidate has a majority."""
+    ms = random.randint(0, 300)
+    lasts_ms = random.randint(3500, 5000)
+    pairs = [("m0", "m1"), ("m0", "s1"), ("m1", "s2")]
+    parts = [Mishap(ms, "part", one, other, lasts_ms) for one, other in pairs]
+    lost_ms = random.randint(1000, 2200)
+    return [
+        *parts,
+        Mishap(ms, "part", "m0", "s0", lost_ms + random.randint(0, 100)),
+        Mishap(ms, "clog", "s1", "m1", lasts_ms, random.randint(200, 500)),
+        Mishap(ms + 1, "slow", "s0", "", random.choice((1, lasts_ms))),
+        Mishap(ms + 1, "reset", "m0", "m1", 1),
+        random.choice(
+            (
+                Mishap(ms + lost_ms, "crash", "s0", "", random.randint(1, 30)),
+                Mishap(ms + lost_ms, "wipe", "s0", "", random.randint(1, 30)),
+                Mishap(ms + 900, "amid", "s0", "", 2000),
+            )
+        ),
+    ]
+
+
+def _tails(random: Random) -> list[Mishap]:
+    """The secondary's log has lost its end, and it is needed at once, or is not."""
+    ms = random.randint(0, 1500)
+    mishaps = [Mishap(ms, "tail", "m1", "heard", random.randint(1, 500), random.randint(1, 20))]
+    if random.random() < 0.5:
+        mishaps.append(Mishap(ms + random.randint(0, 5), "crash", "m0", "", 3000))
+    return mishaps
+
+
+FLAPPING = Profile(
+    name="flapping",
+    is_steady=True,
+    directed=_flapping,
+    safety_ms=(5000, 6000),
+    early_percent=0,
+    lossy_percent=0,
+)
+JOINT = Profile(
+    name="joint",
+    directed=_joint,
+    safety_ms=(5000, 6000),
+    witnesses=(3,),
+    early_percent=100,
+    lossy_percent=0,
+    is_busy=True,
+)
+SOLO = Profile(
+    name="solo",
+    directed=_solo,
+    safety_ms=(6000, 8000),
+    witnesses=(1,),
+    early_percent=0,
+    lossy_percent=0,
+    is_busy=True,
+)
+PROMISES = Profile(
+    name="promises",
+    directed=_promises,
+    safety_ms=(5000, 6000),
+    witnesses=(3,),
+    early_percent=0,
+    lossy_percent=0,
+    is_busy=True,
+)
+TAILS = Profile(
+    name="tails",
+    directed=_tails,
+    safety_ms=(4000, 5000),
+    early_percent=0,
+    lossy_percent=0,
+    is_busy=True,
+)
+PROFILES = {
+    each.name: each
+    for each in (FAILOVER, GROWTH, DISKS, VOTERS, FLAPPING, JOINT, SOLO, PROMISES, TAILS)
+}

@@ -12,6 +12,7 @@ from msgspec import structs
 from vcap_es.components import messages, wire
 from vcap_es.components.commands import Cancel, Command, Commit, Idempotency, Refund
 from vcap_es.components.decisions.primacy import witness_id
+from vcap_es.components.followed import Followed
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.journal_records import Begun
 from vcap_es.components.messages import FromMaster, FromServer, Hello
@@ -54,6 +55,7 @@ class ServerProcess(Process):
         self.voter: Voter | None = None
         if is_witness:
             self.ballots = BallotDisk(Ballot(node=witness_id(name, site.new_id())))
+        site.truth.votes.append(lambda: self.ballots.ballot if self.ballots is not None else None)
         self._work_ns = limits.report_ms * MS // WORKS_PER_PERIOD
         self.start(same_boot=True)
 
@@ -67,7 +69,7 @@ class ServerProcess(Process):
             self.machine.boot()
         journal = self.disk.read(same_boot=same_boot)
         begun = Begun(
-            incarnation=journal.incarnation or f"{self.name}-{self.site.new_id()}",
+            incarnation=journal.incarnation or self.new_incarnation(),
             start=journal.start + 1,
             session=f"session{self.lives}",
             boot="boot",
@@ -80,12 +82,16 @@ class ServerProcess(Process):
         self._links: dict[Party, Connection] = {}
         self._nodes: dict[Connection, str] = {}
         self._serving: Connection | None = None
-        self._epoch = 0
+        self._followed = Followed()
         self._alarm_ns = 0
         self._start_voting()
         for master in self.site.master_parties:
             self.later(1000, partial(self._dial, master))
         self.later(self._work_ns, self._work)
+
+    def new_incarnation(self) -> str:
+        """The id that an empty journal is begun with."""
+        return f"{self.name}-{self.site.new_id()}"
 
     def _start_voting(self) -> None:
         if self.ballots is None:
@@ -177,7 +183,7 @@ class ServerProcess(Process):
         node = self._nodes.pop(connection, "")
         if self.voter is not None and node and node not in self._nodes.values():
             self.voter.lost(node)
-        if connection is self._serving:
+        if self._followed.gone(connection.number):
             self._serving = None
             self.core.disconnected()
             self.flush()
@@ -206,12 +212,11 @@ class ServerProcess(Process):
 
     def _heed(self, connection: Connection, epoch: int) -> None:
         """A master says that it leads: who leads the latest epoch is served from."""
-        if epoch < self._epoch or connection is self._serving:
-            self._epoch = max(epoch, self._epoch)
+        if not self._followed.leads(connection.number, epoch):
             return
         if self._serving is not None:
             self.core.disconnected()
-        self._serving, self._epoch = connection, epoch
+        self._serving = connection
         self.core.connected(self.now_ns)
         self.flush()
 

@@ -1,0 +1,320 @@
+"""Planted bugs of primacy: elections, the register, replication, and what disks remember."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+
+from msgspec import structs
+
+from vcap_es.components import candidacy, leadership
+from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.decisions import primacy
+from vcap_es.components.decisions.primacy import Config
+from vcap_es.components.leadership import Leadership
+from vcap_es.components.primacy_messages import Append, Mismatch, Prepare
+from vcap_es.components.replica import Cut, Store
+from vcap_es.components.secondary_master import SecondaryMaster
+from vcap_es.components.voter import Ballot, Keep, Voter
+from vcap_es.events.chain import Stored
+from vcap_es.sim.disks import BallotDisk, Disk
+from vcap_es.sim.lives import live
+from vcap_es.sim.mutations import Mutation, instead
+from vcap_es.sim.profiles import (
+    FAILOVER,
+    FLAPPING,
+    GROWTH,
+    JOINT,
+    PROMISES,
+    SOLO,
+    TAILS,
+    VOTERS,
+    Profile,
+)
+from vcap_es.sim.servers import ServerProcess
+
+Plant = Callable[[], AbstractContextManager[object]]
+
+
+def _together(*plants: Plant) -> Plant:
+    """Several changes that make one bug."""
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        with ExitStack() as stack:
+            for plant in plants:
+                stack.enter_context(plant())
+            yield
+
+    return planted
+
+
+def _change(owner: object, name: str, wrong: object) -> Plant:
+    return partial(instead, owner, name, wrong)
+
+
+def _yes(*_: object) -> bool:
+    return True
+
+
+def _no_reason(*_: object) -> str:
+    return ""
+
+
+# ---- elections
+
+
+def _obstacle_but_isr(self: Candidacy) -> Ineligible | None:
+    seen = max(each.committed for each in self._promises.values())
+    self.missed = max(0, seen - self._position)
+    return Ineligible("behind", is_suspect=True) if self.missed else None
+
+
+def _obstacle_but_watermark(self: Candidacy) -> Ineligible | None:
+    return None if self._node in self.best.isr else Ineligible("not in sync")
+
+
+def _begin_without_prevote(self: Candidacy) -> list[Ask]:
+    self._promises = {self._node: self._own_promise(is_firm=False)}
+    return []
+
+
+def _prevoted_at_once(self: Candidacy) -> bool:
+    return not self._is_firm
+
+
+def _quorum_of_new_voters(config: Config, answered: Collection[str]) -> bool:
+    return primacy.is_quorum(structs.replace(config, before=()), answered)
+
+
+# ---- voters
+
+
+def _promise_forgotten(self: Voter, epoch: int, candidate: str) -> Keep:
+    kept = self.ballot
+    self.ballot = structs.replace(self.ballot, promised=epoch, promised_to=candidate)
+    return Keep(kept)
+
+
+def _promise_told_first(self: Voter, sender: str, message: object, now_ns: int) -> list[object]:
+    outputs = _heard(self, sender, message, now_ns)  # type: ignore[arg-type]  # as it was heard
+    is_promise = isinstance(message, Prepare)
+    return sorted(outputs, key=lambda each: isinstance(each, Keep)) if is_promise else outputs  # type: ignore[return-value]  # the same outputs
+
+
+def _lose_disk_but_name(self: ServerProcess) -> None:
+    self.disk = Disk()
+    if self.ballots is not None:
+        self.ballots = BallotDisk(Ballot(node=self.ballots.ballot.node))
+
+
+# ---- the register
+
+
+def _needed_but_growth(self: Leadership) -> set[str]:
+    return set(self.config.isr)
+
+
+def _decide_at_once(self: Leadership) -> None:
+    if self.proposal is not None:
+        self.config, self.proposal, self.awaited = self.proposal, None, ""
+        self._primary.note(self._decided(), 0)
+
+
+def _with_voters_at_once(config: Config, voters: Collection[str]) -> Config:
+    return structs.replace(config, version=config.version + 1, voters=tuple(sorted(voters)))
+
+
+# ---- replication
+
+
+def _committable_alone(self: Leadership) -> int:
+    return self._replica.head.position
+
+
+def _committable_before_fsync(self: Leadership) -> int:
+    others = self.needed - {self._node}
+    return min([self._replica.end.position, *map(self._match, others)])
+
+
+def _answers_before_fsync(self: SecondaryMaster) -> list[object]:
+    answers: list[object] = []
+    while self._unanswered:
+        answers = [self._answer(self._unanswered.popleft()[0], self._matched)]
+    return answers
+
+
+def _take_without_cutting(
+    self: SecondaryMaster,
+    after: int,  # noqa: ARG001  # the signature of what it stands for
+    entries: list[Stored],
+) -> list[Store | Cut]:
+    at = self._replica.end.position
+    rest = [each for each in entries if each.position > at]
+    return [self._replica.extend(rest)] if rest else []
+
+
+def _mismatch_without_check(self: SecondaryMaster, message: Append) -> Mismatch:
+    return Mismatch(epoch=message.epoch, sequence=message.sequence, history=self._replica.history)
+
+
+def _take_without_check(
+    self: SecondaryMaster, after: int, entries: list[Stored]
+) -> list[Store | Cut]:
+    known = self._known(after, entries)
+    rest, at = entries[known:], after + known
+    outputs: list[Store | Cut] = []
+    if rest and at < self._replica.end.position:
+        self._cuts.append(at)
+        self._replica.committed = min(self._replica.committed, at)
+        outputs.append(self._replica.cut(at))
+    return [*outputs, self._replica.extend(rest)] if rest else []
+
+
+# ---- servers
+
+
+def _incarnation_by_name(self: ServerProcess) -> str:
+    return f"{self.name}-again"
+
+
+_heard = Voter.heard
+
+
+def _mutation(name: str, rule: str, plant: Plant, profile: Profile, seeds: int) -> Mutation:
+    return Mutation(name=name, rule=rule, plant=plant, life=partial(live, profile), seeds=seeds)
+
+
+NO_ISR_CHECK = _change(Candidacy, "obstacle", _obstacle_but_isr)
+
+MUTATIONS = [
+    _mutation("no_isr_check", "only who is in sync is elected", NO_ISR_CHECK, SOLO, 100),
+    _mutation(
+        "ack_before_replication",
+        "what is acknowledged is on every master in sync",
+        _change(Leadership, "committable", property(_committable_alone)),
+        FAILOVER,
+        50,
+    ),
+    _mutation(
+        "ack_before_fsync",
+        "what is acknowledged is durable at the leader",
+        _change(Leadership, "committable", property(_committable_before_fsync)),
+        FAILOVER,
+        100,
+    ),
+    _mutation(
+        "copy_before_fsync",
+        "a follower answers when it is durable",
+        _change(SecondaryMaster, "_answers", _answers_before_fsync),
+        FAILOVER,
+        100,
+    ),
+    _mutation(
+        "promise_forgotten",
+        "a promise outlives a crash",
+        _change(Voter, "promise", _promise_forgotten),
+        PROMISES,
+        300,
+    ),
+    _mutation(
+        "promise_told_first",
+        "a promise is durable before it is told",
+        _change(Voter, "heard", _promise_told_first),
+        PROMISES,
+        300,
+    ),
+    _mutation(
+        "lower_epoch_followed",
+        "nobody follows an epoch below the one promised",
+        _change(Voter, "follows", _yes),
+        FAILOVER,
+        200,
+    ),
+    _mutation(
+        "no_truncation",
+        "a returning master sets aside what it has and the leader has not",
+        _change(SecondaryMaster, "_take", _take_without_cutting),
+        FAILOVER,
+        200,
+    ),
+    _mutation(
+        "grown_before_caught_up",
+        "who is taken in sync has everything",
+        _together(
+            _change(Leadership, "_has_all", _yes),
+            _change(Leadership, "_is_near", _yes),
+        ),
+        GROWTH,
+        200,
+    ),
+    _mutation(
+        "pending_growth_not_awaited",
+        "while a growth is under way its events wait for the one to come",
+        _change(Leadership, "needed", property(_needed_but_growth)),
+        GROWTH,
+        400,
+    ),
+    _mutation(
+        "change_before_majority",
+        "a change of the register holds when a majority has it",
+        _change(Leadership, "_decide", _decide_at_once),
+        FAILOVER,
+        200,
+    ),
+    _mutation(
+        "watermark_off",
+        "a log shorter than what is known to be committed is suspect",
+        _change(Candidacy, "obstacle", _obstacle_but_watermark),
+        TAILS,
+        300,
+    ),
+    _mutation(
+        "prevote_off",
+        "who comes back does not depose a leader that is well",
+        _together(
+            _change(Candidacy, "begin", _begin_without_prevote),
+            _change(Candidacy, "is_prevoted", property(_prevoted_at_once)),
+        ),
+        FLAPPING,
+        20,
+    ),
+    _mutation(
+        "voters_not_joint",
+        "the voters change by majorities of the old and of the new",
+        _change(leadership, "with_voters", _with_voters_at_once),
+        JOINT,
+        300,
+    ),
+    _mutation(
+        "joint_ignored_at_elections",
+        "an election too needs majorities of the old and of the new",
+        _change(candidacy, "is_quorum", _quorum_of_new_voters),
+        JOINT,
+        300,
+    ),
+    _mutation(
+        "self_check_off",
+        "nobody sets aside what was committed, whoever leads",
+        _together(
+            NO_ISR_CHECK,
+            _change(SecondaryMaster, "_mismatch", _mismatch_without_check),
+            _change(SecondaryMaster, "_take", _take_without_check),
+        ),
+        SOLO,
+        100,
+    ),
+    _mutation(
+        "wiped_voter_keeps_its_name",
+        "who has lost its ballot is another voter",
+        _change(ServerProcess, "lose_disk", _lose_disk_but_name),
+        PROMISES,
+        300,
+    ),
+    _mutation(
+        "incarnation_comes_again",
+        "who has lost its journal is another incarnation",
+        _change(ServerProcess, "new_incarnation", _incarnation_by_name),
+        VOTERS,
+        50,
+    ),
+]
