@@ -51,4 +51,4 @@ class GivingBack:
         """Whether the fate of some unit is open: it may still come free here."""
         balance = found.balance(self._shelf.cells)
         fits = any(not each.is_done and each.minimum <= balance for each in found.waiters)
-        return fits or found.pinned > 0 or found.refunded > found.refunded_kept
+        return fits or found.pinned > 0

@@ -169,9 +169,8 @@ class Queues:
         if verdict is None or balance >= waiter.maximum:
             return waiter.maximum, waiter.maximum
         here = balance + _returned_since(found, verdict)
-        undecided = found.pinned + found.refunded - found.refunded_kept
         hope = here + verdict.rest
-        return min(waiter.maximum, hope), min(waiter.maximum, hope + undecided)
+        return min(waiter.maximum, hope), min(waiter.maximum, hope + found.pinned)
 
     def verdict(self, found: Slice) -> Verdict | None:
         """The verdict of exhaustion that holds now; none that is older than a moment."""

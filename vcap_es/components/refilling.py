@@ -32,7 +32,7 @@ class Refilling:
             self._ask_ahead(found)
             return
         spent, pinned = found.spent(self._shelf.cells), found.pinned
-        here = found.received - found.returned + found.refunded_kept
+        here = found.received - found.returned + found.refunded
         found.limit = min(here, found.ceiling) - pinned
         found.reach = here - pinned + found.pool_available
         if self._ask_ahead(found):

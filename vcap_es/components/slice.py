@@ -1,7 +1,10 @@
 """The slice of one interval that a volumecap server holds, and its arithmetic.
 
-balance = received - returned - spent + refunded (as fsynced)
+balance = received - returned - spent + refunded
 usable  = min(balance, ceiling - spent) - pinned
+
+The balance has refunds and returns as they are decided. The ceiling is that of a fsynced record,
+within what that record has: so nothing is spent of a refund that a crash may take back.
 """
 
 from bisect import bisect_left, insort
@@ -168,7 +171,7 @@ class Slice:
 
     def balance(self, cells: Cells) -> int:
         """The units that are here and not pinned by an all-or-none consume."""
-        here = self.received - self.returned - self.spent(cells) + self.refunded_kept
+        here = self.received - self.returned - self.spent(cells) + self.refunded
         return here - self.pinned
 
     def within_ceiling(self, cells: Cells, amount: int) -> bool:
