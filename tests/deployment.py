@@ -6,15 +6,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import httpx2
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 30.0
+MISDIRECTED = 421
+"""How a master answers that does not lead."""
+
 PATIENT = {"VCAP__SERVER__LIMITS__MAX_WAIT_MS": "20000"}
 """A busy machine makes an answer late, never `unavailable`."""
 
@@ -40,18 +43,60 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
         time.sleep(0.01)
 
 
+class Place(NamedTuple):
+    """Where a node listens, and the words before its command that let it run there."""
+
+    host: str
+    port: int
+    prefix: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+class Hosts(Protocol):
+    """The machines of a deployment."""
+
+    def places(self, nodes: Sequence[str]) -> list[Place]:
+        """A place for each of these nodes."""
+        ...
+
+
+class Loopback:
+    """All nodes on this machine, each at a port of its own."""
+
+    def places(self, nodes: Sequence[str]) -> list[Place]:
+        """See `Hosts`."""
+        return [Place("127.0.0.1", port) for port in free_ports(len(nodes))]
+
+
+LOOPBACK = Loopback()
+_KINDS = ("primary", "secondary")
+"""As what the master of each slot is started; who leads later is another matter."""
+
+
 class Deployment:
-    """One primary master and some volumecap servers."""
+    """One or two masters, and some volumecap servers of which the first are witnesses."""
 
     def __init__(
-        self, directory: Path, servers: int, environment: dict[str, str] | None = None
+        self,
+        directory: Path,
+        servers: int,
+        environment: dict[str, str] | None = None,
+        *,
+        masters: int = 1,
+        witnesses: int = 0,
+        hosts: Hosts = LOOPBACK,
     ) -> None:
         self.directory = directory
-        self._environment = environment or {}
-        ports = free_ports(servers + 1)
-        self.primary_url = f"http://127.0.0.1:{ports[0]}"
-        self.server_urls = [f"http://127.0.0.1:{port}" for port in ports[1:]]
-        self._ports = ports
+        self._environment, self._witnesses = environment or {}, witnesses
+        nodes = [f"master{slot}" for slot in range(masters)]
+        nodes += [f"server{number}" for number in range(1, servers + 1)]
+        self.places = dict(zip(nodes, hosts.places(nodes), strict=True))
+        urls = [each.url for each in self.places.values()]
+        self.master_urls, self.server_urls = urls[:masters], urls[masters:]
+        self.primary_url = urls[0]
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         secret = directory / "node.secret"
         secret.touch(mode=0o600)
@@ -59,29 +104,41 @@ class Deployment:
 
     @property
     def log(self) -> Path:
-        """The log of the primary."""
-        return self.directory / "primary" / "log.sqlite"
+        """The log of the primary, or of the one that was first."""
+        return self.log_of(0)
+
+    def log_of(self, slot: int) -> Path:
+        """The log of one master."""
+        return self.directory / f"master{slot}" / "log.sqlite"
 
     def start_primary(self) -> None:
-        """Start the primary and wait until it is ready."""
-        self._spawn("primary", 0, [])
-        self._wait_ready(self.primary_url)
+        """Start the master that is the only or the first one, and wait until it is ready."""
+        self.start_master(0)
+
+    def start_master(self, slot: int, *, wait: bool = True) -> None:
+        """Start one master; with `wait`, until it leads or is in sync."""
+        others = [url for url in self.master_urls if url != self.master_urls[slot]]
+        arguments = [word for url in others for word in ("--join", url)]
+        self._spawn(f"master{slot}", _KINDS[slot], arguments)
+        if wait:
+            self._wait_ready(self.master_urls[slot])
 
     def start_server(self, index: int, *, wait: bool = True) -> None:
         """Start one server; with `wait`, until it is ready."""
-        master = self.primary_url
-        arguments = ["--name", f"s{index}", "--master", master]
-        self._spawn("server", index + 1, arguments)
+        arguments = ["--name", f"s{index}"]
+        arguments += [word for url in self.master_urls for word in ("--master", url)]
+        arguments += ["--witness"] if index < self._witnesses else []
+        self._spawn(f"server{index + 1}", "server", arguments)
         if wait:
             self._wait_ready(self.server_urls[index])
 
     def kill_primary(self) -> None:
         """SIGKILL."""
-        self._kill("primary0")
+        self.kill("master0")
 
     def kill_server(self, index: int) -> None:
         """SIGKILL."""
-        self._kill(f"server{index + 1}")
+        self.kill(f"server{index + 1}")
 
     def stop_server(self, index: int) -> None:
         """SIGTERM, and wait for the orderly end."""
@@ -90,7 +147,7 @@ class Deployment:
         assert child.wait(PATIENCE_SECONDS) == 0, self._told(f"server{index + 1}")
 
     def stop(self) -> None:
-        """End everything: servers in order, then the primary."""
+        """End everything: servers in order, then the masters."""
         for name in sorted(self._children, reverse=True):
             child = self._children[name]
             if child.poll() is None:
@@ -98,11 +155,11 @@ class Deployment:
                 child.wait(PATIENCE_SECONDS)
         self._children.clear()
 
-    def _spawn(self, kind: str, port_index: int, arguments: list[str]) -> None:
-        name = f"{kind}{port_index}"
-        directory = self.directory / (name if kind == "server" else kind)
-        command = [sys.executable, "-m", "vcap_es", "run", kind, *arguments]
-        command += ["--data", str(directory), "--port", str(self._ports[port_index])]
+    def _spawn(self, name: str, kind: str, arguments: list[str]) -> None:
+        place = self.places[name]
+        command = [*place.prefix, sys.executable, "-m", "vcap_es", "run", kind, *arguments]
+        command += ["--data", str(self.directory / name)]
+        command += ["--host", place.host, "--port", str(place.port)]
         command += ["--node-secret-file", str(self.directory / "node.secret")]
         with (self.directory / f"{name}.log").open("ab") as log:
             self._children[name] = subprocess.Popen(
@@ -113,7 +170,12 @@ class Deployment:
                 env={**os.environ, **self._environment},
             )
 
-    def _kill(self, name: str) -> None:
+    def child(self, name: str) -> subprocess.Popen[bytes]:
+        """The process of a node."""
+        return self._children[name]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the node of this name, and wait until it is gone."""
         child = self._children.pop(name)
         child.kill()
         child.wait()
@@ -137,14 +199,17 @@ class Deployment:
     @property
     def admin_key(self) -> str:
         """The key that the primary made on its first start."""
-        return (self.directory / "primary" / "admin.key").read_text().strip()
+        return (self.directory / "master0" / "admin.key").read_text().strip()
 
     def control(self, method: str, path: str, body: object = None) -> Any:
-        """A call of the control plane; its JSON."""
+        """A call of the control plane, of whichever master leads; its JSON."""
         headers = {"Authorization": f"Bearer {self.admin_key}"}
-        response = httpx2.request(
-            method, f"{self.primary_url}{path}", json=body, headers=headers, timeout=30.0
-        )
+        for url in self.master_urls:
+            response = httpx2.request(
+                method, f"{url}{path}", json=body, headers=headers, timeout=30.0
+            )
+            if response.status_code != MISDIRECTED:
+                break
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
 
@@ -163,9 +228,9 @@ class Deployment:
             text=True,
             env={
                 **os.environ,
-                "VCAP_URL": self.primary_url,
+                "VCAP_URL": ",".join(self.master_urls),
                 "VCAP_SERVER": self.server_urls[0],
-                "VCAP_KEY_FILE": str(self.directory / "primary" / "admin.key"),
+                "VCAP_KEY_FILE": str(self.directory / "master0" / "admin.key"),
             },
         )
 
@@ -177,14 +242,24 @@ class Deployment:
 
 @contextmanager
 def deployed(
-    directory: Path, servers: int, environment: dict[str, str] | None = None
+    directory: Path,
+    servers: int,
+    environment: dict[str, str] | None = None,
+    *,
+    masters: int = 1,
+    witnesses: int = 0,
+    hosts: Hosts = LOOPBACK,
 ) -> Iterator[Deployment]:
     """A running deployment."""
-    deployment = Deployment(directory, servers, environment)
+    deployment = Deployment(
+        directory, servers, environment, masters=masters, witnesses=witnesses, hosts=hosts
+    )
     try:
         deployment.start_primary()
         for index in range(servers):
             deployment.start_server(index, wait=False)
+        for slot in range(1, masters):
+            deployment.start_master(slot)
         for url in deployment.server_urls:
             deployment._wait_ready(url)
         yield deployment

@@ -32,7 +32,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
             taken(caller.consume(0, "c", 5))
         settled(dc, "c", spent=15)
         caller.close()
-    return directory / "primary"
+    return directory / "master0"
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ def test_a_directory_in_use_is_not_touched(dc: Deployment) -> None:
     secret = dc.directory / "node.secret"
     port = str(free_ports(1)[0])
     with nothing_recorded(dc):
-        for kind, data in (("primary", "primary"), ("server", "server1")):
+        for kind, data in (("primary", "master0"), ("server", "server1")):
             code, _, complaint = run(
                 *("run", kind, "--port", port, "--data", str(dc.directory / data)),
                 *("--node-secret-file", str(secret)),
@@ -350,6 +350,6 @@ def test_a_wrong_node_secret_is_told_once_and_tried_ever_slower(
 
 def knocks(dc: Deployment) -> list[datetime]:
     """When servers with a wrong secret tried to link."""
-    lines = (dc.directory / "primary0.log").read_text().splitlines()
+    lines = (dc.directory / "master0.log").read_text().splitlines()
     found = [json.loads(line) for line in lines if "wrong node secret" in line]
     return [datetime.fromisoformat(each["at"]) for each in found]
