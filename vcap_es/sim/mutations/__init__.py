@@ -5,9 +5,13 @@ out without a life noticing.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 
 from msgspec import Struct
+
+Plant = Callable[[], AbstractContextManager[object]]
+"""Breaks something for as long as its context is open."""
 
 
 class Mutation(Struct, frozen=True, kw_only=True):
@@ -20,7 +24,7 @@ class Mutation(Struct, frozen=True, kw_only=True):
 
     name: str
     rule: str
-    plant: Callable[[], AbstractContextManager[object]]
+    plant: Plant
     life: Callable[[int], object]
     seeds: int
     first: int = 0
@@ -55,3 +59,21 @@ def instead(owner: object, name: str, wrong: object) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, right)
+
+
+def change(owner: object, name: str, wrong: object) -> Plant:
+    """Let `owner.name` be `wrong`."""
+    return partial(instead, owner, name, wrong)
+
+
+def together(*plants: Plant) -> Plant:
+    """Several changes that make one bug."""
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        with ExitStack() as stack:
+            for plant in plants:
+                stack.enter_context(plant())
+            yield
+
+    return planted

@@ -1,7 +1,6 @@
 """Planted bugs of primacy: elections, the register, replication, and what disks remember."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection
 from functools import partial
 
 from msgspec import structs
@@ -18,7 +17,7 @@ from vcap_es.components.voter import Ballot, Keep, Voter
 from vcap_es.events.chain import Stored
 from vcap_es.sim.disks import BallotDisk, Disk
 from vcap_es.sim.lives import live
-from vcap_es.sim.mutations import Mutation, instead
+from vcap_es.sim.mutations import Mutation, Plant, change, together
 from vcap_es.sim.profiles import (
     FAILOVER,
     FLAPPING,
@@ -31,25 +30,6 @@ from vcap_es.sim.profiles import (
     Profile,
 )
 from vcap_es.sim.servers import ServerProcess
-
-Plant = Callable[[], AbstractContextManager[object]]
-
-
-def _together(*plants: Plant) -> Plant:
-    """Several changes that make one bug."""
-
-    @contextmanager
-    def planted() -> Iterator[None]:
-        with ExitStack() as stack:
-            for plant in plants:
-                stack.enter_context(plant())
-            yield
-
-    return planted
-
-
-def _change(owner: object, name: str, wrong: object) -> Plant:
-    return partial(instead, owner, name, wrong)
 
 
 def _yes(*_: object) -> bool:
@@ -184,65 +164,65 @@ def _mutation(name: str, rule: str, plant: Plant, profile: Profile, seeds: int) 
     return Mutation(name=name, rule=rule, plant=plant, life=partial(live, profile), seeds=seeds)
 
 
-NO_ISR_CHECK = _change(Candidacy, "obstacle", _obstacle_but_isr)
+NO_ISR_CHECK = change(Candidacy, "obstacle", _obstacle_but_isr)
 
 MUTATIONS = [
     _mutation("no_isr_check", "only who is in sync is elected", NO_ISR_CHECK, SOLO, 100),
     _mutation(
         "ack_before_replication",
         "what is acknowledged is on every master in sync",
-        _change(Leadership, "committable", property(_committable_alone)),
+        change(Leadership, "committable", property(_committable_alone)),
         FAILOVER,
         50,
     ),
     _mutation(
         "ack_before_fsync",
         "what is acknowledged is durable at the leader",
-        _change(Leadership, "committable", property(_committable_before_fsync)),
+        change(Leadership, "committable", property(_committable_before_fsync)),
         FAILOVER,
         100,
     ),
     _mutation(
         "copy_before_fsync",
         "a follower answers when it is durable",
-        _change(SecondaryMaster, "_answers", _answers_before_fsync),
+        change(SecondaryMaster, "_answers", _answers_before_fsync),
         FAILOVER,
         100,
     ),
     _mutation(
         "promise_forgotten",
         "a promise outlives a crash",
-        _change(Voter, "promise", _promise_forgotten),
+        change(Voter, "promise", _promise_forgotten),
         PROMISES,
         300,
     ),
     _mutation(
         "promise_told_first",
         "a promise is durable before it is told",
-        _change(Voter, "heard", _promise_told_first),
+        change(Voter, "heard", _promise_told_first),
         PROMISES,
         300,
     ),
     _mutation(
         "lower_epoch_followed",
         "nobody follows an epoch below the one promised",
-        _change(Voter, "follows", _yes),
+        change(Voter, "follows", _yes),
         FAILOVER,
         200,
     ),
     _mutation(
         "no_truncation",
         "a returning master sets aside what it has and the leader has not",
-        _change(SecondaryMaster, "_take", _take_without_cutting),
+        change(SecondaryMaster, "_take", _take_without_cutting),
         FAILOVER,
         200,
     ),
     _mutation(
         "grown_before_caught_up",
         "who is taken in sync has everything",
-        _together(
-            _change(Leadership, "_has_all", _yes),
-            _change(Leadership, "_is_near", _yes),
+        together(
+            change(Leadership, "_has_all", _yes),
+            change(Leadership, "_is_near", _yes),
         ),
         GROWTH,
         200,
@@ -250,30 +230,30 @@ MUTATIONS = [
     _mutation(
         "pending_growth_not_awaited",
         "while a growth is under way its events wait for the one to come",
-        _change(Leadership, "needed", property(_needed_but_growth)),
+        change(Leadership, "needed", property(_needed_but_growth)),
         GROWTH,
         400,
     ),
     _mutation(
         "change_before_majority",
         "a change of the register holds when a majority has it",
-        _change(Leadership, "_decide", _decide_at_once),
+        change(Leadership, "_decide", _decide_at_once),
         FAILOVER,
         200,
     ),
     _mutation(
         "watermark_off",
         "a log shorter than what is known to be committed is suspect",
-        _change(Candidacy, "obstacle", _obstacle_but_watermark),
+        change(Candidacy, "obstacle", _obstacle_but_watermark),
         TAILS,
         300,
     ),
     _mutation(
         "prevote_off",
         "who comes back does not depose a leader that is well",
-        _together(
-            _change(Candidacy, "begin", _begin_without_prevote),
-            _change(Candidacy, "is_prevoted", property(_prevoted_at_once)),
+        together(
+            change(Candidacy, "begin", _begin_without_prevote),
+            change(Candidacy, "is_prevoted", property(_prevoted_at_once)),
         ),
         FLAPPING,
         20,
@@ -281,24 +261,24 @@ MUTATIONS = [
     _mutation(
         "voters_not_joint",
         "the voters change by majorities of the old and of the new",
-        _change(leadership, "with_voters", _with_voters_at_once),
+        change(leadership, "with_voters", _with_voters_at_once),
         JOINT,
         300,
     ),
     _mutation(
         "joint_ignored_at_elections",
         "an election too needs majorities of the old and of the new",
-        _change(candidacy, "is_quorum", _quorum_of_new_voters),
+        change(candidacy, "is_quorum", _quorum_of_new_voters),
         JOINT,
         300,
     ),
     _mutation(
         "self_check_off",
         "nobody sets aside what was committed, whoever leads",
-        _together(
+        together(
             NO_ISR_CHECK,
-            _change(SecondaryMaster, "_mismatch", _mismatch_without_check),
-            _change(SecondaryMaster, "_take", _take_without_check),
+            change(SecondaryMaster, "_mismatch", _mismatch_without_check),
+            change(SecondaryMaster, "_take", _take_without_check),
         ),
         SOLO,
         100,
@@ -306,14 +286,14 @@ MUTATIONS = [
     _mutation(
         "wiped_voter_keeps_its_name",
         "who has lost its ballot is another voter",
-        _change(ServerProcess, "lose_disk", _lose_disk_but_name),
+        change(ServerProcess, "lose_disk", _lose_disk_but_name),
         PROMISES,
         300,
     ),
     _mutation(
         "incarnation_comes_again",
         "who has lost its journal is another incarnation",
-        _change(ServerProcess, "new_incarnation", _incarnation_by_name),
+        change(ServerProcess, "new_incarnation", _incarnation_by_name),
         VOTERS,
         50,
     ),

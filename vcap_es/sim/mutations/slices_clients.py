@@ -10,7 +10,8 @@ from vcap_es.components.keeper import Keeper
 from vcap_es.components.outcomes import Outcome, Refused
 from vcap_es.components.settlement import Caller, Settlement
 from vcap_es.components.slice import Slice
-from vcap_es.sim.mutations.planting import by_scenario, change, together
+from vcap_es.sim.mutations import change, together
+from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import crashes, keys, settling
 
 _admit, _finish = KeyStore.admit, KeyStore.finish
@@ -80,25 +81,25 @@ def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable
 
 CLIENTS = (
     by_scenario(
-        "key-forgotten",
+        "key_forgotten",
         "the same key gives the same answer",
         change(volumecap_server, "sticks", _no),
         keys.the_same_key_gives_the_same_answer,
     ),
     by_scenario(
-        "waiting-key-done-twice",
+        "waiting_key_done_twice",
         "a call whose key waits already waits for the same answer",
         change(KeyStore, "admit", _admit_who_waits),
         keys.a_waiting_key_gets_the_first_calls_answer,
     ),
     by_scenario(
-        "unavailable-sticks",
+        "unavailable_sticks",
         "what could not be known does not stick to its key",
         change(volumecap_server, "sticks", _yes),
         keys.an_unavailable_key_may_try_again,
     ),
     by_scenario(
-        "hold-settled-twice",
+        "hold_settled_twice",
         "a hold is settled once",
         together(
             change(Settlement, "_settle", _settle_again),
@@ -107,31 +108,31 @@ CLIENTS = (
         settling.a_hold_is_settled_once,
     ),
     by_scenario(
-        "hold-expires-anyway",
+        "hold_expires_anyway",
         "a hold that was settled does not expire as well",
         change(Settlement, "_close", _nothing),
         settling.a_cancelled_hold_does_not_expire_as_well,
     ),
     by_scenario(
-        "hold-not-frozen",
+        "hold_not_frozen",
         "when the machine was lost an open hold counts as committed",
         change(journal_records, "_freeze", _nothing),
         crashes.an_open_hold_counts_as_committed_when_the_machine_was_lost,
     ),
     by_scenario(
-        "commit-above-the-hold",
+        "commit_above_the_hold",
         "a commit gets more than was held if that is here, or is short",
         change(Settlement, "_take_more", _take_more_than_there_is),
         settling.a_commit_above_the_hold_takes_the_difference_or_says_short,
     ),
     by_scenario(
-        "refunded-twice",
+        "refunded_twice",
         "of a consume no more comes back than it took",
         change(Settlement, "_left", _left_is_all),
         settling.refunds_of_a_consume_add_up_to_it_at_most,
     ),
     by_scenario(
-        "mark-apart",
+        "mark_apart",
         "a refund and the mark on its consume are fsynced in one record",
         change(Keeper, "keep_with", _keep_apart),
         settling.a_refund_is_known_wherever_its_units_are,

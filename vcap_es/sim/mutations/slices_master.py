@@ -8,8 +8,8 @@ from vcap_es.components.messages import Hello, Holding, Order
 from vcap_es.events.facts import Spend
 from vcap_es.projections.states import interval, volumecap
 from vcap_es.projections.states.places import Pool, end, mint
-from vcap_es.sim.mutations import instead
-from vcap_es.sim.mutations.planting import Plant, by_chance, by_scenario, change
+from vcap_es.sim.mutations import Plant, change, instead
+from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, desk_side, ends, recalls, verdicts
 
 _hear, _serve, _serve_head = Desk.hear, Desk.serve, Desk._serve_head
@@ -166,128 +166,128 @@ def _desk(name: str, wrong: object) -> Plant:
 MASTER = (
     # The hard ones: no random life of a model ever found them
     by_scenario(
-        "recall-overtaken",
+        "recall_overtaken",
         "while the first in the queue waits for a recall, nobody else gets anything",
         _desk("serve", _serve_past_the_first),
         recalls.whoever_comes_first_is_served_first,
     ),
     by_scenario(
-        "partial-grant",
+        "partial_grant",
         "the whole need, or nothing",
         _desk("_serve_head", _serve_a_part),
         recalls.who_cannot_be_served_whole_gets_nothing,
     ),
     by_scenario(
-        "deposed-refuses",
+        "deposed_refuses",
         "everything leaves with a round that everybody in sync confirmed, refusals included",
         change(Leadership, "_is_committed", _let_out_unheard),
         verdicts.a_deposed_master_refuses_nobody,
     ),
     by_scenario(
-        "final-unseen",
+        "final_unseen",
         "a server's last word counts when it has seen all that was moved to it",
         _desk("_take_newest", _final_unseen),
         desk_side.a_final_that_has_not_seen_all_is_none,
     ),
     by_scenario(
-        "verdict-across-versions",
+        "verdict_across_versions",
         "no verdict on a pool that has changed since the others were asked",
         _desk("_serve_head", _judge_across_versions),
         recalls.what_comes_free_during_a_recall_is_asked_for_too,
     ),
     by_scenario(
-        "unordered-wishes",
+        "unordered_wishes",
         "what is not a running total is taken from the newest report only",
         _desk("hear", _hear_in_any_order),
         desk_side.an_older_report_changes_no_wish,
     ),
     # Grants
     by_chance(
-        "topup-unchecked", "nothing is moved that is not available", _desk("_free", _without_limit)
+        "topup_unchecked", "nothing is moved that is not available", _desk("_free", _without_limit)
     ),
     by_scenario(
-        "granted-after-the-end",
+        "granted_after_the_end",
         "an ended pool grants nothing",
         _desk("serve", _serve_after_the_end),
         desk_side.after_the_end_nothing_is_granted,
     ),
     by_scenario(
-        "share-of-moved",
+        "share_of_moved",
         "a wish ahead of need counts from what was seen, so that a repeat adds nothing",
         _desk("_take_newest", _share_of_what_was_moved),
         desk_side.a_wish_ahead_of_need_counts_from_what_was_received,
     ),
     by_scenario(
-        "head-never-given-up",
+        "head_never_given_up",
         "a head that cannot be decided in time leaves the queue without a verdict",
         change(desk, "RECALL_US", 1 << 60),
         desk_side.the_head_is_given_up_after_a_while,
     ),
     by_chance(
-        "totals-added",
+        "totals_added",
         "running totals are merged by maximum",
         change(volumecap, "evolve_spend", _add_spend),
     ),
     # Recalls and verdicts
     by_chance(
-        "idle-not-asked",
+        "idle_not_asked",
         "nobody is capped before all holders were asked",
         _desk("_start_recall", _ask_nobody),
     ),
     by_scenario(
-        "debt-not-recalled",
+        "debt_not_recalled",
         "a debt is asked back from who holds something",
         _desk("_recall_debt", _nothing),
         ends.a_lowered_total_is_called_back,
     ),
     by_scenario(
-        "refund-wakes-nobody",
+        "refund_wakes_nobody",
         "a refund makes verdicts void",
         _desk("_take_totals", _refunds_wake_nobody),
         verdicts.a_refund_makes_verdicts_void,
     ),
     by_scenario(
-        "total-wakes-nobody",
+        "total_wakes_nobody",
         "a changed total makes verdicts void",
         change(LocalHandler, "total_changed", _totals_wake_nobody),
         verdicts.a_raised_total_makes_verdicts_void,
     ),
     by_scenario(
-        "holder-wakes-nobody",
+        "holder_wakes_nobody",
         "a holder that connects makes verdicts void",
         _desk("hear", _holders_wake_nobody),
         verdicts.a_server_that_comes_with_units_makes_verdicts_void,
     ),
     # Books
     by_chance(
-        "debt-clamped",
+        "debt_clamped",
         "a total below what has left makes a debt",
         change(interval, "mint", _mint_without_debt),
     ),
     by_chance(
-        "debt-lost-at-end",
+        "debt_lost_at_end",
         "a debt stays when the interval ends",
         change(interval, "end", _end_without_debt),
     ),
     by_chance(
-        "returned-after-the-end",
+        "returned_after_the_end",
         "what returns after the end pays the debt and expires",
         change(volumecap, "move_back", _return_to_an_ended_pool),
     ),
     # What leaves, and who is let in
     by_chance(
-        "told-before-commit",
+        "told_before_commit",
         "nothing leaves before the facts that it rests on are durable",
         change(Leadership, "_is_committed", _let_out_at_once),
     ),
     by_scenario(
-        "copy-let-in",
+        "copy_let_in",
         "of two sessions of one incarnation the second is not let in",
         change(LocalHandler, "hello", _let_copies_in),
         crashes.two_copies_of_a_journal_do_not_serve_side_by_side,
     ),
     by_scenario(
-        "not-reminded",
+        "not_reminded",
         "a server is told of all that was ever moved to it, whenever it connects",
         change(LocalHandler, "_remind", _remind_nobody),
         crashes.a_grant_that_was_never_heard_of_is_found_again,

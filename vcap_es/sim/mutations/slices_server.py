@@ -17,8 +17,8 @@ from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.sim import disks
 from vcap_es.sim.disks import Disk
-from vcap_es.sim.mutations import instead
-from vcap_es.sim.mutations.planting import by_chance, by_scenario, change, together
+from vcap_es.sim.mutations import change, instead, together
+from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, recalls, server_side, verdicts
 
 _give = GivingBack.give
@@ -158,13 +158,13 @@ def _rewrite_without_fsync(self: Disk, journal: Journal) -> None:
 SERVER = (
     # The hard ones: no random life of a model ever found them
     by_scenario(
-        "no-reservation",
+        "no_reservation",
         "a recall leaves what a waiting consume that fits will take",
         change(GivingBack, "_spare", _spare_everything),
         recalls.units_are_not_recalled_from_under_a_consume_that_they_serve,
     ),
     by_scenario(
-        "answer-of-any-fsync",
+        "answer_of_any_fsync",
         "a recall is answered by the fsynced record that has its return",
         together(
             change(GivingBack, "give", _give_without_answer),
@@ -173,118 +173,118 @@ SERVER = (
         recalls.a_recall_is_answered_by_the_record_with_its_return,
     ),
     by_scenario(
-        "answer-with-units-pending",
+        "answer_with_units_pending",
         "a recall is answered when the fate of every unit is decided",
         change(GivingBack, "_is_undecided", _no),
         recalls.nobody_is_capped_over_units_that_are_set_aside_elsewhere,
     ),
     by_scenario(
-        "own-returns-ignored",
+        "own_returns_ignored",
         "what was returned since a verdict is counted, for it is elsewhere now",
         change(queues, "_returned_since", _returned_nothing),
         recalls.what_was_given_back_is_not_forgotten,
     ),
     by_scenario(
-        "stale-verdict",
+        "stale_verdict",
         "a verdict is good while the master is heard, and a moment longer",
         change(Queues, "verdict", _fresh_for_ever),
         verdicts.nobody_is_capped_by_an_old_verdict,
     ),
     # Serving and refusing
     by_scenario(
-        "rest-ignored",
+        "rest_ignored",
         "who is refused more than there is may still have what there is",
         change(Queues, "verdict", _nothing_is_left),
         verdicts.what_is_left_is_served_after_a_refusal,
     ),
     by_scenario(
-        "verdict-kept",
+        "verdict_kept",
         "a newer version of the pool makes a verdict void",
         change(Hearing, "_take_newest", _keep_the_verdict),
         verdicts.a_raised_total_makes_verdicts_void,
     ),
     by_scenario(
-        "small-ones-first",
+        "small_ones_first",
         "consumes at one server are served first in, first out",
         change(Queues, "serve", _serve_the_smallest),
         recalls.whoever_asks_first_at_a_server_is_served_first,
     ),
     # Hearing
     by_scenario(
-        "deposed-heeded",
+        "deposed_heeded",
         "of an older epoch only running totals are taken",
         change(Hearing, "standing", _heed_every_epoch),
         server_side.a_deposed_masters_words_change_totals_only,
     ),
     by_chance(
-        "old-news-heeded",
+        "old_news_heeded",
         "what is closed is not opened again by old news",
         change(Hearing, "_slice_of", _heed_old_news),
     ),
     by_scenario(
-        "deadline-ignored",
+        "deadline_ignored",
         "nothing is spent after the end, also by a server that cannot hear of it",
         change(Hearing, "_bound", _bound_by_nothing),
         ends.nothing_is_spent_after_the_end_without_contact,
     ),
     by_scenario(
-        "old-copy-trusted",
+        "old_copy_trusted",
         "a journal that knows less than the master has seen is abandoned",
         change(Hearing, "_is_suspect", _no),
         crashes.a_journal_that_is_an_old_copy_is_abandoned,
     ),
     # Telling
     by_chance(
-        "return-told-early",
+        "return_told_early",
         "a return is told from the fsynced record on",
         change(Slice, "totals", _tell_returns_early),
     ),
     by_scenario(
-        "refund-told-early",
+        "refund_told_early",
         "a refund is told from the fsynced record on",
         change(Slice, "totals", _tell_refunds_early),
         server_side.refunded_units_are_there_from_the_fsynced_record_on,
     ),
     by_chance(
-        "start-not-counted",
+        "start_not_counted",
         "what is said after a start is newer than all that was said before",
         change(Telling, "__init__", _begin_as_the_first),
     ),
     by_chance(
-        "wish-not-repeated",
+        "wish_not_repeated",
         "a wish repeats until it is met",
         change(Telling, "repeat", _nothing),
     ),
     by_scenario(
-        "final-with-open-hold",
+        "final_with_open_hold",
         "the last word comes when nothing can come back any more",
         change(Slice, "open_holds", 0),
         server_side.a_final_report_is_told_when_nothing_can_change_any_more,
     ),
     # The journal
     by_chance(
-        "spent-above-the-ceiling",
+        "spent_above_the_ceiling",
         "the ceiling is fsynced before anything above the old one is spent",
         change(Slice, "within_ceiling", _spend_above_the_ceiling),
     ),
     by_chance(
-        "higher-ceiling-in-flight",
+        "higher_ceiling_in_flight",
         "while a record is in flight the lower ceiling holds",
         change(Keeper, "_record", _higher_ceiling_in_flight),
     ),
     by_chance(
-        "lost-cells-trusted",
+        "lost_cells_trusted",
         "when the machine was lost all below the ceiling is spent",
         change(disks, "settle_cells", _trust_lost_cells),
     ),
     by_scenario(
-        "spent-before-confirmed",
+        "spent_before_confirmed",
         "nothing is spent from a journal before the master has told what it knows",
         change(Keeper, "_recover", _recover_confirmed),
         server_side.nothing_is_spent_from_a_journal_before_the_master_has_told_what_it_knows,
     ),
     by_chance(
-        "start-without-fsync",
+        "start_without_fsync",
         "a start fsyncs what it has read before it says anything",
         change(Disk, "rewrite", _rewrite_without_fsync),
     ),
