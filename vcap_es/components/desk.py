@@ -253,6 +253,8 @@ class Desk:
         return free(self.interval, now) if self.paced else self._pool.available
 
     def _top_up(self, incarnation: str, moved: int) -> None:
+        asked = self._round.targets if self._round and self._round.head else ()
+        assert incarnation not in asked, "who is asked to give back gets nothing meanwhile"
         self._office.record(
             ToppedUp(
                 cap=self.cap, number=self.interval.number, incarnation=incarnation, moved=moved
