@@ -1,64 +1,17 @@
 """What every log promises, shown for every adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
+from tests.contracts.adapters import Opener, Run, opened
 from tests.contracts.drafts import draft, drafts, epoch_started, spend_reported, topped_up
 from vcap_es.errors import EpochRefused, InvalidFact, InvalidInput, LogClosed
 from vcap_es.events.chain import GENESIS, verify
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog, Head
-from vcap_es.events.logs.memory import MemoryLog
-from vcap_es.events.logs.sqlite import SqliteLog
-
-Opener = Callable[[Path], Awaitable[EventLog]]
-Scenario = Callable[[EventLog], Awaitable[None]]
-Run = Callable[[Scenario], None]
-
-
-async def _memory(_: Path) -> EventLog:
-    return MemoryLog()
-
-
-async def _sqlite(folder: Path) -> EventLog:
-    return await SqliteLog.open(folder / "events.db")
-
-
-KEPT = {"sqlite": _sqlite}
-"""The adapters whose events outlive the object."""
-
-OPENERS: dict[str, Opener] = {"memory": _memory, **KEPT}
-
-
-@asynccontextmanager
-async def opened(opener: Opener, folder: Path) -> AsyncIterator[EventLog]:
-    """The log in `folder`, closed at the end whatever happens."""
-    log = await opener(folder)
-    try:
-        yield log
-    finally:
-        await log.close()
-
-
-@pytest.fixture(params=OPENERS)
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Runs a scenario on an empty log of each adapter."""
-
-    async def within(scenario: Scenario) -> None:
-        async with opened(OPENERS[request.param], tmp_path) as log, asyncio.timeout(60):
-            await scenario(log)
-
-    return lambda scenario: asyncio.run(within(scenario))
-
-
-@pytest.fixture(params=KEPT)
-def kept(request: pytest.FixtureRequest) -> Opener:
-    """Opens the log of each adapter that keeps its events."""
-    return KEPT[request.param]
 
 
 def test_an_empty_log_has_the_empty_head(run: Run) -> None:

@@ -1,6 +1,6 @@
 """The port `EventLog`: what a log promises, whatever keeps it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -54,8 +54,10 @@ class EventLog(Protocol):
     async def copy(self, entries: Sequence[Stored], committed: int) -> None:
         """Record events that were sealed already, durably, as they are.
 
-        They follow the head link by link, and their epochs never fall: else `LogDamaged` is raised
-        and nothing recorded. All up to the position `committed` is known to be committed.
+        They follow the head link by link, their epochs never fall and their ids are new: else
+        `LogDamaged` is raised and nothing recorded; likewise `UnknownFact` for a fact that this
+        version cannot read. All up to the position `committed`, as far as the log goes, is known
+        to be committed.
         """
         ...
 
@@ -130,12 +132,25 @@ def check_copy(entries: Sequence[Stored], head: Head) -> None:
     position, epoch = head.position, head.epoch
     for entry in entries:
         position += 1
-        if entry.position != position or entry.epoch < epoch:
+        fits = entry.position == position and epoch <= entry.epoch < 2**63
+        if not fits or len(entry.event_id) != 16:  # of a longer one the link covers 16 bytes only
             raise LogDamaged(
                 f"an event of position {entry.position} and epoch {entry.epoch} cannot follow "
                 f"position {position - 1} of epoch {epoch}"
             )
         epoch = entry.epoch
+
+
+def check_ids(entries: Sequence[Stored], is_known: Callable[[bytes], bool]) -> None:
+    """Raise `LogDamaged` for events to copy one of which has the id of another, or a known one."""
+    seen: set[bytes] = set()
+    for entry in entries:
+        if entry.event_id in seen or is_known(entry.event_id):
+            raise LogDamaged(
+                f"the event of position {entry.position} has the id {entry.event_id.hex()}, which"
+                " another event has"
+            )
+        seen.add(entry.event_id)
 
 
 def check_truncation(after: int, committed: int, head: int) -> None:

@@ -8,12 +8,13 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
 from tests.contracts.drafts import draft, drafts
+from tests.contracts.entries import entries
 from vcap_es.errors import (
     DiskFull,
     LogClosed,
@@ -25,6 +26,7 @@ from vcap_es.errors import (
 )
 from vcap_es.events.chain import verify
 from vcap_es.events.envelope import Recorded
+from vcap_es.events.log import Truncated
 from vcap_es.events.logs import sqlite, sqlite_writer
 from vcap_es.events.logs.sqlite import SqliteLog
 
@@ -124,6 +126,104 @@ def test_the_past_cannot_be_changed(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError):
             db.execute(statement)
     db.close()
+
+
+def test_the_past_of_a_copy_cannot_be_changed(tmp_path: Path) -> None:
+    """Nor what was set aside, also behind a truncation, nor does the watermark fall."""
+    path = tmp_path / "events.db"
+
+    async def scenario() -> None:
+        async with opened(path) as log:
+            await log.copy(entries((1, 4)), 2)
+            await log.truncate(3)
+
+    asyncio.run(scenario())
+    with closing(sqlite3.connect(path)) as db:
+        for statement in (
+            "UPDATE events SET dc = 'x'",
+            "DELETE FROM events",
+            "DELETE FROM caps",
+            "UPDATE diverged SET dc = 'x'",
+            "DELETE FROM diverged",
+            "UPDATE watermark SET committed = 1",
+        ):
+            with pytest.raises(sqlite3.IntegrityError):
+                db.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE watermark SET committed = 4",
+        "UPDATE epochs SET last = 2",
+        "DELETE FROM epochs",
+        "INSERT INTO epochs VALUES (9, 9)",
+        "DELETE FROM events WHERE position = 3",
+    ],
+)
+def test_what_is_kept_beside_the_events_must_fit(tmp_path: Path, change: str) -> None:
+    """It was written with them: where it speaks of another end, the file is damaged."""
+    path = tmp_path / "events.db"
+
+    async def scenario() -> None:
+        async with opened(path) as log:
+            await log.copy(entries((1, 3)), 3)
+
+    asyncio.run(scenario())
+    altered(path, change)
+    with pytest.raises(LogDamaged, match=r"position [23]"):
+        asyncio.run(SqliteLog.open(path))
+
+
+def first_layout(path: Path) -> None:
+    """Make a closed log what it was in layout 1: one of a lone master."""
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("watermark", "epochs", "diverged"):
+            db.execute(f"DROP TABLE {table}")  # with its triggers
+        db.execute("PRAGMA user_version = 1")
+
+
+def test_a_log_of_the_first_layout_is_read(tmp_path: Path) -> None:
+    """A reader reads it as it is and changes nothing."""
+    path = tmp_path / "events.db"
+    events = made(path)
+    first_layout(path)
+    before = path.read_bytes()
+
+    async def scenario() -> None:
+        reader = await SqliteLog.open_reader(path)
+        assert await reader.read() == events
+        assert await reader.read_diverged() == []
+        await reader.close()
+
+    asyncio.run(scenario())
+    assert path.read_bytes() == before
+
+
+def test_a_log_of_the_first_layout_is_migrated(tmp_path: Path) -> None:
+    """Its writer was alone, so all of it is committed; then it is copied to and cut like any."""
+    path = tmp_path / "events.db"
+
+    async def fill() -> None:
+        async with opened(path) as log:
+            await log.append(drafts(3), epoch=1)
+            await log.append(drafts(2), epoch=4)
+
+    async def scenario() -> None:
+        for _ in range(2):  # the second time it is of the second layout already
+            async with opened(path) as log:
+                assert await log.committed() == 5
+                assert await log.history() == [(1, 3), (4, 5)]
+        async with opened(path) as log:
+            with pytest.raises(LogError, match="truncated"):
+                await log.truncate(4)
+            await log.copy(more := entries((4, 1), (5, 1), behind=await log.head()), 6)
+            assert await log.truncate(6) == Truncated(count=1, link=more[-1].link)
+            assert await log.read_diverged() == more[1:]
+
+    asyncio.run(fill())
+    first_layout(path)
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -382,6 +482,37 @@ def test_without_room_nothing_is_recorded_and_with_room_it_is(tmp_path: Path) ->
             assert len(await log.append(lost, epoch=1)) == 500
         async with opened(path) as log:
             assert (await log.head()).position == 503
+
+    asyncio.run(scenario())
+
+
+def test_without_room_nothing_is_copied_nor_cut(tmp_path: Path) -> None:
+    """Events, watermark and triggers are as before, and both succeed with room again."""
+    path = tmp_path / "events.db"
+    given = entries((1, 3), (2, 400))
+
+    async def scenario() -> None:
+        async with opened(path) as log:
+            await log.copy(given[:3], 1)
+            await sabotage(log, _no_room)
+            with pytest.raises(DiskFull, match="position 3"):
+                await log.copy(given[3:], 403)
+            assert await log.read_stored() == given[:3]
+            assert await log.committed() == 1
+            await sabotage(log, _room)
+            await log.copy(given[3:], 2)
+            await sabotage(log, _no_room)
+            with pytest.raises(DiskFull):
+                await log.truncate(2)
+            assert await log.read_stored() == given
+            assert await log.read_diverged() == []
+            await log.copy([], 3)  # takes no page more
+            await sabotage(log, _room)
+            assert await log.truncate(3) == Truncated(count=400, link=given[-1].link)
+        async with opened(path) as log:
+            assert await log.read_stored() == given[:3]
+            assert await log.read_diverged(limit=500) == given[3:]
+            assert await log.committed() == 3
 
     asyncio.run(scenario())
 

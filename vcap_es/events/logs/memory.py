@@ -14,6 +14,7 @@ from vcap_es.events.log import (
     check_batch,
     check_copy,
     check_epoch,
+    check_ids,
     check_truncation,
     head_of,
 )
@@ -29,6 +30,7 @@ class MemoryLog:
         self._by_id: dict[bytes, Recorded] = {}
         self._diverged: list[Stored] = []
         self._head = Head()
+        self._fence = 0
         self._committed = 0
         self._appended = Event()
         self._closed = False
@@ -37,7 +39,7 @@ class MemoryLog:
         """See `EventLog`."""
         self._check_open()
         check_batch(batch)
-        check_epoch(epoch, self._head.epoch)
+        check_epoch(epoch, self._fence)
         facts = [encode(draft.fact) for draft in batch]
         answer = [
             self._by_id.get(draft.event_id) or self._record(draft, fact, epoch)
@@ -57,13 +59,15 @@ class MemoryLog:
         self._facts.append(fact)
         self._by_id[event.event_id] = event
         self._head = head_of(event)
+        self._fence = max(self._fence, event.epoch)
 
     async def copy(self, entries: Sequence[Stored], committed: int) -> None:
         """See `EventLog`."""
         self._check_open()
         check_copy(entries, self._head)
-        for entry in entries:
-            event = recorded(entry)
+        check_ids(entries, self._by_id.__contains__)
+        events = [recorded(entry) for entry in entries]
+        for event, entry in zip(events, entries, strict=True):
             self._put(event, entry.fact)
         self._committed = max(self._committed, min(committed, self._head.position))
         self._wake()

@@ -6,12 +6,20 @@ the fsync.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
-from vcap_es.errors import DiskFull, EpochRefused, LogDamaged, LogError, OutcomeUnknown
+from vcap_es.errors import (
+    DiskFull,
+    EpochRefused,
+    LogDamaged,
+    LogError,
+    OutcomeUnknown,
+    UnknownFact,
+)
+from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
 from vcap_es.events.codec import caps_in
 from vcap_es.events.envelope import Draft, Recorded
@@ -20,6 +28,7 @@ from vcap_es.events.log import (
     Truncated,
     check_copy,
     check_epoch,
+    check_ids,
     check_truncation,
     head_of,
 )
@@ -32,7 +41,6 @@ from vcap_es.events.logs.sqlite_file import (
     unlock,
 )
 from vcap_es.events.logs.sqlite_rows import COLUMNS, Row, recorded, row_of, stored
-from vcap_es.events.sealing import seal_one
 
 Outcome = list[Recorded] | LogError
 
@@ -80,15 +88,23 @@ class _Transaction:
         self.epochs: dict[int, int] = {}
         self.bytes = _TRANSACTION_BYTES
 
-    def add(self, entry: Stored) -> None:
-        """Put one event at the end."""
-        self.rows.append(row_of(entry))
-        for cap in caps_in(entry.fact):
-            self.caps.append((cap, entry.position))
-        self.epochs[entry.epoch] = entry.position
-        self.head = head_of(entry)
-        self.fence = entry.epoch
-        self.bytes += _EVENT_BYTES + len(entry.fact)
+    def add(self, entries: Sequence[Stored]) -> None:
+        """Put events at the end: all, or none where a fact cannot be read."""
+        try:
+            rows = [row_of(each) for each in entries]
+            caps = [(cap, each.position) for each in entries for cap in caps_in(each.fact)]
+        except (ValueError, IndexError) as error:  # a fact that ends too soon, or is no text
+            raise LogDamaged(
+                f"a fact behind position {self.head.position} is none: {error}"
+            ) from error
+        self.rows += rows
+        self.caps += caps
+        for each in entries:
+            self.epochs[each.epoch] = each.position
+            self.bytes += _EVENT_BYTES + len(each.fact)
+        if entries:
+            self.head = head_of(entries[-1])
+            self.fence = max(self.fence, self.head.epoch)
 
 
 class SqliteWriter:
@@ -104,10 +120,11 @@ class SqliteWriter:
         try:
             self._db = open_to_write(path, synchronous)
             try:
-                self.head = self._last()
                 self.committed: int = self._db.execute(_WATERMARK).fetchone()[0]
                 epochs = self._db.execute("SELECT epoch, last FROM epochs ORDER BY epoch")
                 self.history: dict[int, int] = dict(epochs.fetchall())
+                self.head = self._last()
+                self._check_head()
             except BaseException:
                 self._db.close()
                 raise
@@ -147,10 +164,11 @@ class SqliteWriter:
                 self._db.execute("DELETE FROM events WHERE position > ?", (after,))
             row: Row | None = self._db.execute(_LAST).fetchone()
             head = head_of(None if row is None else stored(row))
-            self._db.execute("DELETE FROM epochs WHERE epoch > ?", (head.epoch,))
+            self._db.execute("DELETE FROM epochs WHERE last > ?", (after,))
             if head.position:
                 self._db.execute(_EPOCH, (head.epoch, head.position))
             self._db.execute("COMMIT")
+            self._wal_bytes += 2 * sum(_EVENT_BYTES + len(each.fact) for each in aside)
             self.head = head
             self.history = {each: at for each, at in self.history.items() if each < head.epoch}
             if head.position:
@@ -160,9 +178,9 @@ class SqliteWriter:
     def close(self) -> None:
         """Bring everything into the main file, close it and let the lock go."""
         try:
-            if not self._dead:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._db.close()
+            with closing(self._db):
+                if not self._dead:
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             if not self._dead:  # else it failed before, and that was told
                 raise LogError(f"the log could not be closed in good order: {error}") from error
@@ -178,7 +196,8 @@ class SqliteWriter:
             yield
         except Exception as error:
             self._roll_back()
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            if is_full and not self._db.in_transaction:
                 raise DiskFull(
                     f"no room for what follows position {self.head.position}: make room on the disk"
                 ) from error
@@ -197,10 +216,10 @@ class SqliteWriter:
         for each in appends:
             try:
                 if isinstance(each, Copy):
-                    outcomes.append(self._copy(transaction, each))
+                    outcomes.append(self._copy(transaction, each, fresh if look else None))
                 else:
                     outcomes.append(self._append(transaction, each, fresh if look else None))
-            except (EpochRefused, LogDamaged) as refusal:
+            except (EpochRefused, LogDamaged, UnknownFact) as refusal:
                 outcomes.append(refusal)
         self._write(transaction, fence)
         return outcomes
@@ -211,22 +230,28 @@ class SqliteWriter:
         """Add a batch; `fresh` are the events of this transaction where ids must be looked up."""
         check_epoch(append.epoch, transaction.fence)
         events: list[Recorded] = []
+        entries: list[Stored] = []
+        head = transaction.head
         for draft, fact in zip(append.batch, append.facts, strict=True):
             event = self._known(draft.event_id, fresh) if fresh is not None else None
             if event is None:
-                event, entry = seal_one(draft, fact, append.epoch, transaction.head)
-                transaction.add(entry)
+                event, entry = sealing.seal_one(draft, fact, append.epoch, head)
+                head = head_of(entry)
+                entries.append(entry)
                 if fresh is not None:
                     fresh[event.event_id] = event
             events.append(event)
+        transaction.add(entries)
         return events
 
-    def _copy(self, transaction: _Transaction, copy: Copy) -> list[Recorded]:
+    def _copy(
+        self, transaction: _Transaction, copy: Copy, fresh: dict[bytes, Recorded] | None
+    ) -> list[Recorded]:
         check_copy(copy.batch, transaction.head)
-        if copy.batch:
-            check_epoch(copy.batch[0].epoch, transaction.head.epoch)
-        for entry in copy.batch:
-            transaction.add(entry)
+        if fresh is not None:
+            check_ids(copy.batch, lambda event_id: self._known(event_id, fresh) is not None)
+            fresh.update({each.event_id: sealing.recorded(each) for each in copy.batch})
+        transaction.add(copy.batch)
         known = min(copy.committed, transaction.head.position)
         transaction.committed = max(transaction.committed, known)
         return []
@@ -261,9 +286,19 @@ class SqliteWriter:
                 self._db.execute("ROLLBACK")
 
     def _last(self) -> Head:
-        (fence,) = self._db.execute("SELECT epoch FROM fence").fetchone()
         row: Row | None = self._db.execute(_LAST).fetchone()
-        head = head_of(None if row is None else recorded(row))
+        return head_of(None if row is None else recorded(row))
+
+    def _check_head(self) -> None:
+        """What is kept beside the events was written with them: it must speak of the same end."""
+        head = self.head
+        (fence,) = self._db.execute("SELECT epoch FROM fence").fetchone()
         if head.epoch > fence:
             raise LogDamaged(f"the fence is at epoch {fence}, the last event at {head.epoch}")
-        return head
+        if self.committed > head.position:
+            raise LogDamaged(
+                f"the log ends at position {head.position}, and {self.committed} was committed"
+            )
+        last = [(head.epoch, head.position)] if head.position else []
+        if list(self.history.items())[-1:] != last:
+            raise LogDamaged(f"the last epoch does not end at position {head.position}, as the log")
