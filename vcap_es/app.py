@@ -179,6 +179,7 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
             Path(own.directory),
             name=own.name,
             masters=own.masters,
+            join=own.join,
             secret=read_secret(Path(settings.node_secret_file)),
             address=own.address or _address("server", own.host, own.port),
             limits=own.limits,

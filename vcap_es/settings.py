@@ -53,6 +53,7 @@ class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
 class ServerSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """A volumecap server: its journal, where it listens, and the masters of its data centre.
 
+    Where the `masters` are it may also learn from any node, at one of the addresses `join`.
     `address` is how other servers reach it; by default its own host and port. A `witness` votes
     when a master is gone; one or three of the servers should be one.
     """
@@ -61,10 +62,15 @@ class ServerSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     directory: str = "vcap-data/server"
     host: str = "127.0.0.1"
     port: Port = 7101
-    masters: list[HttpUrl] = field(default_factory=lambda: ["http://127.0.0.1:7100"])
+    masters: list[HttpUrl] = []
+    join: list[HttpUrl] = []
     address: HttpUrl | Literal[""] = ""
     witness: bool = False
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.masters and not self.join:
+            self.masters = ["http://127.0.0.1:7100"]
 
 
 class Settings(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -11,13 +11,13 @@ from vcap_es.components.messages import Directory, decode_from_master
 
 def message(number: int) -> Directory:
     """A message that can be told from others."""
-    return Directory(epoch=1, addresses={"s": str(number)})
+    return Directory(epoch=number, nodes=[])
 
 
 def numbers(sent: list[bytes]) -> list[int]:
     """Which messages were sent."""
     found = [decode_from_master(data) for data in sent]
-    return [int(each.addresses["s"]) for each in found if isinstance(each, Directory)]
+    return [each.epoch for each in found if isinstance(each, Directory)]
 
 
 def test_what_is_posted_is_sent_in_order_until_it_is_finished() -> None:

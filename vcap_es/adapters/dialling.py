@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import structlog
 from websockets.asyncio.client import connect
@@ -11,10 +12,38 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from vcap_es.adapters.lines import MESSAGE_BYTES_MAX, PATH, Dialled, Line
 
 REDIAL_SECONDS = (0.02, 0.5)
+"""The pause before an address is dialled again: at first, and after many times."""
+
+GONE_SECONDS = 60.0
+SLOW_SECONDS = 5.0
+"""Where nobody was for so long, while somebody was elsewhere, the pauses are longer."""
+
 LOOK_SECONDS = 0.1
 OPEN_SECONDS = 2.0
 
 log = structlog.get_logger()
+
+
+class Patience:
+    """How long to wait before an address is dialled again. Instants are of a steady clock."""
+
+    def __init__(self, now_s: float) -> None:
+        self._pause_s, self._seen_s = REDIAL_SECONDS[0], now_s
+
+    def pause_s(self, begun_s: float, now_s: float, *, was_linked: bool, has_others: bool) -> float:
+        """After dialling since `begun_s`; `has_others` while other addresses are linked.
+
+        A line that did not last is no reason to hurry.
+        """
+        if was_linked:
+            self._seen_s = now_s
+        if was_linked and now_s - begun_s > REDIAL_SECONDS[1]:
+            self._pause_s = REDIAL_SECONDS[0]
+        else:
+            is_gone = has_others and now_s - self._seen_s > GONE_SECONDS
+            longest_s = SLOW_SECONDS if is_gone else REDIAL_SECONDS[1]
+            self._pause_s = min(2 * self._pause_s, longest_s)
+        return self._pause_s
 
 
 class Dialler:
@@ -30,6 +59,7 @@ class Dialler:
         """Give each line to `serve`, which returns when it has ended."""
         self._secret = secret
         self._wanted, self._serve = wanted, serve
+        self._open = 0
         self.troubles: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -42,21 +72,27 @@ class Dialler:
                     dialled[address] = group.create_task(self._keep(address))
                 for address in dialled.keys() - wanted:
                     dialled.pop(address).cancel()
+                    self.troubles.pop(address, None)
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _keep(self, address: str) -> None:
         """Dial one address again and again, less often while nobody is there."""
-        delay_s = REDIAL_SECONDS[0]
+        patience = Patience(monotonic())
         while True:
-            trouble, was_linked = await self._dial(address)
+            begun_s = monotonic()
+            trouble = await self._dial(address)
             if trouble and trouble != self.troubles.get(address):
                 log.warning("no link", master=address, reason=trouble)
             self.troubles[address] = trouble
-            delay_s = REDIAL_SECONDS[0] if was_linked else min(2 * delay_s, REDIAL_SECONDS[1])
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads redialling, hides nothing
+            pause_s = patience.pause_s(
+                begun_s, monotonic(), was_linked=not trouble, has_others=self._open > 0
+            )
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads redialling, hides nothing
+            while address not in self._wanted():  # noqa: ASYNC110  # what is wanted is asked for, and tells nobody
+                await asyncio.sleep(LOOK_SECONDS)
 
-    async def _dial(self, address: str) -> tuple[str, bool]:
-        """Speak on one line until it ends: why there was none, and whether there was one."""
+    async def _dial(self, address: str) -> str:
+        """Speak on one line until it ends: why there was none, "" where there was one."""
         url = f"{address.replace('http', 'ws', 1)}{PATH}"
         try:
             async with connect(
@@ -68,10 +104,17 @@ class Dialler:
                 close_timeout=OPEN_SECONDS,
             ) as connection:
                 line = Dialled(connection, address)
-                await self._serve(line)
-                return line.refusal, not line.refusal
+                await self._speak(line)
+                return line.refusal
         except (OSError, WebSocketException, TimeoutError) as error:
-            return _why(error), False
+            return _why(error)
+
+    async def _speak(self, line: Line) -> None:
+        self._open += 1
+        try:
+            await self._serve(line)
+        finally:
+            self._open -= 1
 
 
 def _why(error: Exception) -> str:

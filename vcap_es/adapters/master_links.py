@@ -25,6 +25,7 @@ from vcap_es.components.primacy_messages import (
     Prevote,
     ToVoter,
 )
+from vcap_es.components.roster import Roster
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import Keep, Voter
 from vcap_es.components.wire import AtServer, decode_at_server
@@ -40,7 +41,7 @@ class MasterLinks:
         secret: str,
         *,
         name: str,
-        wanted: Callable[[], set[str]],
+        roster: Roster,
         hello: Callable[[], Hello],
         received: Callable[[FromMaster], None],
         linked: Callable[[], None],
@@ -64,7 +65,8 @@ class MasterLinks:
         self._addresses: dict[int, str] = {}
         self._masters: dict[int, str] = {}
         self._followed = Followed()
-        self._dialler = Dialler(secret, wanted=wanted, serve=self._serve)
+        self._roster = roster
+        self._dialler = Dialler(secret, wanted=roster.wanted, serve=self._serve)
         self.switches = 0
 
     # ---- what is true
@@ -118,6 +120,7 @@ class MasterLinks:
     def _gone(self, number: int) -> None:
         del self._links[number]
         address = self._addresses.pop(number)
+        self._roster.unlinked(address)
         master = self._masters.pop(number, "")
         if self._voter is not None and master and master not in self._masters.values():
             self._voter.lost(master)
@@ -139,7 +142,9 @@ class MasterLinks:
         match message:
             case Greeting():
                 self._masters[number] = message.node
+                self._roster.linked(self._addresses[number], message.node)
             case Leading():
+                self._roster.linked(self._addresses[number], message.node)
                 self._lead(number, message.epoch)
             case Prevote() | Prepare() | Accept() | Heartbeat():
                 self._vote(number, message)

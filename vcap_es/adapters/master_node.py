@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import hmac
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -18,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from vcap_es.adapters.ballots import Ballots, MemoryBallots
 from vcap_es.adapters.dialling import Dialler
+from vcap_es.adapters.joining import is_node
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
@@ -38,10 +38,12 @@ from vcap_es.components.master_outputs import (
     Restart,
     SwitchedOver,
 )
+from vcap_es.components.messages import Presence, Whereabouts
 from vcap_es.components.primary_master import Answer, Close, Done, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import Keep
+from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
 from vcap_es.errors import BallotMissing, CopyUnsound, DiskFull, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
@@ -178,6 +180,24 @@ class MasterNode:
         """The connected volumecap servers by incarnation; none where this master does not lead."""
         primary = self.core.primary
         return primary.locals.servers if primary is not None else {}
+
+    def nodes(self) -> list[Whereabouts]:
+        """Where the nodes of the data centre are; which servers are there only a leader knows."""
+        primary = self.core.primary
+        if primary is not None:
+            found = primary.locals.whereabouts()
+        else:
+            found = [*masters_of(self.state), *servers_told(self.state)]
+        return sorted_by_name(
+            structs.replace(each, presence=self._presence_of(each.node))
+            if each.role == "master"
+            else each
+            for each in found
+        )
+
+    def _presence_of(self, master: str) -> Presence:
+        is_here = master == self.core.node or self.core.is_linked(master)
+        return "connected" if is_here else "away"
 
     def now(self) -> int:
         """Microseconds UTC: the wall clock, or while it has jumped, what it would show if not.
@@ -540,10 +560,17 @@ class MasterNode:
 
     # ---- links
 
+    def is_node(self, authorization: str) -> bool:
+        """Whether this header is another node's, who knows the secret of the nodes."""
+        return is_node(authorization, self._secret)
+
+    def known_masters(self) -> list[str]:
+        """Where masters are reached, as far as is known here: this one, and all others."""
+        return sorted({self._identity.address, *self._wanted_peers()} - {""})
+
     async def serve_link(self, socket: WebSocket) -> None:
         """Speak with a volumecap server or another master until the connection ends."""
-        given = socket.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {self._secret}".encode()):
+        if not self.is_node(socket.headers.get("authorization", "")):
             log.warning("a node was refused", reason="wrong node secret", address=socket.client)
             await socket.close(POLICY_VIOLATION, "wrong node secret")
             return

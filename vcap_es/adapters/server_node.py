@@ -11,8 +11,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from vcap_es.adapters.ballots import Ballots
+from vcap_es.adapters.joining import is_node
 from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.master_links import MasterLinks
+from vcap_es.adapters.neighbours import Neighbours
+from vcap_es.adapters.server_metrics import ServerMetrics
 from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Idempotency
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
@@ -24,6 +27,7 @@ from vcap_es.components.messages import (
     Hello,
     Keyring,
     Standing,
+    Whereabouts,
 )
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
 from vcap_es.components.timings import Timings
@@ -46,6 +50,7 @@ class ServerNode:
         name: str,
         masters: Sequence[str],
         secret: str,
+        join: Sequence[str] = (),
         address: str = "",
         limits: Limits | None = None,
         synchronous: bool = True,
@@ -54,19 +59,19 @@ class ServerNode:
     ) -> None:
         """Keep the journal in `directory`, and serve from that of the `masters` which leads.
 
-        `secret` lets nodes speak to each other; `address` is the URL of this server's own client
-        plane, told to the others. With `ballots` it is a witness. Raises `JournalError` where the
-        journal cannot be used.
+        While none of them is there, it asks the nodes at the addresses `join`, and all others that
+        it knows of, where the masters are. `secret` lets nodes speak to each other; `address` is
+        the URL of this server's own client plane, told to the others. With `ballots` it is a
+        witness. Raises `JournalError` where the journal cannot be used.
         """
-        self.name, self.address = name, address
-        self._masters = tuple(masters)
+        self.name, self.address, self._secret = name, address, secret
         self.limits = limits or Limits()
         self._directory, self._synchronous = directory, synchronous
         self._session = token_hex(16)
         self._open_core()
+        self._neighbours = Neighbours(directory, secret, masters=masters, join=join)
         self.keys: dict[str, ApiKeyCreated] = {}
         self.ready_keys = False
-        self.addresses: dict[str, str] = {}
         self.metrics = CollectorRegistry()
         self._tokens = count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
@@ -74,7 +79,7 @@ class ServerNode:
         self.links = MasterLinks(
             secret,
             name=name,
-            wanted=self._wanted_masters,
+            roster=self._neighbours.roster,
             hello=self._hello,
             received=self._received,
             linked=self._linked,
@@ -83,6 +88,7 @@ class ServerNode:
             ballots=ballots,
             timings=timings or Timings(),
         )
+        self.metrics.register(ServerMetrics(self.links, ballots))
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._flush_is_due = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -145,6 +151,7 @@ class ServerNode:
         self._failed = asyncio.get_running_loop().create_future()
         self._tasks = [
             asyncio.create_task(self.links.run(), name=f"{self.name} link"),
+            asyncio.create_task(self._join(), name=f"{self.name} joining"),
             asyncio.create_task(self._survey(), name=f"{self.name} survey"),
         ]
         for task in self._tasks:
@@ -162,6 +169,9 @@ class ServerNode:
         self._disk.shutdown()
         self._is_closed = True
         self._files.close()
+
+    async def _join(self) -> None:
+        await self._neighbours.join(lambda: bool(self.links.masters))
 
     async def failure(self) -> None:
         """Wait until this server cannot go on; raises why."""
@@ -288,8 +298,22 @@ class ServerNode:
 
     # ---- the links
 
-    def _wanted_masters(self) -> set[str]:
-        return set(self._masters)
+    def is_node(self, authorization: str) -> bool:
+        """Whether this header is another node's, who knows the secret of the nodes."""
+        return is_node(authorization, self._secret)
+
+    def known_masters(self) -> list[str]:
+        """The addresses at which masters may be."""
+        return self._neighbours.roster.known
+
+    def nodes(self) -> list[Whereabouts]:
+        """The nodes of the data centre, as far as is known here."""
+        return self._neighbours.nodes(self.links.masters)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The client planes of the other servers: incarnation -> URL."""
+        return self._neighbours.addresses
 
     def _hello(self) -> Hello:
         return Hello(
@@ -314,7 +338,7 @@ class ServerNode:
                 self.keys = {each.key: each for each in message.keys}
                 self.ready_keys = True
             case Directory():
-                self.addresses = message.addresses
+                self._neighbours.told(message)
             case Broadcast() | Standing():
                 self.core.received(message, boot_ns())
                 self._flush_soon()
@@ -325,9 +349,9 @@ class ServerNode:
         """Whether it can serve now: each check, its verdict, and a word on it."""
         linked = self.links.is_linked
         where = f"to {self.links.leader}, which leads epoch {self.links.epoch}"
-        missing = f"no primary master at {', '.join(self._masters)} {self.links.trouble}".rstrip()
+        missing = f"no primary master at {', '.join(self.known_masters())} {self.links.trouble}"
         checks = [
-            ("link", linked, where if linked else missing),
+            ("link", linked, where if linked else missing.rstrip()),
             ("keys", self.ready_keys, f"{len(self.keys)} API keys" if self.ready_keys else "none"),
         ]
         if self._ballots is not None:

@@ -107,6 +107,10 @@ def server(
         list[str] | None,
         Parameter(help="A master, as http://host:port; given again for the other one."),
     ] = None,
+    join: Annotated[
+        list[str] | None,
+        Parameter(help="Any node, as http://host:port, to ask where the masters are."),
+    ] = None,
     witness: Annotated[
         bool | None, Parameter(help="Vote when a master is gone: one or three servers should.")
     ] = None,
@@ -119,6 +123,7 @@ def server(
         "server.host": host,
         "server.port": port,
         "server.masters": master,
+        "server.join": join,
         "server.witness": witness,
         "node_secret_file": node_secret_file,
     }

@@ -25,7 +25,9 @@ from vcap_es.components.messages import (
     Report,
     Standing,
     Watch,
+    Whereabouts,
 )
+from vcap_es.components.whereabouts import masters_of, servers_of
 from vcap_es.errors import SuspectServer
 from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp
 from vcap_es.projections.states.data_centre import DataCentre
@@ -275,13 +277,19 @@ class LocalHandler:
         """API keys were created or revoked: every server must hear."""
         self._keyring_is_due = True
 
+    def nodes_changed(self) -> None:
+        """A node told where it is reached: every server must hear."""
+        self._directory_is_due = True
+
     def step(self, now: int) -> list[int]:
         """Look again at the desks where time alone may change something.
 
         The connections of servers that are silent are given up, so that nobody waits for such a
         server: they are to be closed.
         """
-        silent = [self.servers[each] for each in self._liveness.step(now) if each in self.servers]
+        lost = self._liveness.step(now)
+        self._directory_is_due |= bool(lost)
+        silent = [self.servers[each] for each in lost if each in self.servers]
         for server in silent:
             self.goodbye(server.connection, now)
         for key in list(self._busy):
@@ -294,6 +302,11 @@ class LocalHandler:
         return bool(self._busy)
 
     # what servers are told
+
+    def whereabouts(self) -> list[Whereabouts]:
+        """Where the nodes of this data centre are, and which servers are there."""
+        servers = servers_of(self._state, self._liveness.sightings, self.is_connected)
+        return [*masters_of(self._state), *servers]
 
     def compose(self, now: int) -> list[tuple[int, FromMaster]]:
         """Everything that servers are to be told of what is decided so far, by connection."""
@@ -368,8 +381,7 @@ class LocalHandler:
         if self._keyring_is_due:
             messages.append(self._keyring())
         if self._directory_is_due:
-            addresses = {each.incarnation: each.address for each in self.servers.values()}
-            messages.append(Directory(epoch=self.epoch, addresses=addresses))
+            messages.append(Directory(epoch=self.epoch, nodes=self.whereabouts()))
         self._keyring_is_due = self._directory_is_due = False
         for server in self.servers.values():
             for message in messages:

@@ -180,6 +180,10 @@ class Master:
         """The witnesses that are linked."""
         return self._links.witnesses
 
+    def is_linked(self, node: str) -> bool:
+        """Whether another master or a witness can be reached."""
+        return self._links.has(node)
+
     def greeting(self) -> Greeting:
         """How this master introduces itself."""
         return Greeting(
@@ -642,13 +646,19 @@ class Master:
         if candidacy.is_prevoted and self._is_eligible(candidacy, moment):
             self._outputs.append(self.voter.promise(candidacy.epoch, self.node))
             self._ask(candidacy.prepare())
+            self._persist(moment)
         if candidacy.is_promised and self._is_eligible(candidacy, moment):
             asks = candidacy.propose()
             assert candidacy.proposal is not None
             self._outputs.append(self.voter.accept(candidacy.proposal))
             self._ask(asks)
+            self._persist(moment)
         if candidacy.is_elected:
             self._lead(candidacy, moment)
+
+    def _persist(self, moment: Moment) -> None:
+        """A step forward deserves patience: the next one is as far away as this one was."""
+        self._stand_ns = moment.boot_ns + self._unhurried_ms() * MS
 
     def _is_eligible(self, candidacy: Candidacy, moment: Moment) -> bool:
         obstacle = candidacy.obstacle()
@@ -742,6 +752,9 @@ class Master:
         if self._tries > 0:
             self._tries -= 1
             return FAST_RETRY_MS
+        return self._unhurried_ms()
+
+    def _unhurried_ms(self) -> int:
         return self.timings.retry_ms + self._random(2 * self.timings.retry_ms)
 
     def _short_of(self, ballot: Ballot, held: Held) -> str:

@@ -5,12 +5,13 @@ repeating or reordering them changes nothing but time. The others say who is the
 intervals exist, and which API keys are good.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, msgpack
 
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import ApiKeyCreated
+from vcap_es.events.facts.node import Role
 
 PROTOCOL = 1
 
@@ -96,7 +97,8 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     """Where a server stands with the pool of one interval.
 
     All but `recall` and `verdict` are running totals. `recall` asks the server to return until
-    the running total is the target. `available` is what the pool has, for people to read.
+    the running total is the target. `available` is what the pool has, for people to read; after
+    a report that was `final`, nothing changes here any more.
     """
 
     cap: str
@@ -111,6 +113,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     recall: tuple[Round, int] | None
     verdict: Verdict | None
     available: int
+    final: bool = False
 
 
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -166,11 +169,30 @@ class Keyring(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     keys: list[ApiKeyCreated]
 
 
+Presence = Literal["connected", "away", "lost", ""]
+"""How a node was seen: linked now, not linked, or not for a while; "" where who tells cannot know.
+"""
+
+
+class Whereabouts(Struct, frozen=True, array_like=True, gc=False):
+    """A node and its address, the URL where it is reached, as it told in its start `stamp`."""
+
+    node: str
+    name: str
+    role: Role
+    address: str
+    stamp: int
+    presence: Presence
+
+
 class Directory(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The client planes of all connected servers: incarnation -> URL."""
+    """The nodes of the data centre; they replace what the server had.
+
+    They are its masters, its connected servers, and those servers that went last.
+    """
 
     epoch: int
-    addresses: dict[str, str]
+    nodes: list[Whereabouts]
 
 
 FromServer = Hello | Watch | Report

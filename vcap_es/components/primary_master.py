@@ -34,6 +34,7 @@ from vcap_es.events.facts import (
     MetaPaused,
     MetaResumed,
     MetaRetired,
+    NodeAddressChanged,
     Returned,
     SpendReported,
     ToppedUp,
@@ -298,6 +299,8 @@ class PrimaryMaster:
                 self._settle(fact)
             case ApiKeyCreated() | ApiKeyRevoked():
                 self.locals.access_changed()
+            case NodeAddressChanged():
+                self.locals.nodes_changed()
 
     def _settle(self, fact: SpendReported) -> None:
         for entry in fact.entries:

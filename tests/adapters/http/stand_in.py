@@ -27,6 +27,7 @@ from vcap_es.components.commands import (
     Idempotency,
     Refund,
 )
+from vcap_es.components.messages import Whereabouts
 from vcap_es.components.outcomes import (
     Consumed,
     ConsumedAll,
@@ -68,6 +69,7 @@ class StandIn:
     keys: dict[str, ApiKeyCreated] = field(default_factory=dict)
     ready_keys: bool = True
     addresses: dict[str, str] = field(default_factory=dict)
+    known: list[Whereabouts] = field(default_factory=list)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     unready: bool = False
     submitted: list[Command] = field(default_factory=list)
@@ -87,6 +89,18 @@ class StandIn:
         )
         self.keys = {**self.keys, name: fact}
         return {"authorization": f"Bearer {made.text}"}
+
+    def nodes(self) -> list[Whereabouts]:
+        """Whatever a test has put there."""
+        return self.known
+
+    def is_node(self, authorization: str) -> bool:
+        """Nodes know this secret."""
+        return authorization == "Bearer of nodes"
+
+    def known_masters(self) -> list[str]:
+        """One, that nobody asks."""
+        return ["http://127.0.0.1:9"]
 
     def consume_now(self, cap: str, amount: int) -> Consumed | None:
         """Take from the balance; None where it does not suffice."""

@@ -19,6 +19,7 @@ from tests.adapters.http.stand_in import (
 )
 from vcap_es.adapters.http.bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX
 from vcap_es.adapters.http.clients import ENDPOINTS, Endpoint
+from vcap_es.components.messages import Whereabouts
 from vcap_es.events.facts.access import Role
 from vcap_es.events.instants import format_instant
 
@@ -398,7 +399,8 @@ def test_roles_and_scopes_of_every_endpoint(endpoint: Endpoint) -> None:
                 return answer.status_code
 
             if endpoint.roles is None:
-                assert await status("mine", {}) == 200
+                # What nodes ask each other needs their secret
+                assert await status("mine", {}) == (401 if endpoint.name == "links" else 200)
                 return
             assert await status("mine", {}) == 401
             for role in ROLES:
@@ -407,7 +409,8 @@ def test_roles_and_scopes_of_every_endpoint(endpoint: Endpoint) -> None:
                 for cap in ("mine", "ours", "theirs", "nobody"):
                     before = {name: each.spent for name, each in node.caps.items()}
                     node._settled.clear()
-                    expected = 200 if may and cap in ("mine", "ours") else 403
+                    is_open = cap in ("mine", "ours") or endpoint.name == "nodes"
+                    expected = 200 if may and is_open else 403
                     assert await status(cap, key) == expected, (role, cap)
                     if expected == 403:
                         assert before == {name: each.spent for name, each in node.caps.items()}
@@ -433,6 +436,49 @@ def test_the_group_of_an_unheard_cap_is_asked_for() -> None:
                 answer = await client.post("/v1/caps/new/consume", json={"amount": 1})
                 assert answer.status_code == 200
         assert heard == ["new"]
+
+    run(main)
+
+
+# ---- the nodes
+
+
+def test_the_nodes_are_listed_as_the_server_knows_them() -> None:
+    """Each with its role, its address and whether it is there; null where nobody can know."""
+
+    async def main() -> None:
+        node = StandIn()
+        node.known = [
+            Whereabouts("m0-a", "m0", "master", "http://h:1", 3, "connected"),
+            Whereabouts("b" * 32, "s1", "server", "http://h:2", 1, "lost"),
+            Whereabouts("c" * 32, "s2", "server", "", 0, ""),
+        ]
+        async with served(node) as port, calling(port, node.key(role="auditor")) as client:
+            answer = await client.get("/v1/nodes")
+            master, lost, unknown = answer.json()["nodes"]
+            assert master == {
+                "node": "m0-a",
+                "name": "m0",
+                "role": "master",
+                "address": "http://h:1",
+                "stamp": 3,
+                "presence": "connected",
+            }
+            assert (lost["name"], lost["presence"], unknown["presence"]) == ("s1", "lost", None)
+
+    run(main)
+
+
+def test_nodes_are_told_where_the_masters_are_and_nobody_else() -> None:
+    """The secret of the nodes opens it; an API key of whatever role does not."""
+
+    async def main() -> None:
+        node = StandIn()
+        async with served(node) as port, calling(port, node.key(role="admin")) as client:
+            assert (await client.get("/v1/links")).status_code == 401
+            answer = await client.get("/v1/links", headers={"authorization": "Bearer of nodes"})
+            assert answer.json() == {"masters": ["http://127.0.0.1:9"]}
+            assert answer.headers["cache-control"] == "no-store"
 
     run(main)
 

@@ -31,7 +31,15 @@ from vcap_es.adapters.http.bodies import (
 )
 from vcap_es.adapters.http.health import live_response, metrics_response, ready_response
 from vcap_es.adapters.http.keys import Client, Scopes
-from vcap_es.adapters.http.plane import READERS, TAKERS, ClientPlane, consumed_json, shown_instant
+from vcap_es.adapters.http.links import links_response
+from vcap_es.adapters.http.plane import (
+    AUDITORS,
+    READERS,
+    TAKERS,
+    ClientPlane,
+    consumed_json,
+    shown_instant,
+)
 from vcap_es.adapters.http.problems import (
     listed,
     problem,
@@ -41,6 +49,8 @@ from vcap_es.adapters.http.problems import (
     refusal_problem,
     refused_response,
 )
+from vcap_es.adapters.http.resources import known_node
+from vcap_es.adapters.joining import LINKS_PATH
 from vcap_es.components.commands import (
     Cancel,
     Command,
@@ -156,6 +166,15 @@ async def _look_up(call: Call) -> Response:
     return _level_response(call.plane, answer)
 
 
+async def _nodes(call: Call) -> Response:
+    nodes = [known_node(each) for each in call.plane.node.nodes()]
+    return _json(msgspec.json.encode({"nodes": nodes}), {})
+
+
+async def _links(call: Call) -> Response:
+    return links_response(call.request, call.plane.node)
+
+
 async def _live(_call: Call) -> Response:
     return live_response()
 
@@ -176,6 +195,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("cancel", "POST", "/v1/holds/{id}/cancel", TAKERS, _cancel),
     Endpoint("refund", "POST", "/v1/caps/{cap}/refund", TAKERS, _refund),
     Endpoint("lookup", "GET", "/v1/caps/{cap}", READERS, _look_up),
+    Endpoint("nodes", "GET", "/v1/nodes", AUDITORS, _nodes),
+    Endpoint("links", "GET", LINKS_PATH, None, _links),
     Endpoint("livez", "GET", "/livez", None, _live),
     Endpoint("healthz", "GET", "/healthz", None, _live),
     Endpoint("readyz", "GET", "/readyz", None, _ready),

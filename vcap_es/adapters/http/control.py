@@ -8,15 +8,19 @@ import sys
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route as PathRoute
 from starlette.routing import WebSocketRoute
 
 from vcap_es.adapters.http import openapi
 from vcap_es.adapters.http.auditors import AUDITORS
+from vcap_es.adapters.http.links import links_response
 from vcap_es.adapters.http.metrics import MasterMetrics
 from vcap_es.adapters.http.operators import OPERATORS
 from vcap_es.adapters.http.pages import HEALTH, PAGES
 from vcap_es.adapters.http.routes import Call, Plane, Route
+from vcap_es.adapters.joining import LINKS_PATH
 from vcap_es.adapters.link import PATH as LINK_PATH
 from vcap_es.adapters.master_node import MasterNode
 
@@ -44,8 +48,16 @@ def control_app(node: MasterNode) -> Starlette:
     """The control plane of `node`; made once for each node, which may start later."""
     plane = Plane(node, ROUTES)
     node.metrics.register(MasterMetrics(node))
+
+    async def links(request: Request) -> Response:
+        return links_response(request, node)
+
+    among_nodes = [
+        WebSocketRoute(LINK_PATH, node.serve_link),
+        PathRoute(LINKS_PATH, links, methods=["GET"]),
+    ]
     return Starlette(
-        routes=[*plane.path_routes(), WebSocketRoute(LINK_PATH, node.serve_link)],
+        routes=[*plane.path_routes(), *among_nodes],
         exception_handlers={HTTPException: plane.fault, Exception: plane.fault},
     )
 

@@ -25,6 +25,7 @@ from vcap_es.adapters.http.resources import (
     Terms,
     cap_of,
     key_of,
+    known_node,
     state_of,
     terms_of,
 )
@@ -339,7 +340,7 @@ async def revoke_key(call: Call) -> Reply:
 
 
 async def list_nodes(call: Call) -> Reply:
-    """The master that answers, and the servers connected to it."""
+    """The master that answers, the servers connected to it, and where all nodes are."""
     node = call.node
     servers = [
         ConnectedServer(
@@ -351,7 +352,8 @@ async def list_nodes(call: Call) -> Reply:
         for each in sorted(node.servers.values(), key=lambda each: (each.name, each.incarnation))
     ]
     master = Master(name=node.name, role=node.role, dc=node.dc, epoch=node.state.epoch)
-    return Reply(value=Nodes(master=master, servers=servers))
+    nodes = [known_node(each) for each in node.nodes()]
+    return Reply(value=Nodes(master=master, servers=servers, nodes=nodes))
 
 
 # ---- the table

@@ -16,6 +16,7 @@ from vcap_es.adapters.http.keys import Callers, Client
 from vcap_es.adapters.http.problems import rate_limit, rate_limit_policy
 from vcap_es.clock import now_us
 from vcap_es.components.commands import Command, Idempotency
+from vcap_es.components.messages import Whereabouts
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.access import Role
@@ -27,6 +28,9 @@ TAKERS: frozenset[Role] = frozenset({"client"})
 READERS: frozenset[Role] = frozenset({"client", "auditor", "operator", "admin"})
 """Who may look."""
 
+AUDITORS: frozenset[Role] = READERS - TAKERS
+"""Who may see the nodes."""
+
 
 class Node(Protocol):
     """What the client plane needs of a volumecap server.
@@ -37,8 +41,11 @@ class Node(Protocol):
     incarnation: str
     keys: dict[str, ApiKeyCreated]
     ready_keys: bool
-    addresses: dict[str, str]
     metrics: CollectorRegistry
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The client planes of the other servers: incarnation -> URL."""
 
     def consume_now(self, cap: str, amount: int) -> Consumed | None:
         """Take `amount` units of `cap` if the slice suffices; None: `submit` it instead."""
@@ -51,6 +58,15 @@ class Node(Protocol):
 
     def group_of(self, cap: str) -> str | None:
         """The group of `cap`, as far as it is known here."""
+
+    def nodes(self) -> list[Whereabouts]:
+        """The nodes of the data centre, as far as is known here."""
+
+    def is_node(self, authorization: str) -> bool:
+        """Whether this header is another node's, who knows the secret of the nodes."""
+
+    def known_masters(self) -> list[str]:
+        """The addresses at which masters may be."""
 
     def ready(self) -> list[tuple[str, bool, str]]:
         """Whether it can serve now: each check, its verdict, and a word on it."""

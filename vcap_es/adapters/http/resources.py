@@ -11,12 +11,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from vcap_es.adapters.http.bodies import CAP_ID
 from vcap_es.components.decisions.access import SCOPES_MAX
+from vcap_es.components.messages import Whereabouts
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.definitions import MAX_LABEL_LENGTH, MAX_LABELS, describe
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import ApiKeyCreated, Definition, Fact
 from vcap_es.events.facts.access import Role
 from vcap_es.events.facts.meta import IntervalKind, Mode, Pacing
+from vcap_es.events.facts.node import Role as NodeRole
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.balances import IntervalBalance, ServerBalance, interval_balance
 from vcap_es.projections.history import Line, Place, What
@@ -298,11 +300,27 @@ class ConnectedServer(Struct, frozen=True, kw_only=True):
     connected_at: Instant
 
 
+class KnownNode(Struct, frozen=True, kw_only=True):
+    """A node of this data centre, as it told in its start number `stamp` where it is reached.
+
+    `presence` is `connected`, `away`, or `lost` after a while; null where the node that answers
+    cannot know. A server has it from the master that leads.
+    """
+
+    node: str
+    name: str
+    role: NodeRole
+    address: str
+    stamp: int
+    presence: Literal["connected", "away", "lost"] | None
+
+
 class Nodes(Struct, frozen=True, kw_only=True):
-    """Who runs in this data centre."""
+    """Who runs in this data centre: the master that answers, its servers, and all known nodes."""
 
     master: Master
     servers: list[ConnectedServer]
+    nodes: list[KnownNode]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
@@ -383,6 +401,18 @@ def key_of(fact: ApiKeyCreated) -> Key:
     """A key as it is shown."""
     return Key(
         id=fact.key, role=fact.role, scopes=fact.scopes, expires_at=_instant(fact.expires_at)
+    )
+
+
+def known_node(told: Whereabouts) -> KnownNode:
+    """A node as it is shown."""
+    return KnownNode(
+        node=told.node,
+        name=told.name,
+        role=told.role,
+        address=told.address,
+        stamp=told.stamp,
+        presence=told.presence or None,
     )
 
 
