@@ -116,6 +116,15 @@ def test_refunds_end_with_the_books_of_the_interval() -> None:
     assert isinstance(late, Refused)
     assert late.code == "ended"
     assert world.state.interval("c", 0) is not None
+    # When the process dies, it forgets that it has told everything; the master has not
+    server.restart()
+    early = world.ask(server, Refund(id=second.id))
+    assert isinstance(early, Refused)
+    assert early.code == "unavailable"
+    world.run(1_000_000)
+    late = world.ask(server, Refund(id=second.id))
+    assert isinstance(late, Refused)
+    assert late.code == "ended"
 
 
 def test_a_refund_outlives_the_machine_only_when_it_was_answered() -> None:

@@ -321,4 +321,5 @@ class Desk:
             recall=recall,
             verdict=self._verdicts.get(incarnation),
             available=max(0, self._pool.available),
+            final=account.final,
         )

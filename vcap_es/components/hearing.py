@@ -182,6 +182,8 @@ class Hearing:
 
     def _take_newest(self, found: Slice, grant: Grant, message: Standing) -> None:
         found.is_confirmed = True
+        # A restart forgets that everything was told: what came back after that would be lost.
+        found.is_final = found.is_final or grant.final
         found.heard_ns = max(found.heard_ns, message.echo_ns)
         found.pool_available = grant.available
         self._bound(found, message.now, message.echo_ns)

@@ -11,6 +11,7 @@ from vcap_es.components.commands import Cancel, Commit, Refund
 from vcap_es.components.holdings import Holdings
 from vcap_es.components.journal_records import Entry, HoldNoted, Marked, Range
 from vcap_es.components.outcomes import Outcome, Refunded, Refused, Settled
+from vcap_es.components.refusals import unavailable
 from vcap_es.components.slice import Slice
 from vcap_es.events.consume_ids import find_consume_id
 
@@ -96,6 +97,8 @@ class Settlement:
         hold, left = (found.holds or {}).get(span), self._left(found, span)
         if found.is_final:
             return _ended(found.cap, found.number)
+        if not found.is_confirmed:
+            return unavailable(found.cap, "whether its books are closed is not known yet")
         if hold is not None and hold.is_open:
             return _settled(found.cap, "the hold is open: commit or cancel it")
         if left == 0 or (amount is not None and not 0 < amount <= left):
