@@ -87,6 +87,8 @@ class Fate:
                 return self._power(process)
             case "amid":
                 return self._amid(process, mishap.lasts_ms)
+            case "behind":
+                return self._behind(process, mishap.lasts_ms, is_wiped=mishap.amount > 0)
             case "pause":
                 return self._pause(process)
             case "slow":
@@ -130,15 +132,33 @@ class Fate:
     def _amid(self, process: Node, lasts_ms: int) -> Undo:
         """Crash it while it writes its ballot, as soon as it does within this time."""
 
-        def look(left_ms: int) -> None:
-            if process.ballots is not None and process.ballots.writing is not None:
-                process.kill()
-                self._later(AWAY_MS, process.start_unless_running)
-            elif left_ms > 0:
-                self._later(1, partial(look, left_ms - 1))
+        def crash() -> None:
+            process.kill()
+            self._later(AWAY_MS, process.start_unless_running)
 
-        look(lasts_ms)
+        self._when_voting(process, lasts_ms, crash)
         return _nothing
+
+    def _behind(self, process: Node, lasts_ms: int, *, is_wiped: bool) -> Undo:
+        """Crash it, or take its disk as well, when it has written its ballot."""
+
+        def crash() -> None:
+            if process.ballots is not None and process.ballots.writing is not None:
+                self._later(1, crash)
+                return
+            process.kill(is_power_lost=is_wiped)
+            if is_wiped and self._may_lose_disk(process):
+                process.lose_disk()
+            self._later(AWAY_MS, process.start_unless_running)
+
+        self._when_voting(process, lasts_ms, crash)
+        return _nothing
+
+    def _when_voting(self, process: Node, left_ms: int, then: Callable[[], None]) -> None:
+        if process.ballots is not None and process.ballots.writing is not None:
+            then()
+        elif left_ms > 0:
+            self._later(1, partial(self._when_voting, process, left_ms - 1, then))
 
     def _pause(self, process: Node) -> Undo:
         process.pause()

@@ -14,7 +14,8 @@ DAY_US = 86_400_000_000
 class Mishap(Struct, frozen=True, array_like=True):
     """`kind` happens to `who` at `at_ms` after the beginning, and is over `lasts_ms` later.
 
-    `amid` is a crash while a ballot is being written. `other` is the second of two; for a log that
+    `amid` is a crash while a ballot is being written, `behind` one when it is, with `amount` of the
+    disk as well. `other` is the second of two; for a log that
     loses its tail "heard" means what witnesses have heard of, not only what they keep. `amount` is
     milliseconds of delay for a clog, microseconds for a wall clock, events for a tail.
     """
@@ -37,6 +38,7 @@ WEIGHTS = {
     "crash": 20,
     "power": 6,
     "amid": 4,
+    "behind": 2,
     "pause": 8,
     "slow": 4,
     "part": 10,

@@ -31,6 +31,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     lasts_ms: tuple[int, ...] = (1, 30, 200, 1200, 3000)
     witnesses: tuple[int, ...] = (1, 1, 3)
     delays_us: tuple[int, ...] = (300, 2000, 20_000)
+    fsyncs_us: tuple[int, ...] = (200, 2000, 10_000)
     early_percent: int = 30
     lossy_percent: int = 30
     is_busy: bool = False
@@ -96,7 +97,7 @@ def options(profile: Profile, seed: int) -> Options:
         lose=0 if is_ordered else random.choice((0, 2, 10)),
         repeat=0 if is_ordered else random.choice((0, 5, 20)),
         delay_us=random.choice(profile.delays_us),
-        fsync_us=random.choice((200, 2000, 10_000)),
+        fsync_us=random.choice(profile.fsyncs_us),
         is_ordered=is_ordered,
         is_strict=random.random() < 0.1,
         spawns=random.random() < 0.3,
@@ -186,22 +187,21 @@ def _promises(random: Random) -> list[Mishap]:
     """A voter promises, and loses its process or its disk before the candidate has a majority."""
     ms = random.randint(0, 300)
     lasts_ms = random.randint(3500, 5000)
-    pairs = [("m0", "m1"), ("m0", "s1"), ("m1", "s2")]
-    parts = [Mishap(ms, "part", one, other, lasts_ms) for one, other in pairs]
-    lost_ms = random.randint(1000, 2200)
+    apart = [("m0", "m1"), ("m0", "s1"), ("m1", "s2")]
+    lost = random.choice(
+        (
+            [Mishap(ms + 900, "behind", "s0", "", 2000)],
+            [Mishap(ms + 900, "behind", "s0", "", 2000, 1)],
+            # A slow disk, so that it dies with its promise half written.
+            [Mishap(ms, "slow", "s0", "", lasts_ms), Mishap(ms + 900, "amid", "s0", "", 2000)],
+        )
+    )
     return [
-        *parts,
-        Mishap(ms, "part", "m0", "s0", lost_ms + random.randint(0, 100)),
-        Mishap(ms, "clog", "s1", "m1", lasts_ms, random.randint(200, 500)),
-        Mishap(ms + 1, "slow", "s0", "", random.choice((1, lasts_ms))),
+        *(Mishap(ms, "part", one, other, lasts_ms) for one, other in apart),
+        Mishap(ms, "part", "m0", "s0", random.randint(1250, 1700)),
+        Mishap(ms, "clog", "s1", "m1", lasts_ms, random.randint(120, 300)),
         Mishap(ms + 1, "reset", "m0", "m1", 1),
-        random.choice(
-            (
-                Mishap(ms + lost_ms, "crash", "s0", "", random.randint(1, 30)),
-                Mishap(ms + lost_ms, "wipe", "s0", "", random.randint(1, 30)),
-                Mishap(ms + 900, "amid", "s0", "", 2000),
-            )
-        ),
+        *lost,
     ]
 
 
@@ -248,6 +248,8 @@ PROMISES = Profile(
     early_percent=0,
     lossy_percent=0,
     is_busy=True,
+    delays_us=(300, 2000),
+    fsyncs_us=(2000, 10_000),
 )
 TAILS = Profile(
     name="tails",
