@@ -99,34 +99,6 @@ def test_a_forged_id_is_refunded_nothing(forge: object) -> None:
     assert world.take_all("c") == 7
 
 
-def test_refunds_end_with_the_books_of_the_interval() -> None:
-    """In the refund window after the end a refund is taken; after the last report it is not."""
-    limits = Limits(refund_window_ms=1000)
-    world = World(2, limits=limits, now=1_767_268_855_000_000)
-    world.define("c", 10, interval="minute")
-    server = world.servers[0]
-    first, second = consumed(world, 3), consumed(world, 3)
-    # Given that another server keeps the interval from closing
-    other = world.ask(world.servers[1], Hold(cap="c", amount=1, lifetime_ms=3_600_000))
-    assert isinstance(other, Held)
-    world.run(5_500_000)
-    assert isinstance(world.ask(server, Refund(id=first.id)), Refunded)
-    world.run(2_000_000)
-    late = world.ask(server, Refund(id=second.id))
-    assert isinstance(late, Refused)
-    assert late.code == "ended"
-    assert world.state.interval("c", 0) is not None
-    # When the process dies, it forgets that it has told everything; the master has not
-    server.restart()
-    early = world.ask(server, Refund(id=second.id))
-    assert isinstance(early, Refused)
-    assert early.code == "unavailable"
-    world.run(1_000_000)
-    late = world.ask(server, Refund(id=second.id))
-    assert isinstance(late, Refused)
-    assert late.code == "ended"
-
-
 def test_a_refund_outlives_the_machine_only_when_it_was_answered() -> None:
     """A refund that was answered is kept by the machine; what was refunded is served once."""
     world = world_of(10)

@@ -12,10 +12,10 @@ from vcap_es.components.settlement import Caller, Settlement
 from vcap_es.components.slice import Slice
 from vcap_es.sim.mutations import change, together
 from vcap_es.sim.mutations.finders import by_scenario
-from vcap_es.sim.scenarios import crashes, keys, settling
+from vcap_es.sim.scenarios import crashes, ends, keys, settling
 
 _admit, _finish = KeyStore.admit, KeyStore.finish
-_settle = Settlement._settle
+_settle, _refund_refused = Settlement._settle, Settlement._refund_refused
 
 
 def _nothing(*_: object) -> None:
@@ -79,6 +79,16 @@ def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable
     self.keep(found)
 
 
+def _refuse_as_if_confirmed(
+    self: Settlement, found: Slice, span: Range, amount: int | None
+) -> Refused | None:
+    is_confirmed, found.is_confirmed = found.is_confirmed, True
+    try:
+        return _refund_refused(self, found, span, amount)
+    finally:
+        found.is_confirmed = is_confirmed
+
+
 CLIENTS = (
     by_scenario(
         "key_forgotten",
@@ -130,6 +140,12 @@ CLIENTS = (
         "of a consume no more comes back than it took",
         change(Settlement, "_left", _left_is_all),
         settling.refunds_of_a_consume_add_up_to_it_at_most,
+    ),
+    by_scenario(
+        "refunded_before_confirmed",
+        "nothing is refunded from a journal before the master has told what it knows",
+        change(Settlement, "_refund_refused", _refuse_as_if_confirmed),
+        ends.refunds_end_with_the_books_of_the_interval,
     ),
     by_scenario(
         "mark_apart",

@@ -1,10 +1,12 @@
 """Bugs of the master's side of the slice protocol: its desks, its books, and what it lets out."""
 
+from msgspec import structs
+
 from vcap_es.components import desk
 from vcap_es.components.desk import Desk, Recall, Wish
 from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.local_handler import LocalHandler, Server
-from vcap_es.components.messages import Hello, Holding, Order
+from vcap_es.components.messages import Grant, Hello, Holding, Order
 from vcap_es.events.facts import Spend
 from vcap_es.projections.states import interval, volumecap
 from vcap_es.projections.states.places import Pool, end, mint
@@ -12,6 +14,7 @@ from vcap_es.sim.mutations import Plant, change, instead
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, desk_side, ends, recalls, verdicts
 
+_grant = Desk.grant
 _hear, _serve, _serve_head = Desk.hear, Desk.serve, Desk._serve_head
 _take_newest, _take_totals = Desk._take_newest, Desk._take_totals
 _hello, _total_changed = LocalHandler.hello, LocalHandler.total_changed
@@ -78,6 +81,10 @@ def _add_spend(pool: Pool, incarnation: str, entry: Spend) -> None:
     account.spent += entry.spent
     account.refunded = max(account.refunded, entry.refunded)
     account.final = account.final or entry.final
+
+
+def _keep_the_final_back(self: Desk, incarnation: str) -> Grant:
+    return structs.replace(_grant(self, incarnation), final=False)
 
 
 # ---- recalls and verdicts
@@ -200,6 +207,12 @@ MASTER = (
         "what is not a running total is taken from the newest report only",
         _desk("hear", _hear_in_any_order),
         desk_side.an_older_report_changes_no_wish,
+    ),
+    by_scenario(
+        "final_kept_back",
+        "a server that starts anew learns that its last word is told",
+        _desk("grant", _keep_the_final_back),
+        ends.refunds_do_not_begin_again_after_a_last_word,
     ),
     # Grants
     by_chance(
