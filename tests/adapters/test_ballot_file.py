@@ -103,3 +103,16 @@ def test_a_full_disk_takes_no_vote_away(tmp_path: Path) -> None:
     assert file.ballot.promised == 19
     assert path.stat().st_size == size
     file.close()
+
+
+def test_a_ballot_that_was_let_go_is_written_nowhere(tmp_path: Path) -> None:
+    """Its descriptor may be another file's by then; that file is left alone."""
+    first = opened(tmp_path / "first")
+    first.close()
+    first.close()
+    second = opened(tmp_path / "second", node="m1-b")
+    before = (tmp_path / "second").read_bytes()
+    with pytest.raises(OSError, match="descriptor"):
+        first.keep(Ballot(node="m0-a", promised=9))
+    assert (tmp_path / "second").read_bytes() == before
+    second.close()

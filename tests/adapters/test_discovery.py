@@ -11,6 +11,8 @@ import pytest
 
 from tests.adapters.http.primary import PATIENT, SECRET
 from tests.deployment import free_ports
+from vcap_es.adapters.ballot_file import BallotFile
+from vcap_es.adapters.ballots import Ballots
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
 from vcap_es.adapters.http.keys import create_key
@@ -22,6 +24,7 @@ from vcap_es.adapters.remembered import FILE, remember, remembered
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
+from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.outcomes import Consumed
 from vcap_es.errors import Unreachable
 from vcap_es.events.facts import Definition
@@ -56,10 +59,40 @@ class Site:
                 yield node, url
 
     @asynccontextmanager
+    async def one_of_two_masters(
+        self, slot: int, peers: Sequence[str] = ()
+    ) -> AsyncIterator[tuple[MasterNode, str]]:
+        """A master that is elected, and where it is reached; that of slot 0 founds the cluster."""
+        port = free_ports(1)[0]
+        url = f"http://{HOST}:{port}"
+        path = self.directory / f"master{slot}" / "ballot"
+        ballots = BallotFile.open(path, lambda: master_id(slot, f"{slot}" * 32))
+        node = MasterNode(
+            MemoryLog(),
+            dc="dc1",
+            name=f"m{slot}",
+            secret=SECRET,
+            ballots=ballots,
+            slot=slot,
+            address=url,
+            peers=peers,
+            founds=slot == 0,
+        )
+        async with node, serving(control_app(node), host=HOST, port=port, websockets=True):
+            yield node, url
+        ballots.close()
+
+    @asynccontextmanager
     async def server(
-        self, name: str, *, masters: Sequence[str] = (), join: Sequence[str] = (), port: int = 0
+        self,
+        name: str,
+        *,
+        masters: Sequence[str] = (),
+        join: Sequence[str] = (),
+        port: int = 0,
+        ballots: Ballots | None = None,
     ) -> AsyncIterator[tuple[ServerNode, str]]:
-        """A server, and where it is reached."""
+        """A server, and where it is reached; with a ballot it is a witness."""
         port = port or free_ports(1)[0]
         url = f"http://{HOST}:{port}"
         node = ServerNode(
@@ -71,6 +104,7 @@ class Site:
             address=url,
             limits=PATIENT,
             synchronous=False,
+            ballots=ballots,
         )
         plane = ClientPlane(node)
         async with (
@@ -278,6 +312,50 @@ def test_a_master_that_moves_is_found(tmp_path: Path) -> None:
         await ready(node)
         assert node.links.leader == moved_url
         await consume(node, 900)
+
+    at_a_site(tmp_path, check)
+
+
+def test_a_second_master_that_knows_one_server_is_found_by_all(tmp_path: Path) -> None:
+    """Every server is linked to both masters, and follows the second when the first is gone."""
+
+    async def check(site: Site) -> None:
+        async with AsyncExitStack() as first_stack:
+            first, first_url = await first_stack.enter_async_context(site.one_of_two_masters(0))
+            ballots = BallotFile.open(tmp_path / "ballot", lambda: witness_id("s1", "5" * 32))
+            site.stack.callback(ballots.close)
+            witness, url = await site.stack.enter_async_context(
+                site.server("s1", masters=[first_url], ballots=ballots)
+            )
+            other, _ = await site.stack.enter_async_context(site.server("s2", join=[url]))
+            await define(first, 1000)
+            await ready(other)
+            before = await consume(other, 5)
+            # When
+            second, second_url = await site.stack.enter_async_context(
+                site.one_of_two_masters(1, peers=[url])
+            )
+            both = sorted([first_url, second_url])
+
+            async def linked() -> bool:
+                view = first.primacy()
+                is_safe = (len(view.isr), len(view.voters)) == (2, 3)
+                return is_safe and witness.links.masters == other.links.masters == both
+
+            await eventually(linked)
+            assert sorted(remembered(tmp_path / "s2")) == both
+            assert "admitted" in witness.ready()[2][2]
+        # Then
+        for each in (witness, other):
+
+            async def follows(node: ServerNode = each) -> bool:
+                return node.links.leader == second_url
+
+            await eventually(follows)
+        assert (second.role, other.links.switches) == ("primary", 2)
+        after = await consume(other, 900)
+        assert before.id != after.id
+        assert (second.state.epoch, other.links.epoch) == (second.core.epoch, second.core.epoch)
 
     at_a_site(tmp_path, check)
 

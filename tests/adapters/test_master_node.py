@@ -17,6 +17,7 @@ from vcap_es.adapters.link import PATH, POLICY_VIOLATION
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.clock import now_us as real_now_us
 from vcap_es.components.decisions.meta import Define
+from vcap_es.components.master import Moment
 from vcap_es.components.messages import PROTOCOL, Hello, encode
 from vcap_es.components.primary_master import Done
 from vcap_es.errors import LogError
@@ -155,6 +156,23 @@ def replayed(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     lines = [line for line in (captured.out + captured.err).splitlines() if "replayed" in line]
     return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])
+
+
+def test_a_master_that_was_left_takes_part_no_more() -> None:
+    """What comes late, like a timer or the end of a link, moves nothing and sets no timer."""
+
+    async def check() -> None:
+        async with master(MemoryLog()) as node:
+            core = node.core
+        heard: list[Moment] = []
+        core.tick = heard.append  # type: ignore[method-assign]  # to see whether it is called
+        node._tick()
+        await asyncio.sleep(0)
+        assert heard == []
+        assert node._timer is not None
+        assert node._timer.cancelled()
+
+    asyncio.run(check())
 
 
 # ---- the clock

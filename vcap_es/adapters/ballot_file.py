@@ -22,6 +22,9 @@ from vcap_es.errors import BallotDamaged, BallotLocked
 HALF_BYTES = 4096
 """What a disk writes at once, so that writing one half never touches the other."""
 
+_CLOSED = -1
+"""No descriptor: one that was closed may be another file's already."""
+
 _MAGIC = b"vcapvote"
 _HEAD = Layout(">8sQI32s")
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,8 +86,10 @@ class BallotFile:
         self._sequence, self._ballot = sequence, ballot
 
     def close(self) -> None:
-        """Let the file go."""
-        os.close(self._descriptor)
+        """Let the file go. Once is enough; a later `keep` raises, and writes nowhere else."""
+        if self._descriptor != _CLOSED:
+            os.close(self._descriptor)
+            self._descriptor = _CLOSED
 
 
 def _lock(path: Path, descriptor: int) -> None:

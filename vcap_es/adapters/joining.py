@@ -20,6 +20,8 @@ ASK_SECONDS = 2.0
 PAUSE_SECONDS = (0.02, 0.5)
 WATCH_SECONDS = 0.5
 ANSWER_BYTES_MAX = 64 * 1024
+SERVERS_ASKED_MAX = 8
+"""So many servers that were told of are asked as well, when no master is where it was."""
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from vcap_es.adapters.ballots import Ballots, MemoryBallots
 from vcap_es.adapters.dialling import Dialler
-from vcap_es.adapters.joining import is_node
+from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining, is_node
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
@@ -41,6 +41,7 @@ from vcap_es.components.master_outputs import (
 from vcap_es.components.messages import Presence, Whereabouts
 from vcap_es.components.primary_master import Answer, Close, Done, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
+from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import Keep
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
@@ -109,7 +110,8 @@ class MasterNode:
 
         `snapshot` names a file that spares a replay; it may be missing, and may be deleted.
         `ballots` keeps what was promised; without, this is a lone master that needs nobody's vote.
-        `address` is the URL at which others reach this node; `peers` are addresses of masters.
+        `address` is the URL at which others reach this node; `peers` are addresses of masters, or
+        of nodes that know them.
         With an empty log, it `founds` a cluster or waits to be admitted to one. `spawn` starts a
         secondary master. `suspicion` says why the log may not be whole.
         """
@@ -142,14 +144,14 @@ class MasterNode:
         self._failed: asyncio.Future[None] | None = None
         self._core: Master | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._flush_is_due = self._is_full = False
+        self._flush_is_due = self._is_full = self._is_over = False
         self._clock_is_sound = True
         self._role = ""
         self._life = 0
         self._dialler = Dialler(
             secret, wanted=self._wanted_peers, serve=lambda line: self._serve(line, is_dialled=True)
         )
-        self._peers = tuple(peers)
+        self._peers, self._learnt = tuple(peers), list[str]()
 
     # ---- what is true
 
@@ -222,6 +224,7 @@ class MasterNode:
         await self._begin()
         self._start(self._write_log(), "disk")
         self._start(self._dialler.run(), "peers")
+        self._start(self._join(), "joining")
         if self.core.role == "leading":
             await self.view(lambda _: None)
         return self
@@ -296,6 +299,7 @@ class MasterNode:
 
     async def __aexit__(self, *_: object) -> None:
         """Take part no more; what waits for an answer gets none."""
+        self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
         tasks = list(self._tasks)
@@ -384,7 +388,8 @@ class MasterNode:
     def _flush(self) -> None:
         """Do what the core wants done, in order, and look again when it wants to know the time."""
         self._flush_is_due = False
-        if self._core is None or (self._failed is not None and self._failed.done()):
+        has_failed = self._failed is not None and self._failed.done()
+        if self._core is None or self._is_over or has_failed:
             return
         try:
             for output in self._core.take(self.moment()):
@@ -445,7 +450,7 @@ class MasterNode:
 
     def _let(self, happen: Callable[[Master], None]) -> None:
         """Tell the core something. An error of its own must not be a line in a log: it stops."""
-        if self._core is None:
+        if self._core is None or self._is_over:
             return
         try:
             happen(self._core)
@@ -609,7 +614,31 @@ class MasterNode:
             return set()
         known = {each.address for each in self._core.masters.values()}
         known |= {each.address for each in self.state.nodes.values() if each.role == "master"}
-        return {*self._peers, *known} - {"", self._identity.address}
+        return {*self._peers, *self._learnt, *known} - {"", self._identity.address}
+
+    async def _join(self) -> None:
+        """A peer need not be a master: any node says where masters are."""
+        await Joining(
+            self._secret,
+            nodes=self._nodes_to_ask,
+            is_linked=lambda: self._core is None or self._is_placed,
+            learnt=self._learn,
+        ).run()
+
+    @property
+    def _is_placed(self) -> bool:
+        """Whether it leads, so that others come, or has found another master."""
+        core = self.core
+        return core.role == "leading" or any(core.is_linked(each) for each in core.masters)
+
+    def _nodes_to_ask(self) -> list[str]:
+        if self._core is None:
+            return []
+        servers = [each.address for each in servers_told(self.state)[:SERVERS_ASKED_MAX]]
+        return [*self._peers, *filter(None, servers)]
+
+    def _learn(self, masters: list[str]) -> None:
+        self._learnt = masters[:MASTERS_MAX]
 
     # ---- tasks
 

@@ -7,14 +7,11 @@ from pathlib import Path
 import structlog
 from msgspec import structs
 
-from vcap_es.adapters.joining import Joining
+from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining
 from vcap_es.adapters.remembered import remember, remembered
 from vcap_es.components.messages import Directory, Whereabouts
 from vcap_es.components.roster import Roster
 from vcap_es.components.whereabouts import sorted_by_name
-
-SERVERS_ASKED_MAX = 8
-"""So many other servers are asked where the masters are, when none is where it was."""
 
 log = structlog.get_logger()
 
