@@ -158,14 +158,14 @@ def replayed(capsys: pytest.CaptureFixture[str]) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])
 
 
-def test_a_master_that_was_left_takes_part_no_more() -> None:
+def test_a_master_that_was_left_takes_part_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes late, like a timer or the end of a link, moves nothing and sets no timer."""
 
     async def check() -> None:
         async with master(MemoryLog()) as node:
             core = node.core
         heard: list[Moment] = []
-        core.tick = heard.append  # type: ignore[method-assign]  # to see whether it is called
+        monkeypatch.setattr(core, "tick", heard.append)
         node._tick()
         await asyncio.sleep(0)
         assert heard == []
