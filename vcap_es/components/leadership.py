@@ -217,7 +217,7 @@ class Leadership:
         for at in range(0, len(drafts), BATCH_EVENTS_MAX):
             part = drafts[at : at + BATCH_EVENTS_MAX]
             self._emit(self._replica.extend(seal(part, self.epoch, self._replica.end)))
-        asked = {each: self._ask(each, now_ns) for each in self.needed if each != self._node}
+        asked = {each: self._ask(each, now_ns) for each in sorted(self.needed - {self._node})}
         for node, follower in self.followers.known.items():
             if node not in asked:
                 self.followers.pump(follower, now_ns)

@@ -5,7 +5,7 @@ them, and composes what each server is told at the start of a commit round, so t
 everything decided before and leaves when that is durable.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 
 from msgspec import Struct, field
@@ -77,7 +77,8 @@ class LocalHandler:
         self._define_by_template = define_by_template
         self._desks: dict[Key, Desk] = {}
         self._busy: dict[Key, None] = {}
-        self._watchers: dict[str, set[str]] = {}
+        # Dictionaries, where sets would do: what goes by their order is the same in every process.
+        self._watchers: dict[str, dict[str, None]] = {}
         self._by_connection: dict[int, str] = {}
         self._pending: dict[int, list[FromMaster]] = {}
         self._holders = Holders(state)
@@ -182,7 +183,7 @@ class LocalHandler:
             if cap not in self._state.metas and not self._define_by_template(cap):
                 server.strangers[cap] = None
             server.watches.add(cap)
-            self._watchers.setdefault(cap, set()).add(server.incarnation)
+            self._watchers.setdefault(cap, {})[server.incarnation] = None
             server.announce[cap] = None
         while len(server.strangers) > STRANGERS_PER_SERVER_MAX:
             self._forget_stranger(server)
@@ -413,8 +414,8 @@ class LocalHandler:
         return found
 
     def _unwatch(self, cap: str, incarnation: str) -> None:
-        watchers = self._watchers.get(cap, set())
-        watchers.discard(incarnation)
+        watchers = self._watchers.get(cap, {})
+        watchers.pop(incarnation, None)
         if not watchers:
             self._watchers.pop(cap, None)
 
@@ -423,8 +424,8 @@ class Holders:
     """Who was ever given something of which interval, as long as that is not closed."""
 
     def __init__(self, state: DataCentre) -> None:
-        self._keys: dict[str, set[Key]] = {}
-        self._incarnations: dict[Key, set[str]] = {}
+        self._keys: dict[str, dict[Key, None]] = {}
+        self._incarnations: dict[Key, dict[str, None]] = {}
         for cap, meta in state.metas.items():
             for interval in meta.intervals:
                 for incarnation in interval.pool.places:
@@ -432,23 +433,23 @@ class Holders:
 
     def add(self, incarnation: str, key: Key) -> None:
         """This incarnation was given something of that interval."""
-        self._keys.setdefault(incarnation, set()).add(key)
-        self._incarnations.setdefault(key, set()).add(incarnation)
+        self._keys.setdefault(incarnation, {})[key] = None
+        self._incarnations.setdefault(key, {})[incarnation] = None
 
-    def everybody(self) -> Iterator[tuple[str, set[Key]]]:
+    def everybody(self) -> Iterator[tuple[str, Collection[Key]]]:
         """All incarnations that were given something, with the intervals that it was of."""
         yield from self._keys.items()
 
-    def keys_of(self, incarnation: str) -> set[Key]:
+    def keys_of(self, incarnation: str) -> Collection[Key]:
         """The intervals that this incarnation was given something of."""
-        return self._keys.get(incarnation, set())
+        return self._keys.get(incarnation, {})
 
-    def close(self, key: Key) -> set[str]:
+    def close(self, key: Key) -> Collection[str]:
         """The interval is closed: who had something of it."""
-        incarnations = self._incarnations.pop(key, set())
+        incarnations = self._incarnations.pop(key, {})
         for incarnation in incarnations:
             keys = self._keys[incarnation]
-            keys.discard(key)
+            keys.pop(key, None)
             if not keys:
                 del self._keys[incarnation]
         return incarnations
