@@ -31,7 +31,9 @@ class Machine:
     @property
     def boot_ns(self) -> int:
         """The boot clock."""
-        return BOOTED_NS + (self._true_ns() - self._booted_ns) * self.rate_permille // 1000
+        up_ns = self._true_ns() - self._booted_ns
+        rate = self.rate_permille
+        return BOOTED_NS + (up_ns if rate == 1000 else up_ns * rate // 1000)
 
     def wait_ns(self, until_ns: int) -> int:
         """How long it truly takes until the boot clock shows `until_ns`; at least 1."""

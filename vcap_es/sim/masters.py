@@ -40,6 +40,7 @@ class MasterProcess(Process):
         self.core: Master | None = None
         self.is_sound = True
         self.fails_fsync = False
+        self._begun_ahead_us, self._moment_ns = 0, -1
         self._cluster = "simulated" if is_founder else ""
         node = master_id(slot, site.new_id())
         self.ballots = BallotDisk(Ballot(node=node, config=created(node) if is_founder else None))
@@ -56,7 +57,11 @@ class MasterProcess(Process):
     @property
     def moment(self) -> Moment:
         """Now, as this machine has it."""
-        return Moment(self.machine.boot_ns, self.machine.utc(self._begun_ahead_us))
+        true_ns = self.site.scheduler.now_ns
+        if true_ns != self._moment_ns:
+            self._moment_ns = true_ns
+            self._moment = Moment(self.machine.boot_ns, self.machine.utc(self._begun_ahead_us))
+        return self._moment
 
     # ---- life and death
 
@@ -66,6 +71,7 @@ class MasterProcess(Process):
         if not self.machine.is_up:
             self.machine.boot()
         self._begun_ahead_us = self.machine.wall_ahead_us
+        self._moment_ns = -1
         self._links: dict[int, Connection] = {}
         self._dialled: dict[Party, Connection] = {}
         self._redial_ms = REDIAL_MS[0]
@@ -203,8 +209,6 @@ class MasterProcess(Process):
                 return
         self._tell_truth(core)
         self._set_alarm(core)
-        for watch in self.site.watchers:
-            watch(self)
 
     def _do(self, output: Output) -> None:
         match output:
@@ -322,8 +326,9 @@ class MasterProcess(Process):
     def _set_alarm(self, core: Master) -> None:
         if core.role == "suspect":
             return
-        due_ns = max(core.next_tick_ns(self.moment), self.now_ns + TICK_NS_MIN)
-        if self.now_ns < self._alarm_ns <= due_ns:
+        moment = self.moment
+        due_ns = max(core.next_tick_ns(moment), moment.boot_ns + TICK_NS_MIN)
+        if moment.boot_ns < self._alarm_ns <= due_ns:
             return
         self._alarm_ns = due_ns
         self.later(self.machine.wait_ns(due_ns), partial(self._ring, due_ns))

@@ -261,7 +261,8 @@ class ServerProcess(Process):
 
     def flush(self) -> None:
         """Do what the core wants done."""
-        for output in self.core.take(self.now_ns):
+        outputs = self.core.take(self.now_ns)
+        for output in outputs:
             if self._is_dying():
                 self.kill()
                 return
@@ -279,8 +280,9 @@ class ServerProcess(Process):
                     self._abandon(reason)
                     return
         self._set_alarm()
-        for watch in self.site.watchers:
-            watch(self)
+        if outputs:
+            for watch in self.site.watchers:
+                watch(self)
 
     def _is_dying(self) -> bool:
         """A test may let the process die between any two outputs."""

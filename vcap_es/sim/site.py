@@ -16,8 +16,8 @@ NOON = 1_767_268_800_000_000
 class Site:
     """Time, links, randomness and what is known to be true; and who there is.
 
-    `watchers` are called with each process when it has done what its core wanted. `say` prints
-    what happens, where somebody wants to read it.
+    `watchers` are called with each server when it has done something. `say` prints what happens,
+    where somebody wants to read it.
     """
 
     def __init__(self, *, seed: int, now: int, faults: Faults, timings: Timings) -> None:

@@ -1,0 +1,119 @@
+"""Many lives, on all cores: what came of them, added up, and those that failed.
+
+One life in a hundred is lived a second time, in another process with other hashes of text: the
+same seed must give the same trace.
+"""
+
+import gc
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct, field
+
+from vcap_es.sim.lives import Figures, Life
+from vcap_es.sim.mishaps import Mishap
+from vcap_es.sim.profiles import PROFILES
+from vcap_es.sim.violations import Violation
+
+LIVES_PER_COLLECTION = 16
+REPEATED_EVERY = 100
+"""One life in so many is lived twice."""
+
+CHUNK = 4
+"""So many lives go to a process at once."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What came of one life; `check` is empty where it ended well."""
+
+    profile: str
+    seed: int
+    figures: Figures
+    trace: str
+    check: str = ""
+    finding: str = ""
+
+
+class Summary(Struct, kw_only=True):
+    """What came of many lives."""
+
+    lives: int = 0
+    repeated: int = 0
+    figures: Figures = field(default_factory=Figures)
+    failures: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more life."""
+        self.lives += 1
+        self.figures.add(outcome.figures)
+        if outcome.check:
+            self.failures.append(outcome)
+
+
+def live_once(
+    profile: str,
+    seed: int,
+    *,
+    planned: list[Mishap] | None = None,
+    safety_ms: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Live one life to its end, well or not."""
+    life = Life(PROFILES[profile], seed, planned=planned, safety_ms=safety_ms, say=say)
+    check = finding = ""
+    try:
+        life.live()
+    except Violation as violation:
+        check, finding = violation.check, str(violation).removeprefix(f"{violation.check} ")
+    except AssertionError as error:  # the core's own
+        check, finding = "core", str(error) or "an assertion of the core failed"
+    trace = f"{life.world.scheduler.trace & (1 << 64) - 1:016x}"
+    return Outcome(
+        profile=profile,
+        seed=seed,
+        figures=life.figures,
+        trace=trace,
+        check=check,
+        finding=finding.partition("\n")[0],
+    )
+
+
+def run(wanted: Iterable[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
+    """Live these lives, (profile, seed) each, in so many processes; in the order asked."""
+    # Spawned, so that each process has its own hashes of text.
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, initializer=gc.disable) as pool:
+        yield from pool.imap(_live, wanted, CHUNK)
+
+
+def summarize(outcomes: Iterable[Outcome], seen: Callable[[Outcome], None]) -> Summary:
+    """Add up what came of lives, and live some again here; `seen` is called with each."""
+    summary = Summary()
+    for outcome in outcomes:
+        summary.add(outcome)
+        seen(outcome)
+        if outcome.seed % REPEATED_EVERY == 0:
+            summary.repeated += 1
+            again = live_once(outcome.profile, outcome.seed)
+            if again.trace != outcome.trace:
+                summary.failures.append(_differs(outcome, again))
+                seen(summary.failures[-1])
+    return summary
+
+
+def _differs(first: Outcome, again: Outcome) -> Outcome:
+    return Outcome(
+        profile=first.profile,
+        seed=first.seed,
+        figures=Figures(),
+        trace=first.trace,
+        check="determinism",
+        finding=f"the same seed gives the traces {first.trace} and {again.trace}",
+    )
+
+
+def _live(wanted: tuple[str, int]) -> Outcome:
+    profile, seed = wanted
+    if seed % LIVES_PER_COLLECTION == 0:
+        gc.collect()
+    return live_once(profile, seed)
