@@ -33,6 +33,16 @@ def test_the_file_yields_to_the_environment_and_that_to_what_is_given(tmp_path: 
     assert load(file, {}).master.port == 1
 
 
+def test_a_server_that_joins_needs_to_know_no_master(tmp_path: Path) -> None:
+    """Told neither a master nor a node to ask, it looks for one on its own machine."""
+    file = tmp_path / "vcap.toml"
+    assert load(None, {}).server.masters == ["http://127.0.0.1:7100"]
+    file.write_text('[server]\njoin = ["http://h:7101"]\n')
+    assert (load(file, {}).server.masters, load(file, {}).server.join) == ([], ["http://h:7101"])
+    two = {"VCAP__SERVER__MASTERS": '["http://a:1", "http://b:2"]'}
+    assert load(None, two).server.masters == ["http://a:1", "http://b:2"]
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
@@ -44,6 +54,7 @@ def test_the_file_yields_to_the_environment_and_that_to_what_is_given(tmp_path: 
         ("[master]\nport = -1", "master.port"),
         ('log_level = "loud"', "log_level"),
         ('[server]\nmasters = ["x"]', "server.masters"),
+        ('[server]\njoin = ["h:7101"]', "server.join"),
         ("master = 1", "master"),
         ("[master\n", "line 1"),
     ],
