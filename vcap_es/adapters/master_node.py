@@ -157,8 +157,9 @@ class MasterNode:
 
     @property
     def core(self) -> Master:
-        """The running core."""
-        assert self._core is not None, "the node is not running"
+        """The running core; raises LogError while this master begins anew."""
+        if self._core is None:
+            raise LogError("this master begins anew from its log: ask again")
         return self._core
 
     @property
@@ -397,8 +398,9 @@ class MasterNode:
         except Exception as error:  # noqa: BLE001  # what else of it was done nobody knows: stop
             self._fail(error)
             return
-        self._tell_role()
-        self._set_timer()
+        if self._core is not None:
+            self._tell_role(self._core)
+            self._set_timer(self._core)
 
     def _do(self, output: Output) -> None:
         match output:
@@ -431,16 +433,15 @@ class MasterNode:
             case Halt(reason):
                 self._fail(PrefixLost(reason))
 
-    def _tell_role(self) -> None:
-        core = self.core
+    def _tell_role(self, core: Master) -> None:
         if core.role != self._role:
             self._role = core.role
             log.info("role", role=core.role, epoch=core.epoch, why=core.suspicion or None)
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, core: Master) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        wanted_s = (self.core.next_tick_ns(self.moment()) - boot_ns()) / 1e9
+        wanted_s = (core.next_tick_ns(self.moment()) - boot_ns()) / 1e9
         delay_s = min(max(wanted_s, TICK_SECONDS[0]), TICK_SECONDS[1])
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
