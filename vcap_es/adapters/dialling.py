@@ -20,6 +20,8 @@ SLOW_SECONDS = 5.0
 
 LOOK_SECONDS = 0.1
 OPEN_SECONDS = 2.0
+PING_SECONDS = 5.0
+"""A peer whose machine is gone is given up after twice that, as those who accept lines do."""
 
 log = structlog.get_logger()
 
@@ -102,6 +104,8 @@ class Dialler:
                 compression=None,
                 open_timeout=OPEN_SECONDS,
                 close_timeout=OPEN_SECONDS,
+                ping_interval=PING_SECONDS,
+                ping_timeout=PING_SECONDS,
             ) as connection:
                 line = Dialled(connection, address)
                 await self._speak(line)
