@@ -1,10 +1,12 @@
 """A whole data centre on one machine, for a first look: `vcap up`.
 
 It starts each node as a process of its own, waits until they are ready, prints where they are, and
-ends them in order: servers first, so that they give back what they hold.
+ends them in order: servers first, so that they give back what they hold. A master may die: the
+other one leads then, and starts it again.
 """
 
 import fcntl
+import json
 import os
 import random
 import signal
@@ -26,6 +28,9 @@ START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.05
 DEMO_PAUSE_SECONDS = 0.1
+SLOTS = (0, 1)
+FOUNDER = "master0"
+LEADS = "leads epoch"
 
 DEMO_CAPS: dict[str, dict[str, object]] = {
     "demo:impressions": {"total": 10_000, "interval": "hour", "group": "demo"},
@@ -48,17 +53,19 @@ class Child(NamedTuple):
 
 
 class Single:
-    """A primary master and some volumecap servers as child processes."""
+    """Two masters and some volumecap servers as child processes."""
 
     def __init__(self, data: Path, *, servers: int, port: int, demo: bool) -> None:
-        """Keep everything in `data`; listen on `port` and the `servers` ports after it."""
+        """Keep everything in `data`; listen on `port` and the `servers` + 1 ports after it."""
         self._data, self._demo = data, demo
-        self._url = f"http://{HOST}:{port}"
+        first, second = port, port + 1 + servers
+        self._masters = [f"http://{HOST}:{first}", f"http://{HOST}:{second}"]
         self._servers = [f"http://{HOST}:{port + 1 + index}" for index in range(servers)]
-        self._port = port
-        self._ports = range(port, port + 1 + servers)
+        self._witnesses = 3 if servers >= 3 else 1
+        self._ports = range(port, second + 1)
         self._children: list[Child] = []
-        self._is_stopping = False
+        self._master_children: list[Child] = []
+        self._is_up = self._is_stopping = False
 
     def run(self) -> None:
         """Run until SIGINT or SIGTERM, or until a node ends."""
@@ -83,6 +90,7 @@ class Single:
         ensure_node_secret(self._data / "node.secret")
         try:
             self._start()
+            self._is_up = True
             self._welcome()
             self._watch()
         finally:
@@ -92,30 +100,78 @@ class Single:
         self._is_stopping = True
 
     def _start(self) -> None:
-        self._spawn("primary", "--data", str(self._data / "master0"), "--port", str(self._port))
-        self._wait_for(self._url)
+        for slot in SLOTS:
+            self._write_settings(slot)
+            self._spawn_master(slot)
+        self._leader()
         self._make_client_key()
         for index, url in enumerate(self._servers, 1):
-            self._spawn(
-                "server",
-                *("--name", f"s{index}"),
-                *("--data", str(self._data / f"server{index}")),
-                *("--port", url.rpartition(":")[2]),
-                *("--master", self._url),
-            )
-        for url in self._servers:
+            witness = ["--witness"] if index <= self._witnesses else []
+            self._children += [
+                self._spawn(
+                    "server",
+                    *("--name", f"s{index}"),
+                    *("--data", str(self._data / f"server{index}")),
+                    *("--port", url.rpartition(":")[2]),
+                    *("--master", self._masters[0], "--master", self._masters[1]),
+                    *("--node-secret-file", str(self._data / "node.secret")),
+                    *witness,
+                )
+            ]
+        for url in (*self._servers, *self._masters):
             self._wait_for(url)
         if self._demo:
             self._define_demo_caps()
 
-    def _spawn(self, kind: str, *arguments: str) -> None:
+    def _write_settings(self, slot: int) -> None:
+        """What a master must know to start the other one, which may be started so itself."""
+        settings = self._data.absolute() / "master{slot}.toml"
+        command = [sys.executable, "-m", "vcap_es", "run", "secondary", "--config", str(settings)]
+        lines = (
+            f"node_secret_file = {_quoted(str(self._data.absolute() / 'node.secret'))}",
+            "[master]",
+            f"slot = {slot}",
+            f"directory = {_quoted(str(self._data.absolute() / f'master{slot}'))}",
+            f"port = {self._masters[slot].rpartition(':')[2]}",
+            f"peers = [{_quoted(self._masters[1 - slot])}]",
+            f"secondary_command = [{', '.join(map(_quoted, command))}]",
+        )
+        path = self._data / f"master{slot}.toml"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def _spawn_master(self, slot: int) -> None:
+        """The founder has slot 0; whoever of them leads is their own affair."""
+        kind = "primary" if slot == 0 else "secondary"
+        child = self._spawn(kind, "--config", str(self._data / f"master{slot}.toml"))
+        self._master_children.append(child)
+
+    def _spawn(self, kind: str, *arguments: str) -> Child:
         """Start a node in its own session, so that a Ctrl-C reaches only us."""
         command = [sys.executable, "-m", "vcap_es", "run", kind, *arguments]
-        command += ["--node-secret-file", str(self._data / "node.secret")]
-        path = self._data / f"{kind}{len(self._children) or ''}.log"
+        name = kind if kind != "server" else f"{kind}{len(self._children) + 1}"
+        path = self._data / f"{name}.log"
         with path.open("ab") as log:
             process = subprocess.Popen(command, stderr=log, start_new_session=True)  # noqa: S603  # our own interpreter and our own words
-            self._children.append(Child(process, path, log.tell()))
+            return Child(process, path, log.tell())
+
+    def _leader(self) -> str:
+        """The address of the master that leads, as soon as one does."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_stopping:
+            self._check_children()
+            for url in self._masters:
+                if self._leads(url):
+                    return url
+            if time.monotonic() > deadline:
+                raise Unreachable(f"no master leads: see the logs in {self._data}")
+            time.sleep(POLL_SECONDS)
+        return self._masters[0]
+
+    def _leads(self, url: str) -> bool:
+        try:
+            return f" {LEADS} " in httpx2.get(f"{url}/readyz?verbose", timeout=1.0).text
+        except httpx2.TransportError:
+            return False  # not listening, or not yet
 
     def _wait_for(self, url: str) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -133,17 +189,25 @@ class Single:
     def _check_children(self) -> None:
         for child in self._children:
             if child.process.poll() is not None and not self._is_stopping:
-                raise VcapError(
-                    f"a node ended with exit code {child.process.returncode} "
-                    f"(see {child.log}): {child.last_words()}"
-                )
+                raise VcapError(_ended("a server", child))
+        for child in list(self._master_children):
+            if child.process.poll() is not None and not self._is_stopping:
+                self._master_children.remove(child)
+                self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        """A master that could not even start is an end; one that died later is news."""
+        if not self._is_up or not self._master_children:
+            raise VcapError(_ended("a master", child))
+        code = child.process.returncode
+        print(f"a master ended ({code}): the other one leads, and starts it again", flush=True)
 
     # ---- keys and demo
 
     def _admin(self, method: str, path: str, body: object) -> httpx2.Response:
-        key = (self._data / "master0" / ADMIN_KEY_FILE).read_text(encoding="utf-8").strip()
+        key = (self._data / FOUNDER / ADMIN_KEY_FILE).read_text(encoding="utf-8").strip()
         headers = {"Authorization": f"Bearer {key}"}
-        return httpx2.request(method, f"{self._url}{path}", json=body, headers=headers)
+        return httpx2.request(method, f"{self._leader()}{path}", json=body, headers=headers)
 
     def _make_client_key(self) -> None:
         """A key for the first curl, once."""
@@ -176,9 +240,10 @@ class Single:
         print(
             f"vcap_es is up; everything is in {self._data}/ (Ctrl-C ends it)\n"
             f"\n"
-            f"  control plane   {self._url}        API page {self._url}/docs\n"
+            f"  control plane   {self._masters[0]}        API page {self._masters[0]}/docs\n"
+            f"  secondary       {self._masters[1]}        kill either: the other one leads\n"
             f"  servers         {servers}\n"
-            f"  admin key       {self._data}/master0/{ADMIN_KEY_FILE}\n"
+            f"  admin key       {self._data}/{FOUNDER}/{ADMIN_KEY_FILE}\n"
             f"  client key      {self._data}/client.key",
             flush=True,
         )
@@ -194,14 +259,57 @@ class Single:
     def _end(self) -> None:
         """Servers first: what they give back must find its master."""
         self._is_stopping = True
-        for group in (self._children[1:], self._children[:1]):
-            processes = [child.process for child in group]
-            for process in processes:
-                if process.poll() is None:
-                    os.kill(process.pid, signal.SIGTERM)
-            for process in processes:
-                try:
-                    process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        _end_all([child.process for child in self._children])
+        own = {child.process.pid for child in self._master_children}
+        others = {pid for pid in map(self._master_at, SLOTS) if pid} - own
+        for pid in others:  # a master that the other one started
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        _end_all([child.process for child in self._master_children])
+        for pid in others:
+            _await_end(pid)
+
+    def _master_at(self, slot: int) -> int:
+        """The process that serves a slot by the lock of its log; 0 where none does."""
+        path = self._data / f"master{slot}" / "log.sqlite-lock"
+        try:
+            with path.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(path.read_text(encoding="ascii").strip() or 0)
+        except FileNotFoundError:
+            pass
+        return 0
+
+
+def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Ask processes to end, and end those that do not."""
+    for process in processes:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_end(pid: int) -> None:
+    """Wait until a process that is not our child is gone, and end it where it stays."""
+    deadline = time.monotonic() + STOP_SECONDS
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(POLL_SECONDS)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _ended(who: str, child: Child) -> str:
+    code = child.process.returncode
+    return f"{who} ended with exit code {code} (see {child.log}): {child.last_words()}"
+
+
+def _quoted(text: str) -> str:
+    """Text as TOML has it."""
+    return json.dumps(text)

@@ -62,7 +62,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def test_a_data_centre_comes_up_serves_and_goes_quietly(tmp_path: Path) -> None:
     """It prints where everything is; after Ctrl-C nothing is held anywhere."""
     # Given
-    data, port = tmp_path / "data", ports_in_a_row(3)
+    data, port = tmp_path / "data", ports_in_a_row(4)
     process = started(data, port)
     printed = welcome(process)
     for word in (f":{port} ", f":{port + 1} ", f":{port + 2}\n", f"{data}/client.key"):
@@ -93,10 +93,10 @@ async def first_interval(log: Path) -> IntervalBalance:
 
 def test_a_second_one_in_the_same_place_is_refused(tmp_path: Path) -> None:
     """The same directory, or the same port: it says which, and the first is not disturbed."""
-    data, port = tmp_path / "data", ports_in_a_row(2)
+    data, port = tmp_path / "data", ports_in_a_row(3)
     first = started(data, port, "--servers", "1")
     welcome(first)
-    second = started(data, ports_in_a_row(2), "--servers", "1")
+    second = started(data, ports_in_a_row(3), "--servers", "1")
     out, complaint = second.communicate(timeout=PATIENCE_SECONDS)
     assert (second.returncode, out) == (2, "")
     assert f"{data} is in use" in complaint
@@ -110,7 +110,7 @@ def test_a_second_one_in_the_same_place_is_refused(tmp_path: Path) -> None:
 
 def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
     """Stopped and started in the same directory: the same keys, the same caps, the demo again."""
-    data, port = tmp_path / "data", ports_in_a_row(2)
+    data, port = tmp_path / "data", ports_in_a_row(3)
     for _ in range(2):
         process = started(data, port, "--servers", "1", "--demo")
         welcome(process)
@@ -123,10 +123,10 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_node_that_ends_ends_all_with_its_reason(tmp_path: Path) -> None:
     """The last words of the node that could not go on are on standard error."""
-    data, port = tmp_path / "data", ports_in_a_row(2)
+    data, port = tmp_path / "data", ports_in_a_row(3)
     (data / "master0" / "log.sqlite").mkdir(parents=True)
     process = started(data, port, "--servers", "1")
     out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (2, "")
-    assert complaint.startswith("vcap: a node ended with exit code 2")
+    assert complaint.startswith("vcap: a master ended with exit code 2")
     assert "log.sqlite" in complaint

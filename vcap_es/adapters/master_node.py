@@ -163,6 +163,11 @@ class MasterNode:
         return self._core
 
     @property
+    def is_running(self) -> bool:
+        """Whether there is a core; there is none while this master begins anew."""
+        return self._core is not None
+
+    @property
     def state(self) -> DataCentre:
         """The live state: of a leader with what is decided; `view` waits until that is durable."""
         return self.core.state

@@ -20,7 +20,8 @@ app = App(
 # A verb's module is imported when the verb is used: `vcap consume` need not load the log.
 for verb, place, summary in (
     ("up", "nodes:up", "Start a whole data centre on this machine, for a first look."),
-    ("run", "nodes:run", "Run one node in the foreground: a primary master or a server."),
+    ("run", "nodes:run", "Run one node in the foreground: a master or a server."),
+    ("primacy", "primacy:primacy", "Show which master leads, and change it."),
     ("cap", "caps:cap", "Define, list, show and change caps."),
     ("keys", "keys:keys", "Create, list and revoke API keys."),
     ("consume", "consume:consume", "Take and spend units of a cap."),

@@ -1,4 +1,4 @@
-"""The control plane of a primary master: every route there is, and the application of them.
+"""The control plane of a master: every route there is, and the application of them.
 
 `python -m vcap_es.adapters.http.control` prints the OpenAPI document: redirect it to
 `docs/openapi.json` whenever a route changes.
@@ -19,6 +19,7 @@ from vcap_es.adapters.http.links import links_response
 from vcap_es.adapters.http.metrics import MasterMetrics
 from vcap_es.adapters.http.operators import OPERATORS
 from vcap_es.adapters.http.pages import HEALTH, PAGES
+from vcap_es.adapters.http.primacy import PRIMACY
 from vcap_es.adapters.http.routes import Call, Plane, Route
 from vcap_es.adapters.joining import LINKS_PATH
 from vcap_es.adapters.link import PATH as LINK_PATH
@@ -33,13 +34,14 @@ async def openapi_json(_: Call) -> Response:
 API: tuple[Route, ...] = (
     *OPERATORS,
     *AUDITORS,
+    *PRIMACY,
     *HEALTH,
     Route("GET", "/openapi.json", "public", openapi_json, "This document", answer=dict),
 )
 """What programs call."""
 
 ROUTES = (*API, *PAGES)
-"""The whole control plane, besides the link of the servers, which knows them by the node secret."""
+"""The whole control plane, besides the link of the nodes, which knows them by their secret."""
 
 DOCUMENT = openapi.encoded(API)
 

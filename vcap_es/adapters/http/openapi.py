@@ -55,7 +55,7 @@ def document(routes: Iterable[Route]) -> Json:
         "info": {
             "title": "vcap_es control plane",
             "version": __version__,
-            "description": "Caps, their balances and their history, at the primary master.",
+            "description": "Caps, their balances and their history, at the masters.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"key": []}],

@@ -1,4 +1,4 @@
-"""What operators and administrators do: caps, templates, API keys, nodes.
+"""What operators and administrators do: caps, templates, API keys.
 
 Every change is an event: its actor is the API key's id, its correlation the request's id.
 """
@@ -10,26 +10,24 @@ import msgspec
 
 from vcap_es.adapters.http.bodies import parse
 from vcap_es.adapters.http.keys import Client, new_key
+from vcap_es.adapters.http.problems import not_primary
 from vcap_es.adapters.http.resources import (
     Cap,
     Caps,
-    ConnectedServer,
     KeyRequest,
     Keys,
     MadeKey,
-    Master,
-    Nodes,
     State,
     Template,
     Templates,
     Terms,
     cap_of,
     key_of,
-    known_node,
     state_of,
     terms_of,
 )
 from vcap_es.adapters.http.routes import (
+    POSITION,
     Call,
     Page,
     Reply,
@@ -61,9 +59,6 @@ from vcap_es.projections.states.meta import Meta
 
 SCAN_MAX = 50_000
 """Caps that one page looks at; a filter that few fit gives short pages instead of a long wait."""
-
-POSITION = "vcap-position"
-"""The header that tells the log position at which a change is durable."""
 
 Value = bool | int | float | str | list[str] | dict[str, str] | None
 _definition = msgspec.json.Decoder(dict[str, Value])
@@ -212,7 +207,7 @@ async def _submit(call: Call, command: MetaCommand | AccessCommand) -> Done:
     """Do it, durably; raises RequestRefused where the master says no."""
     done = await call.node.submit(command, actor=call.client.key, correlation=call.request_id)
     if isinstance(done, Elsewhere):
-        raise RequestRefused("not_primary", "another master leads: ask that one")
+        raise not_primary(done.leader, done.address)
     if isinstance(done, Denied):
         raise RequestRefused(done.code, done.detail, cap=getattr(command, "cap", None))
     return done
@@ -336,26 +331,6 @@ async def revoke_key(call: Call) -> Reply:
     return Reply(status=204, headers={POSITION: str(done.position)})
 
 
-# ---- nodes
-
-
-async def list_nodes(call: Call) -> Reply:
-    """The master that answers, the servers connected to it, and where all nodes are."""
-    node = call.node
-    servers = [
-        ConnectedServer(
-            name=each.name,
-            incarnation=each.incarnation,
-            address=each.address,
-            connected_at=format_instant(each.connected_at),
-        )
-        for each in sorted(node.servers.values(), key=lambda each: (each.name, each.incarnation))
-    ]
-    master = Master(name=node.name, role=node.role, dc=node.dc, epoch=node.state.epoch)
-    nodes = [known_node(each) for each in node.nodes()]
-    return Reply(value=Nodes(master=master, servers=servers, nodes=nodes))
-
-
 # ---- the table
 
 _CAP, _TEMPLATE = "/v1/caps/{cap}", "/v1/templates/{match}"
@@ -442,5 +417,4 @@ OPERATORS = (
         "Revoke an API key",
         statuses=(204,),
     ),
-    Route("GET", "/v1/nodes", "read", list_nodes, "List the nodes", answer=Nodes),
 )

@@ -282,6 +282,81 @@ class MadeKey(Key, frozen=True, kw_only=True):
     secret: str
 
 
+class Leader(Struct, frozen=True, kw_only=True):
+    """The master that leads, and where it is reached."""
+
+    name: str
+    address: str
+
+
+class ForcedPromotion(Struct, frozen=True, kw_only=True):
+    """Operators let the node `leader` lead, which may have lacked what was acknowledged.
+
+    The nodes `isr` had everything; up to `committed` something was known to be acknowledged.
+    """
+
+    leader: str
+    approved_by: list[str]
+    isr: list[str]
+    committed: int
+
+
+class Primacy(Struct, frozen=True, kw_only=True):
+    """What a master knows of who leads.
+
+    `active`: a majority of the voters follows, so that what it does is acknowledged. `isr` are the
+    nodes that have everything which was; `voters` decide together who leads, and `witnesses` are
+    the linked servers that may vote. `position` is the last event on its disk, `committed` the
+    last that every node of `isr` has, and `lag` counts the committed events that it lacks.
+    `masters` are the addresses of all masters. `approved_by` are the operators who want it to lead
+    at the price of what it lacks. The rest counts what happened since the cluster was founded.
+    """
+
+    node: str
+    name: str
+    dc: str
+    slot: int
+    role: str
+    active: bool
+    suspicion: str | None
+    epoch: int
+    version: int
+    leader: Leader | None
+    isr: list[str]
+    voters: list[str]
+    witnesses: list[str]
+    position: int
+    committed: int
+    lag: int
+    masters: list[str]
+    approved_by: list[str]
+    spawned: int
+    switchovers: int
+    divergences: int
+    forced: list[ForcedPromotion]
+
+
+class Switchover(Struct, frozen=True, kw_only=True):
+    """Another master leads now."""
+
+    leader: Leader
+
+
+class PromotionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`accept_loss`: what was acknowledged and is not in this master's copy will be gone."""
+
+    accept_loss: bool
+
+
+class Promotion(Struct, frozen=True, kw_only=True):
+    """Who has approved it, of the `needed` operators; with all of them it is under way."""
+
+    node: str
+    approved_by: list[str]
+    needed: int
+    under_way: bool
+
+
 class Master(Struct, frozen=True, kw_only=True):
     """The master that answers."""
 
@@ -289,6 +364,23 @@ class Master(Struct, frozen=True, kw_only=True):
     role: str
     dc: str
     epoch: int
+
+
+class MasterNodeSummary(Struct, frozen=True, kw_only=True):
+    """A master: `in_sync` where it has everything that was acknowledged.
+
+    `position` and `lag` are null where the master that answers cannot know them.
+    """
+
+    node: str
+    name: str
+    slot: int
+    role: str
+    address: str
+    connected: bool
+    in_sync: bool
+    position: int | None
+    lag: int | None
 
 
 class ConnectedServer(Struct, frozen=True, kw_only=True):
@@ -315,16 +407,29 @@ class KnownNode(Struct, frozen=True, kw_only=True):
     presence: Literal["connected", "away", "lost"] | None
 
 
+class Witness(Struct, frozen=True, kw_only=True):
+    """A server that may vote on who leads; `votes` where it does now."""
+
+    node: str
+    connected: bool
+    votes: bool
+
+
 class Nodes(Struct, frozen=True, kw_only=True):
-    """Who runs in this data centre: the master that answers, its servers, and all known nodes."""
+    """Who runs in this data centre, as far as the master that answers knows."""
 
     master: Master
+    masters: list[MasterNodeSummary]
     servers: list[ConnectedServer]
     nodes: list[KnownNode]
+    witnesses: list[Witness]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """Why a call was not carried out (RFC 9457); `code` is for programs, `detail` for people."""
+    """Why a call was not carried out (RFC 9457); `code` is for programs, `detail` for people.
+
+    `primary` is the address of the master that can carry it out, where that is another one.
+    """
 
     type: str
     title: str
@@ -332,6 +437,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     detail: str
     code: str
     retry: bool
+    primary: str | UnsetType = UNSET
 
 
 # ---- from what is kept to what is shown

@@ -23,7 +23,12 @@ from starlette.routing import Route as PathRoute
 
 from vcap_es.adapters.http.bodies import BATCH_BYTES_MAX, parse
 from vcap_es.adapters.http.keys import Callers, Client, Scopes
-from vcap_es.adapters.http.problems import problem, problem_response, refused_response
+from vcap_es.adapters.http.problems import (
+    not_primary,
+    problem,
+    problem_response,
+    refused_response,
+)
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.errors import InvalidDefinition, InvalidInput, LogError, RequestRefused, VcapError
 from vcap_es.events.definitions import check_cap_id, check_match, refuse_unknown
@@ -41,6 +46,13 @@ ROLES: dict[Access, frozenset[Role]] = {
 """Which roles may make a call; a public one takes no key at all."""
 
 REQUEST_ID = "vcap-request-id"
+POSITION = "vcap-position"
+"""The header that tells a log position: at which a change is durable, or up to which a copy is."""
+
+EPOCH = "vcap-epoch"
+STALE = "vcap-stale"
+"""The headers of what a master that does not lead tells from its copy."""
+
 LIMIT_MAX = 1000
 """The most items of a page."""
 
@@ -103,7 +115,7 @@ class Route(Struct, frozen=True):
 
     `answer` is the type of what it answers (None: nothing), `media` its media type, `statuses` the
     successes it can have. `needs_all`: only for a key that opens every cap. `conditions` are the
-    request headers it heeds.
+    request headers it heeds. `anywhere`: a master that does not lead answers as well as another.
     """
 
     method: Method
@@ -118,6 +130,7 @@ class Route(Struct, frozen=True):
     statuses: Sequence[int] = (200,)
     needs_all: bool = False
     conditions: Sequence[str] = ()
+    anywhere: bool = False
 
     @property
     def name(self) -> str:
@@ -183,6 +196,7 @@ class Plane:
     async def _respond(self, route: Route, request: Request, request_id: str) -> Response:
         try:
             call = await self._let_through(route, request, request_id)
+            labels = self._labels(route)
             answer = await route.handler(call)
         except RequestRefused as refused:
             return refused_response(refused)
@@ -190,16 +204,30 @@ class Plane:
             return problem_response(problem("invalid", str(error)))
         except LogError as error:
             return problem_response(problem("unavailable", str(error), retry_after_ms=1000))
-        return answer if isinstance(answer, Response) else _encoded(answer, route.media)
+        response = answer if isinstance(answer, Response) else _encoded(answer, route.media)
+        response.headers.update(labels)
+        return response
+
+    def _labels(self, route: Route) -> dict[str, str]:
+        """How old an answer from a copy may be: it has everything up to that position."""
+        if route.access == "public" or route.anywhere or self._node.role == "primary":
+            return {}
+        return {
+            POSITION: str(self._node.durable),
+            EPOCH: str(self._node.state.epoch),
+            STALE: "1",
+        }
 
     async def _let_through(self, route: Route, request: Request, request_id: str) -> Call:
         client = _NOBODY if route.access == "public" else self._client(route, request)
         path = {name: str(value) for name, value in request.path_params.items()}
-        body = await _body(route, request)
         if route.needs_all and not client.scopes.are_all:
-            detail = f"{route.path} tells of all caps: it needs a key with the scope *"
+            detail = f"{route.path} is about all caps: it needs a key with the scope *"
             raise RequestRefused("forbidden", detail)
+        body = await _body(route, request)
         _check_path(self._node, client, path)
+        if route.access != "public" and not route.anywhere:
+            _check_primacy(self._node, changes=route.method != "GET")
         return Call(
             node=self._node,
             client=client,
@@ -290,6 +318,19 @@ def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> No
             detail = f"your key does not open all caps that {path['match']} matches"
             raise RequestRefused("forbidden", detail)
         check_match(path["match"])
+
+
+def _check_primacy(node: MasterNode, *, changes: bool) -> None:
+    """A master that does not lead changes nothing; one that nobody follows tells nothing either.
+
+    What it decided and could not commit is in its state, and may have to be taken back.
+    """
+    leads = node.role == "primary"
+    if leads and node.primacy().is_active:
+        return
+    if leads or changes:
+        leader = None if leads else node.core.leader
+        raise not_primary(*(leader.name, leader.address) if leader else ("", ""))
 
 
 def _query(shape: type[Query], request: Request) -> Query:
