@@ -82,9 +82,10 @@ class Dialler:
         patience = Patience(monotonic())
         while True:
             begun_s = monotonic()
-            trouble = await self._dial(address)
+            trouble, is_absent = await self._dial(address)
             if trouble and trouble != self.troubles.get(address):
-                log.warning("no link", master=address, reason=trouble)
+                tell = log.info if is_absent else log.warning
+                tell("no link", master=address, reason=trouble)
             self.troubles[address] = trouble
             pause_s = patience.pause_s(
                 begun_s, monotonic(), was_linked=not trouble, has_others=self._open > 0
@@ -93,8 +94,11 @@ class Dialler:
             while address not in self._wanted():  # noqa: ASYNC110  # what is wanted is asked for, and tells nobody
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _dial(self, address: str) -> str:
-        """Speak on one line until it ends: why there was none, "" where there was one."""
+    async def _dial(self, address: str) -> tuple[str, bool]:
+        """Speak on one line until it ends: why there was none, and whether nobody was there.
+
+        The reason is "" where there was one.
+        """
         url = f"{address.replace('http', 'ws', 1)}{PATH}"
         try:
             async with connect(
@@ -109,9 +113,9 @@ class Dialler:
             ) as connection:
                 line = Dialled(connection, address)
                 await self._speak(line)
-                return line.refusal
+                return line.refusal, False
         except (OSError, WebSocketException, TimeoutError) as error:
-            return _why(error)
+            return _why(error), isinstance(error, OSError)
 
     async def _speak(self, line: Line) -> None:
         self._open += 1
