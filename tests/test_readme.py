@@ -14,7 +14,7 @@ import pytest
 
 from tests.deployment import ROOT
 
-PORTS = (7100, 7101, 7102)
+PORTS = (7100, 7101, 7102, 7103)
 ELLIPSIS = "…"
 DONE, ENDED = "=== done", "=== ended"
 PATIENCE_SECONDS = 120.0
