@@ -1,4 +1,4 @@
-"""A master that led and is deposed in the middle of something builds itself anew from its log."""
+"""A master begins from its log: at its start, and when it is deposed in the middle of something."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.adapters.http.primary import PATIENCE_SECONDS, SECRET
+from vcap_es.adapters.ballots import MemoryBallots
 from vcap_es.adapters.http.control import control_app
 from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key
 from vcap_es.adapters.http.server import serving
@@ -17,10 +18,11 @@ from vcap_es.adapters.link import PATH
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define
-from vcap_es.components.decisions.primacy import master_id
+from vcap_es.components.decisions.primacy import Config, master_id, witness_id
 from vcap_es.components.master_outputs import Elsewhere
 from vcap_es.components.messages import PROTOCOL
 from vcap_es.components.primacy_messages import Greeting, Refusal
+from vcap_es.components.voter import Ballot
 from vcap_es.components.wire import encode
 from vcap_es.events.chain import Stored
 from vcap_es.events.facts import Definition
@@ -81,7 +83,7 @@ def test_who_asks_while_a_master_begins_anew_is_told_to_ask_again() -> None:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await deposed(url, node.core.epoch)
                 # Then everybody is told to ask again
-                for path in ("/v1/caps", "/v1/nodes", "/metrics"):
+                for path in ("/v1/caps", "/v1/nodes"):
                     answer = await http.get(path)
                     assert (answer.status_code, answer.json()["retry"]) == (503, True), path
                 assert "begins anew" in (await http.get("/readyz?verbose")).text
@@ -93,5 +95,29 @@ def test_who_asks_while_a_master_begins_anew_is_told_to_ask_again() -> None:
                         await asyncio.sleep(0.01)
                 assert (await http.get("/v1/caps")).is_success
         assert not failures
+
+    asyncio.run(check())
+
+
+def test_what_was_only_proposed_alone_is_not_taken_for_committed() -> None:
+    """Who proposed to go on alone may not have been heard: the other may have decided otherwise."""
+
+    async def check() -> None:
+        # Given a log of which the last events are not known to be committed
+        whole, log = MemoryLog(), MemoryLog()
+        async with MasterNode(whole, dc="dc1", name="m0", secret=SECRET):
+            entries = await whole.read_stored(limit=1000)
+        known = len(entries) - 1
+        await log.copy(entries, known)
+        # And the ballot of a master that last accepted its own proposal, one of three voters
+        node = master_id(0, "0" * 32)
+        voters = (node, master_id(1, "1" * 32), witness_id("s1", "2" * 32))
+        config = Config(2, 3, node, isr=(node,), voters=voters)
+        ballots = MemoryBallots()
+        ballots.keep(Ballot(node=node, start=1, promised=2, config=config, committed=known))
+        # When it starts
+        async with MasterNode(log, dc="dc1", name="m0", secret=SECRET, ballots=ballots) as master:
+            # Then
+            assert master.durable == known
 
     asyncio.run(check())

@@ -25,7 +25,7 @@ from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.decisions.access import AccessCommand
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
-from vcap_es.components.decisions.primacy import created
+from vcap_es.components.decisions.primacy import created, is_quorum
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.local_handler import Server
 from vcap_es.components.master import Identity, Master, Moment
@@ -274,7 +274,7 @@ class MasterNode:
         """What the log has. Only what is surely committed is folded: the rest may have to go."""
         ballot, head = self._ballots.ballot, await self.log.head()
         committed = await self.log.committed()
-        if ballot.config is not None and ballot.config.isr == (ballot.node,):
+        if ballot.config is not None and is_quorum(ballot.config, {ballot.node}):
             committed = head.position  # it alone decides what is committed, and that is durable
         snapshot = None if self._snapshot is None else load_snapshot(self._snapshot)
         recovered = await recover(self.log, snapshot, committed)
