@@ -179,6 +179,7 @@ class Life:
 
     def _serve(self) -> None:
         """A consume of a new cap is answered yes, everywhere."""
+        self.clients.define()  # who was not answered asks again
         definition = Definition(total=1000)
         self.world.order(Define(cap=PROBE, definition=definition))
         self.world.run(STEP_US)

@@ -21,6 +21,7 @@ from vcap_es.sim.gates import Gate
 from vcap_es.sim.network import MS, US, Connection, Party
 from vcap_es.sim.processes import Process
 from vcap_es.sim.site import Site
+from vcap_es.sim.truth import Claim
 from vcap_es.sim.violations import Violation
 
 REDIAL_MS = (20, 500)
@@ -78,11 +79,10 @@ class MasterProcess(Process):
         self._writes: deque[Store | Cut] = deque()
         self._is_writing = self._was_full = False
         self._alarm_ns = 0
-        self._led_epoch = self._told_committed = -1
-        self._told_config: Config | None = None
+        self._claimed: tuple[int, Config | None, int] = (0, None, -1)
         ballot = self.ballots.ballot
         self.ballots.ballot = structs.replace(ballot, start=ballot.start + 1)
-        self._gate: Gate[Output] = Gate(self.ballots, self._after_fsync, self._do)
+        self._gate: Gate[Output | Claim] = Gate(self.ballots, self._after_fsync, self._do)
         random = self.site.streams.cores
         self.core = Master(
             Identity(
@@ -207,11 +207,15 @@ class MasterProcess(Process):
             self._gate.put(output)
             if self.core is not core:
                 return
-        self._tell_truth(core)
+        claim = self._claim(core)
+        if claim is not None:
+            self._gate.put(claim)
         self._set_alarm(core)
 
-    def _do(self, output: Output) -> None:
+    def _do(self, output: Output | Claim) -> None:
         match output:
+            case Claim():
+                self._tell_truth(output)
             case Send(connection, message):
                 if connection in self._links:
                     self.site.network.send(self._links[connection], self, wire.encode(message))
@@ -249,19 +253,33 @@ class MasterProcess(Process):
         if not self.is_running:
             self.start()
 
-    def _tell_truth(self, core: Master) -> None:
-        """Let every claim be checked when it is made."""
-        if core.leadership is not None and core.epoch != self._led_epoch:
-            self._led_epoch = core.epoch
+    def _claim(self, core: Master) -> Claim | None:
+        """What it takes for true now, if that is news."""
+        leadership, replica = core.leadership, core.replica
+        config = leadership.config if leadership is not None else None
+        news = (core.epoch if config is not None else 0, config, replica.committed)
+        if news == self._claimed:
+            return None
+        is_elected = config is not None and core.epoch != self._claimed[0]
+        self._claimed = news
+        link = replica.link_at(replica.committed)
+        if link is None:
+            return None
+        return Claim(
+            node=core.node,
+            epoch=core.epoch,
+            is_elected=is_elected,
+            config=config,
+            committed=replica.committed,
+            link=link,
+        )
+
+    def _tell_truth(self, claim: Claim) -> None:
+        """Let a claim be checked when what it rests on is durable."""
+        if claim.is_elected:
             self.site.elections += 1
-            self.site.note(self.name, f"leads epoch {core.epoch}")
-            self.site.truth.is_led(self, core)
-        if core.leadership is not None and core.leadership.config is not self._told_config:
-            self._told_config = core.leadership.config
-            self.site.truth.is_decided(self._told_config)
-        if core.replica.committed != self._told_committed:
-            self._told_committed = core.replica.committed
-            self.site.truth.is_committed(self, core)
+            self.site.note(self.name, f"leads epoch {claim.epoch}")
+        self.site.truth.hear(self, claim)
 
     # ---- the log
 

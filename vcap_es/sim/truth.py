@@ -6,8 +6,9 @@ It grows when a leader commits, and is compared with every claim that any master
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import Struct
+
 from vcap_es.components.decisions.primacy import Config, is_quorum
-from vcap_es.components.master import Master
 from vcap_es.components.voter import Ballot
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.codec import decode
@@ -49,6 +50,21 @@ class Copy(Protocol):
         ...
 
 
+class Claim(Struct, frozen=True, kw_only=True):
+    """What a master takes for true.
+
+    It leads `epoch` by `config`, or follows (None); `is_elected` where that is new. Everything up
+    to `committed`, whose event has the link `link`, is committed.
+    """
+
+    node: str
+    epoch: int
+    is_elected: bool
+    config: Config | None
+    committed: int
+    link: bytes
+
+
 class Truth:
     """The acknowledged events, the facts in them, and the state that they give.
 
@@ -81,32 +97,35 @@ class Truth:
 
     # ---- what masters claim
 
-    def is_led(self, copy: Copy, core: Master) -> None:
+    def hear(self, copy: Copy, claim: Claim) -> None:
+        """A master claims something, with all on its disk that this rests on."""
+        if claim.is_elected:
+            self._is_led(copy, claim)
+        if claim.config is not None:
+            if claim.committed > self.end:
+                self._check_copies(claim.config, claim.committed, claim.link)
+                self._learn(copy, claim.committed)
+            self._check_decided()
+        if claim.committed > self.end:
+            finding = f"{copy.name} takes {claim.committed} for committed; {self.end} is"
+            raise Violation("C5", finding)
+        if claim.link != self.link_at(claim.committed):
+            raise Violation("C5", f"{copy.name} has another event at {claim.committed}, committed")
+
+    def _is_led(self, copy: Copy, claim: Claim) -> None:
         """A master leads: nobody else does in its epoch, and it has all that was acknowledged."""
-        first = self.leaders.setdefault(core.epoch, core.node)
-        if first != core.node:
-            raise Violation("C4", f"{first} and {core.node} lead epoch {core.epoch}")
-        if copy.is_sound and not copy.log.has(self.end, self.link_at(self.end)):
-            raise Violation(
-                "C3",
-                f"{copy.name} leads epoch {core.epoch} without event {self.end}, acknowledged",
+        first = self.leaders.setdefault(claim.epoch, claim.node)
+        if first != claim.node:
+            raise Violation("C4", f"{first} and {claim.node} lead epoch {claim.epoch}")
+        if not copy.log.has(self.end, self.link_at(self.end)):
+            finding = (
+                f"{copy.name} leads epoch {claim.epoch} without event {self.end}, acknowledged"
             )
+            raise Violation("C3", finding)
 
-    def is_committed(self, copy: Copy, core: Master) -> None:
-        """A master takes everything up to a position for committed."""
-        position = core.replica.committed
-        link = core.replica.link_at(position)
-        if core.leadership is not None and link is not None:
-            self._check_copies(core.leadership.config, position, link)
-            self._learn(copy, position)
-            self.is_decided(self._decided())
-        if position > self.end:
-            raise Violation("C5", f"{copy.name} takes {position} for committed; {self.end} is")
-        if link is not None and link != self.link_at(position):
-            raise Violation("C5", f"{copy.name} has another event at {position}, committed")
-
-    def is_decided(self, config: Config | None) -> None:
-        """By this configuration anybody in sync may be elected: all of them have everything."""
+    def _check_decided(self) -> None:
+        """By what is decided anybody in sync may be elected: all of them have everything."""
+        config = self._decided()
         if config is not None:
             self._check_copies(config, self.end, self.link_at(self.end))
 
