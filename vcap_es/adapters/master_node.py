@@ -266,15 +266,22 @@ class MasterNode:
 
     def _doubt(self) -> str:
         """Why this copy may lack something; who holds the only one must go on with it."""
-        config = self._ballots.ballot.config
-        is_alone = config is not None and config.isr == (self._ballots.ballot.node,)
-        return "" if is_alone else self._suspicion
+        return "" if self._is_alone else self._suspicion
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether nobody else can have decided anything: it is the only voter, and alone in sync.
+
+        Where others vote, what it holds may only have been proposed.
+        """
+        node, config = self._ballots.ballot.node, self._ballots.ballot.config
+        return config is not None and config.isr == (node,) and is_quorum(config, {node})
 
     async def _held(self) -> Held:
         """What the log has. Only what is surely committed is folded: the rest may have to go."""
-        ballot, head = self._ballots.ballot, await self.log.head()
+        head = await self.log.head()
         committed = await self.log.committed()
-        if ballot.config is not None and is_quorum(ballot.config, {ballot.node}):
+        if self._is_alone:
             committed = head.position  # it alone decides what is committed, and that is durable
         snapshot = None if self._snapshot is None else load_snapshot(self._snapshot)
         recovered = await recover(self.log, snapshot, committed)
