@@ -337,7 +337,7 @@ class Master:
 
     def _heartbeat(self, node: str, message: Heartbeat, moment: Moment) -> None:
         if self._follow(node, message.epoch, message.committed, moment):
-            self.secondary.heartbeat(message)
+            self._outputs += self.secondary.heartbeat(message)
             self._tell(node, HeartbeatAnswer(epoch=message.epoch, sent_ns=message.sent_ns))
 
     def _follow(self, node: str, epoch: int, committed: int, moment: Moment) -> bool:

@@ -56,7 +56,7 @@ class Replica:
     def __init__(self, held: Held) -> None:
         """Go on where the log left off."""
         self.head = self.end = held.head
-        self.committed = held.committed
+        self.committed = self._mark = held.committed
         self.fold = held.fold
         self.history = list(held.history)
         self.recorded_at = held.recorded_at
@@ -111,7 +111,12 @@ class Replica:
         if entries:
             self.recorded_at = max(self.recorded_at, entries[-1].recorded_at)
         self._under_way.append(self.end)
+        self._mark = self.committed
         return Store(list(entries), self.committed)
+
+    def remember(self) -> Store | None:
+        """Let the log know what is committed, where it does not and nothing is being stored."""
+        return None if self.is_storing or self._mark >= self.committed else self.extend([])
 
     def stored(self) -> None:
         """The oldest store is durable."""

@@ -45,9 +45,11 @@ class SecondaryMaster:
             self._matched, self._sequence = 0, 0
             self._unanswered.clear()
 
-    def heartbeat(self, message: Heartbeat) -> None:
-        """The leader lives, and tells what is committed."""
+    def heartbeat(self, message: Heartbeat) -> list[Store]:
+        """The leader lives, and tells what is committed; a quiet log is told so too."""
         self._learn(message.committed)
+        store = self._replica.remember()
+        return [store] if store is not None else []
 
     def append(self, message: Append) -> list[Store | Cut | Appended | Mismatch]:
         """Copy what is new here; whatever is not the leader's is set aside.
