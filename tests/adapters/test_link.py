@@ -6,7 +6,8 @@ import pytest
 
 from vcap_es.adapters import link as links
 from vcap_es.adapters.link import Link
-from vcap_es.components.messages import Directory, decode_from_master
+from vcap_es.components.messages import Directory
+from vcap_es.components.wire import decode_at_server
 
 
 def message(number: int) -> Directory:
@@ -16,7 +17,7 @@ def message(number: int) -> Directory:
 
 def numbers(sent: list[bytes]) -> list[int]:
     """Which messages were sent."""
-    found = [decode_from_master(data) for data in sent]
+    found = [decode_at_server(data) for data in sent]
     return [each.epoch for each in found if isinstance(each, Directory)]
 
 

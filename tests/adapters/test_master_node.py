@@ -18,8 +18,9 @@ from vcap_es.adapters.master_node import MasterNode
 from vcap_es.clock import now_us as real_now_us
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.master import Moment
-from vcap_es.components.messages import PROTOCOL, Hello, encode
+from vcap_es.components.messages import PROTOCOL, Hello
 from vcap_es.components.primary_master import Done
+from vcap_es.components.wire import encode
 from vcap_es.errors import LogError
 from vcap_es.events.chain import Stored
 from vcap_es.events.facts import Definition

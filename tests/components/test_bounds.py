@@ -10,9 +10,10 @@ from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import DefineTemplate
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.limits import Limits
-from vcap_es.components.messages import Holding, Report, decode_from_server, encode
+from vcap_es.components.messages import Holding, Report
 from vcap_es.components.outcomes import Consumed, Level, Refused
 from vcap_es.components.slice import NO_SLOT
+from vcap_es.components.wire import decode_at_master, encode
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Definition
 from vcap_es.sim.invariants import watch
@@ -172,7 +173,7 @@ def test_what_the_log_cannot_keep_is_not_understood() -> None:
     holding = Holding("c", 0, 5, 0, 5, 0, MAX_AMOUNT + 1, 0, 0, False, (0, 0))
     report = Report(incarnation="i", order=(1, 1), sent_ns=1, holdings=[holding])
     with pytest.raises(msgspec.ValidationError):
-        decode_from_server(encode(report))
+        decode_at_master(encode(report))
 
 
 def test_templates_define_no_more_caps_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:

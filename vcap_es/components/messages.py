@@ -7,7 +7,7 @@ intervals exist, and which API keys are good.
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, msgpack
+from msgspec import Meta, Struct
 
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import ApiKeyCreated
@@ -197,7 +197,3 @@ class Directory(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 FromServer = Hello | Watch | Report
 FromMaster = Standing | Broadcast | Keyring | Directory
-
-encode = msgpack.Encoder().encode
-decode_from_server = msgpack.Decoder(FromServer).decode
-decode_from_master = msgpack.Decoder(FromMaster).decode

@@ -5,7 +5,6 @@ from msgspec import msgpack
 from vcap_es.components.messages import FromMaster, FromServer
 from vcap_es.components.primacy_messages import (
     BetweenMasters,
-    FromVoter,
     Greeting,
     Leading,
     ToVoter,
@@ -16,9 +15,6 @@ AtMaster = FromServer | BetweenMasters
 
 AtServer = FromMaster | Greeting | Leading | ToVoter
 """What a server may hear from a master; a witness is greeted before it is asked for anything."""
-
-FromServerOrWitness = FromServer | FromVoter
-"""What a server says to a master."""
 
 encode = msgpack.Encoder().encode
 decode_at_master = msgpack.Decoder(AtMaster).decode
