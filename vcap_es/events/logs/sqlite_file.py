@@ -21,6 +21,8 @@ Synchronous = Literal["FULL", "OFF"]
 APPLICATION_ID = 0x76636170  # "vcap"
 LAYOUT_VERSION = 2
 
+_CHUNK_BYTES = 2**20
+
 _NEVER = "BEGIN SELECT RAISE(ABORT, 'the past is never changed'); END"
 
 _NO_DELETE = tuple(
@@ -120,6 +122,7 @@ def open_to_write(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """The one connection that writes, to a file that is made if there is none."""
     # Made here for its mode, which SQLite gives to -wal and -shm as well.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    _write_again(Path(f"{path}-wal"))
     db = sqlite3.connect(path, isolation_level=None)
     try:
         for setting in (
@@ -132,17 +135,51 @@ def open_to_write(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         ):
             db.execute(f"PRAGMA {setting}")
         if _is_empty(db):
-            _create(db, path)
+            _create(db)
         check_layout(path, *_layout(db))
         if _layout(db)[1] == 1:
             _migrate(db)
-        # What a crash left in the WAL may not have reached the disk, and from here on it is acted
-        # upon: this writes it to the main file and syncs that.
+        # What is there is acted upon from here on, so it must outlive the machine: what the WAL
+        # held is brought into the main file, and the names are synced too.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _sync_directory(path.parent)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _sync_directory(folder: Path) -> None:
+    """A new file's name must outlive the machine, and a WAL that was deleted must not come back."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        raise LogError(f"{folder} cannot be made durable: {error}; look at the disk") from error
+    finally:
+        os.close(directory)
+
+
+def _write_again(wal: Path) -> None:
+    """Write the WAL of an earlier process over itself, and sync it.
+
+    If a sync failed under that process, the kernel may show what the disk does not hold, and leave
+    it out of every later sync. A checkpoint from such a WAL would tear the main file if the power
+    failed in the middle of it.
+    """
+    try:
+        descriptor = os.open(wal, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        place = 0
+        while chunk := os.pread(descriptor, _CHUNK_BYTES, place):
+            place += os.pwrite(descriptor, chunk, place)
+        os.fsync(descriptor)
+    except OSError as error:
+        raise LogError(f"{wal} cannot be made durable: {error}; look at the disk") from error
+    finally:
+        os.close(descriptor)
 
 
 def uri_to_read(path: Path) -> str:
@@ -177,16 +214,11 @@ def _layout(db: sqlite3.Connection) -> tuple[int, int]:
     return application_id, db.execute("PRAGMA user_version").fetchone()[0]
 
 
-def _create(db: sqlite3.Connection, path: Path) -> None:
+def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     for statement in _TABLES:
         db.execute(statement)
     db.execute("COMMIT")
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # the new file's name must outlive the machine too
-    finally:
-        os.close(directory)
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -1,0 +1,63 @@
+"""The log on disks that lose their power, their syncs, their room and their bits: 20,000 cases."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from tests.power.workers import tally, workers
+
+SEEDS = {"power_loss": 30, "failed_sync": 160, "full_disk": 35, "surgery": 24, "held_up": 15}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Processes that all tests of this file share."""
+    with workers() as pool:
+        yield pool
+
+
+def test_a_power_loss_leaves_what_was_acknowledged(pool: ProcessPoolExecutor) -> None:
+    """Between any two operations: what is there is exactly the log after a transaction."""
+    seen = tally(pool, "power_loss", SEEDS["power_loss"])
+    assert seen["cases"] > 12_000
+    assert seen["lost_begun"] > 1000  # transactions under way were lost in some cases,
+    assert seen["kept_begun"] > 100  # and were there in others,
+    assert seen["again"] > 1000  # also when the power failed in the recovery or soon after it
+
+
+def test_a_failed_sync_loses_nothing_that_was_acknowledged(pool: ProcessPoolExecutor) -> None:
+    """Also if a new process goes on with what the kernel shows and the disk does not hold."""
+    seen = tally(pool, "failed_sync", SEEDS["failed_sync"])
+    assert seen["cases"] >= 3000
+    assert seen["failed"] > 100
+    assert seen["seen_unacknowledged"] > 10  # a process went on with what nobody was told of
+
+
+def test_a_full_disk_is_no_doubt(pool: ProcessPoolExecutor) -> None:
+    """Nothing of the batch is there, it is recorded later, and then the power may fail as well."""
+    seen = tally(pool, "full_disk", SEEDS["full_disk"])
+    assert seen["cases"] >= 2000
+    assert seen["full"] > 50
+
+
+def test_a_damaged_wal_leaves_a_prefix_and_a_watermark_elsewhere_tells(
+    pool: ProcessPoolExecutor,
+) -> None:
+    """Cut, zeroed or flipped anywhere: what is whole before that is there, and only that.
+
+    The position alone does not tell: an old tail, set aside long ago, may be back, and be longer.
+    """
+    seen = tally(pool, "surgery", SEEDS["surgery"])
+    assert seen["cases"] >= 2500
+    assert seen["lost"] > 1000
+    assert seen["long_but_old"] > 10
+
+
+def test_a_damaged_wal_under_a_checkpoint_leaves_a_past_or_is_told(
+    pool: ProcessPoolExecutor,
+) -> None:
+    """A reader has held the checkpoint up, so the main file is ahead of what the WAL has left."""
+    seen = tally(pool, "held_up", SEEDS["held_up"])
+    assert seen["cases"] >= 600
+    assert seen["told"] > 0
