@@ -37,7 +37,7 @@ HOLDS_US = 1_000_000
 
 DRAINS_MAX = 40
 ANSWER_US = 60_000
-PROBE, PROBES_MAX = "probe", 40
+PROBE, PROBES_MAX, DEFINITIONS_MAX = "probe", 40, 40
 
 
 class Figures(Struct):
@@ -169,6 +169,9 @@ class Life:
             return f"{leadership.proposal or config} is under way"
         if set(config.voters) != nodes | witnesses:
             return f"voters are {config.voters}, not {nodes | witnesses}"
+        ballots = [each for each in self.world.truth.ballots if each.node in config.voters]
+        if any(each.config != config for each in ballots):
+            return f"a voter does not hold {config}"
         if not leadership.is_settled or not leadership.is_active:
             return "the leader is not at rest"
         lost = [each.name for each in self.world.servers if not self._is_linked(each, leader)]
@@ -178,11 +181,17 @@ class Life:
         return server.serves_from is leader
 
     def _serve(self) -> None:
-        """A consume of a new cap is answered yes, everywhere."""
-        self.clients.define()  # who was not answered asks again
-        definition = Definition(total=1000)
-        self.world.order(Define(cap=PROBE, definition=definition))
-        self.world.run(STEP_US)
+        """A new cap is defined, and a consume of it is answered yes, everywhere."""
+        metas = self.world.truth.fold.state.metas
+        for _ in range(DEFINITIONS_MAX):
+            if metas.keys() >= {PROBE, *self.clients.caps}:
+                break
+            if self.world.leader is not None:
+                self.clients.define()  # who was not answered asks again
+                self.world.order(Define(cap=PROBE, definition=Definition(total=1000)))
+            self.world.run(STEP_US)
+        else:
+            raise Violation("C8", "no cap can be defined")
         for server in self.world.servers:
             answers = []
             for _ in range(PROBES_MAX):

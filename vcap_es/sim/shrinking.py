@@ -15,13 +15,17 @@ TRIES_MAX = 300
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """A life with chosen mishaps, and the check that it failed when it was kept."""
+    """A life with chosen mishaps, and the check that it failed when it was kept.
+
+    `shows` is the planted bug that fails it, where it was kept for that.
+    """
 
     profile: str
     seed: int
     check: str
     mishaps: list[Mishap]
     safety_ms: int
+    shows: str = ""
 
     def live(self, say: Callable[[str], None] | None = None) -> str:
         """Live it: the check that fails now, "" where all is well."""

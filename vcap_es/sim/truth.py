@@ -129,9 +129,14 @@ class Truth:
         if config is not None:
             self._check_copies(config, self.end, self.link_at(self.end))
 
+    @property
+    def ballots(self) -> list[Ballot]:
+        """What every voter has on its disk."""
+        return [ballot for vote in self.votes if (ballot := vote()) is not None]
+
     def _decided(self) -> Config | None:
         """The newest configuration that a majority holds, whether or not its leader knows."""
-        ballots = [ballot for vote in self.votes if (ballot := vote()) is not None]
+        ballots = self.ballots
         configs = {each.config.stamp: each.config for each in ballots if each.config is not None}
         for stamp in sorted(configs, reverse=True):
             holders = [each.node for each in ballots if each.config and each.config.stamp == stamp]

@@ -8,10 +8,11 @@ from msgspec import structs
 from vcap_es.components import candidacy, leadership
 from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
 from vcap_es.components.decisions import primacy
-from vcap_es.components.decisions.primacy import Config
+from vcap_es.components.decisions.primacy import Config, is_witness
+from vcap_es.components.followers import Followers
 from vcap_es.components.leadership import Leadership
 from vcap_es.components.primacy_messages import Append, Mismatch, Prepare
-from vcap_es.components.replica import Cut, Store
+from vcap_es.components.replica import Cut, Store, common_position
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.voter import Ballot, Keep, Voter
 from vcap_es.events.chain import Stored
@@ -34,10 +35,6 @@ from vcap_es.sim.servers import ServerProcess
 
 def _yes(*_: object) -> bool:
     return True
-
-
-def _no_reason(*_: object) -> str:
-    return ""
 
 
 # ---- elections
@@ -104,7 +101,34 @@ def _with_voters_at_once(config: Config, voters: Collection[str]) -> Config:
     return structs.replace(config, version=config.version + 1, voters=tuple(sorted(voters)))
 
 
+def _send_only_proposals(self: Leadership) -> None:
+    if self.proposal is not None:
+        _send_newest(self)
+
+
+def _voters_but_renewed(
+    config: Config, masters: Collection[str], linked: Collection[str]
+) -> tuple[str, ...]:
+    kept = [each for each in config.voters if is_witness(each)]
+    witnesses = list(dict.fromkeys((*kept, *sorted(linked))))
+    if len(masters) < 2 or not witnesses:
+        return config.voters
+    return tuple(sorted((*masters, *witnesses[: 3 if len(witnesses) >= 3 else 1])))
+
+
 # ---- replication
+
+
+def _mismatched_but_match(self: Followers, node: str, message: Mismatch, now_ns: int) -> None:
+    found = self.known.get(node)
+    if found is None or message.epoch != self._epoch or message.sequence <= found.confirmed:
+        return
+    found.heard_ns = found.moved_ns = now_ns
+    found.confirmed = message.sequence
+    common = common_position(self._replica.history, message.history)
+    found.agreed = found.next = max(found.match, common)
+    found.is_probing, found.fetching_ns = False, 0
+    self.pump(found, now_ns)
 
 
 def _committable_alone(self: Leadership) -> int:
@@ -158,6 +182,7 @@ def _incarnation_by_name(self: ServerProcess) -> str:
 
 
 _heard = Voter.heard
+_send_newest = Leadership._send_newest
 
 
 def _mutation(name: str, rule: str, plant: Plant, profile: Profile, seeds: int) -> Mutation:
@@ -289,6 +314,27 @@ MUTATIONS = [
         change(ServerProcess, "lose_disk", _lose_disk_but_name),
         PROMISES,
         300,
+    ),
+    _mutation(
+        "lost_copy_counts",
+        "what a disk has lost does not count, though it was acknowledged",
+        change(Followers, "mismatched", _mismatched_but_match),
+        TAILS,
+        20,
+    ),
+    _mutation(
+        "decided_is_not_repeated",
+        "a voter that missed a configuration is told it until it holds it",
+        change(Leadership, "_send_newest", _send_only_proposals),
+        VOTERS,
+        100,
+    ),
+    _mutation(
+        "wiped_witness_votes_on",
+        "a witness that lost its store gives its vote to the one that it is now",
+        change(leadership, "wanted_voters", _voters_but_renewed),
+        VOTERS,
+        50,
     ),
     _mutation(
         "incarnation_comes_again",
