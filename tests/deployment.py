@@ -210,6 +210,8 @@ class Deployment:
             )
             if response.status_code != MISDIRECTED:
                 break
+        else:
+            raise AssertionError(f"{method} {path}: nobody leads")
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
 

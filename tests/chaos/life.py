@@ -1,0 +1,150 @@
+"""The life of one deployment: faults one after the other under load, and all is checked each time.
+
+What can be checked of real processes is checked when everything has healed and nobody calls. The
+clients' side of it, that no acknowledgement turns out untrue, holds over the whole life.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.chaos.checks import (
+    Findings,
+    LogWatch,
+    check_books,
+    check_copies,
+    check_link,
+    check_served,
+    check_soundness,
+)
+from tests.chaos.cluster import Cluster, NeverHealed
+from tests.chaos.faults import Fault, Network, Scene, Struck
+from tests.chaos.load import BIG, Load
+from tests.chaos.told import KINDS, Told
+from tests.deployment import LOOPBACK, Deployment, Hosts, deployed
+
+SERVERS = 3
+SETTLING_SECONDS = 0.6
+"""So long at least clients go on when all is well again."""
+
+SETTINGS = {"VCAP__SERVER__LIMITS__REPORT_MS": "400"}
+"""Servers tell what was spent more often than usual, so that the books are up to date sooner."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What one fault did. Times in seconds.
+
+    `gaps` are the longest times without an acknowledgement from the fault on until both masters
+    were in sync again, which they were `sync` after nothing was wrong any more.
+    """
+
+    fault: str
+    gaps: dict[str, float]
+    sync: float
+    findings: Findings
+
+
+class Story(Struct, kw_only=True):
+    """What became of one life."""
+
+    outcomes: list[Outcome]
+    findings: Findings
+    acknowledged: int = 0
+    """Acknowledgements that were found on the log of a later leader."""
+    steady: int = 0
+    """Consumes at servers whose slice sufficed: all were answered yes."""
+    position: int = 0
+    """The last event that both logs have alike."""
+
+
+def live(
+    directory: Path,
+    faults: Sequence[Fault],
+    *,
+    witnesses: int,
+    seed: int,
+    hosts: Hosts = LOOPBACK,
+    network: Network | None = None,
+) -> Story:
+    """Let a deployment live through these faults, in this order."""
+    story = Story(outcomes=[], findings=[])
+    told = Told()
+    with deployed(
+        directory, SERVERS, SETTINGS, masters=2, witnesses=witnesses, hosts=hosts
+    ) as deployment:
+        asyncio.run(_Life(deployment, told, network, random.Random(seed)).run(faults, story))
+    story.steady = told.steady
+    story.findings += check_soundness(deployment)
+    logs = [deployment.log_of(slot) for slot in (0, 1)]
+    story.position, differences = asyncio.run(check_copies(*logs))
+    story.findings += differences
+    return story
+
+
+class _Life:
+    def __init__(
+        self, deployment: Deployment, told: Told, network: Network | None, rng: random.Random
+    ) -> None:
+        self._deployment, self._told, self._network, self._rng = deployment, told, network, rng
+        self._caps = [BIG]
+
+    async def run(self, faults: Sequence[Fault], story: Story) -> None:
+        self._cluster = Cluster(self._deployment)
+        self._load = Load(self._deployment, self._told, self._rng)
+        self._watch = LogWatch(self._deployment, self._told)
+        await self._load.start()
+        try:
+            for fault in faults:
+                outcome = await self._suffer(fault)
+                story.outcomes.append(outcome)
+            story.findings += await check_books(self._cluster, self._told, self._caps)
+        except (NeverHealed, TimeoutError) as error:
+            story.findings.append(f"never healed: {error!r}")
+        finally:
+            story.acknowledged = self._watch.acknowledged
+            await self._load.close()
+            await self._cluster.close()
+
+    async def _suffer(self, fault: Fault) -> Outcome:
+        """Clients call, something breaks and heals, clients pause, all is checked."""
+        leader = await self._cluster.in_sync()
+        caps = await self._load.new_small_caps()
+        self._caps += caps
+        self._load.resume()
+        await self._acknowledging(time.monotonic())
+        await asyncio.sleep(self._rng.uniform(0.2, 0.5))
+        begun = time.monotonic()
+        scene = Scene(self._deployment, self._cluster, self._network, self._rng, leader)
+        struck = await fault.strike(scene)
+        leader = await self._cluster.in_sync()
+        synced_at = time.monotonic()
+        await self._acknowledging(struck.at)
+        await asyncio.sleep(max(0.0, struck.at + SETTLING_SECONDS - time.monotonic()))
+        await asyncio.wait_for(self._load.pause(), 30.0)
+        findings = list(struck.flaws)
+        findings += self._unserved(struck, begun)
+        findings += await check_books(self._cluster, self._told, [*caps, BIG])
+        findings += await self._watch.check(leader)
+        findings += await check_link(self._deployment)
+        return Outcome(
+            fault=fault.name,
+            gaps={kind: self._told.gap(kind, struck.at, synced_at) for kind in KINDS},
+            sync=synced_at - struck.healed_at,
+            findings=findings,
+        )
+
+    async def _acknowledging(self, since: float) -> None:
+        async with asyncio.timeout(30.0):
+            while not self._told.is_acknowledging(since):  # noqa: ASYNC110  # clients know no waiters
+                await asyncio.sleep(0.005)
+
+    def _unserved(self, struck: Struck, since: float) -> Findings:
+        found: Findings = []
+        for server in range(SERVERS):
+            if server not in struck.excused:
+                found += check_served(self._told, server, since, time.monotonic())
+        return found
