@@ -325,6 +325,28 @@ def test_what_cannot_be_read_is_told_with_its_position(
     asyncio.run(scenario())
 
 
+def test_a_torn_page_is_told_as_damage(tmp_path: Path) -> None:
+    """Where SQLite reads NULL in a column that cannot hold it, neither half trips over it."""
+    path = tmp_path / "events.db"
+    made(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_schema SET sql = replace(sql, 'fact BLOB NOT NULL', 'fact BLOB')")
+        db.commit()
+    altered(path, "UPDATE events SET fact = NULL WHERE position = 3")
+
+    async def read() -> None:
+        reader = await SqliteLog.open_reader(path)
+        try:
+            await reader.read()
+        finally:
+            await reader.close()
+
+    for attempt in (read(), SqliteLog.open(path)):
+        with pytest.raises(LogDamaged, match="position 3"):
+            asyncio.run(attempt)
+
+
 def test_a_fence_that_does_not_fit_is_damage(tmp_path: Path) -> None:
     """A lowered epoch would let a deposed primary write."""
     path = tmp_path / "events.db"

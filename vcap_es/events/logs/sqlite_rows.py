@@ -30,7 +30,10 @@ def row_of(entry: Stored) -> Row:
 
 def recorded(row: Row) -> Recorded:
     """The event in `row`; one that cannot be decoded is told with its position."""
-    event, kind = sealing.recorded(stored(row)), row[-1]
+    try:
+        event, kind = sealing.recorded(stored(row)), row[-1]
+    except TypeError as error:  # SQLite gives what a torn page holds, whatever its column may hold
+        raise LogDamaged(f"position {row[0]}: no event is like that: {error}") from error
     if type(event.fact).__name__ != kind:
         raise LogDamaged(
             f"position {event.position}: the row says {kind}, its fact {type(event.fact)}"
