@@ -13,10 +13,14 @@ from random import Random
 
 import apsw
 
+from tests.contracts.drafts import drafts
+from tests.power import first_layout
 from tests.power.disk import Platter, Platters
 from tests.power.life import Life
-from tests.power.states import State, put, reopened
+from tests.power.states import State, put, reopened, sound
 from vcap_es.errors import LogError
+from vcap_es.events.log import Head
+from vcap_es.events.sealing import seal
 
 Tally = Counter[str]
 
@@ -27,10 +31,11 @@ def power_loss(seed: int, folder: Path) -> Tally:
     """The power fails between any two operations of SQLite, and sometimes again in the recovery.
 
     What is there afterwards is what was after the last transaction that was acknowledged, or after
-    the one that was under way.
+    the one that was under way. Every fifth life begins with a log of the first layout.
     """
     random, tally = Random(f"power loss {seed}"), Tally()
-    with Life.begun(random, folder) as life:
+    seen = _first_layout(folder) if seed % 5 == 4 else {}
+    with Life.begun(random, folder, seen, _durable(seen)) as life:
         life.open()
         for _ in range(_STEPS):
             life.step()
@@ -45,38 +50,36 @@ def power_loss(seed: int, folder: Path) -> Tally:
     return tally
 
 
+def unsynced(seed: int, folder: Path) -> Tally:
+    """The same with a log that promises nothing: most cases are broken, which is to be noticed."""
+    random, tally = Random(f"unsynced {seed}"), Tally()
+    with Life.begun(random, folder, synchronous="OFF") as life:
+        life.open()
+        for _ in range(_STEPS):
+            life.step()
+    for operations, platters in life.disk.moments():
+        tally["cases"] += 1
+        try:
+            _check(folder, _without_power(platters, random), _allowed(life, operations))
+        except Exception:  # noqa: BLE001 (of a torn file, whatever comes)
+            tally["broken"] += 1
+    return tally
+
+
 def failed_sync(seed: int, folder: Path) -> Tally:
     """A sync fails, and the kernel forgets part of what it should have written.
 
     The log must not acknowledge anything any more. Either the power fails at once, or a new
     process goes on with what it sees, which the disk need not hold; then the power fails.
     """
-    random, tally = Random(f"failed sync {seed}"), Tally()
-    with Life.begun(random, folder, wal_bytes=40_000) as life:
-        life.disk.good_syncs = random.randrange(45)
-        try:
-            life.open()
-            for _ in range(_STEPS):
-                life.step()
-        except LogError:
-            tally["failed"] += 1
-            _check_stopped(life)
-        else:
-            assert life.disk.good_syncs is not None, "a failed sync went unnoticed"
-        if random.random() < 0.5:
-            life.close()
-        else:
-            life.kill()
-        seen = life.seen()
-    operations = len(life.disk.trace)
-    allowed = _allowed(life, operations)
-    for _ in range(8):
-        files = _without_power(life.disk.after(operations), random)
-        _check(folder, files, allowed)
-        tally["cases"] += 1
-    found = _check(folder, seen, allowed)
-    tally["seen_unacknowledged"] += len(allowed) > 1 and found == allowed[-1]
-    return tally + _again(random, folder, seen, found, life.disk.after(operations), allowed)
+    random = Random(f"failed sync {seed}")
+    return _failure(random, folder, good_syncs=random.randrange(45))
+
+
+def failed_write(seed: int, folder: Path) -> Tally:
+    """A write or a truncation fails, half done or not at all; then as behind a failed sync."""
+    random = Random(f"failed write {seed}")
+    return _failure(random, folder, good_changes=random.randrange(250))
 
 
 def full_disk(seed: int, folder: Path) -> Tally:
@@ -164,8 +167,40 @@ def held_up(seed: int, folder: Path) -> Tally:
 
 
 KINDS: dict[str, Callable[[int, Path], Tally]] = {
-    each.__name__: each for each in (power_loss, failed_sync, full_disk, surgery, held_up)
+    each.__name__: each
+    for each in (power_loss, unsynced, failed_sync, failed_write, full_disk, surgery, held_up)
 }
+
+
+def _failure(random: Random, folder: Path, **good: int) -> Tally:
+    """One operation fails: the first behind so many good ones of its kind."""
+    tally = Tally()
+    with Life.begun(random, folder, wal_bytes=40_000) as life:
+        ((kind, amount),) = good.items()
+        setattr(life.disk, kind, amount)
+        try:
+            life.open()
+            for _ in range(_STEPS):
+                life.step()
+        except LogError:
+            tally["failed"] += 1
+            _check_stopped(life)
+        else:
+            assert getattr(life.disk, kind) is not None, "a failure went unnoticed"
+        if random.random() < 0.5:
+            life.close()
+        else:
+            life.kill()
+        seen = life.seen()
+    operations = len(life.disk.trace)
+    allowed = _allowed(life, operations)
+    for _ in range(8):
+        files = _without_power(life.disk.after(operations), random)
+        _check(folder, files, allowed)
+        tally["cases"] += 1
+    found = _check(folder, seen, allowed)
+    tally["seen_unacknowledged"] += len(allowed) > 1 and found == allowed[-1]
+    return tally + _again(random, folder, seen, found, life.disk.after(operations), allowed)
 
 
 def _again(
@@ -182,8 +217,7 @@ def _again(
     as nobody has acted on what was seen.
     """
     tally = Tally()
-    platters = platters or {ending: Platter(content) for ending, content in seen.items()}
-    with Life.begun(random, folder, seen, platters) as life:
+    with Life.begun(random, folder, seen, platters or _durable(seen)) as life:
         assert life.states == [found]
         life.open()
         for _ in range(3):
@@ -198,6 +232,17 @@ def _again(
     return tally
 
 
+def _durable(files: dict[str, bytes]) -> Platters:
+    return {ending: Platter(content) for ending, content in files.items()}
+
+
+def _first_layout(folder: Path) -> dict[str, bytes]:
+    """The files of a log of the first layout that was closed."""
+    path = put(folder, {})
+    first_layout.make(path, seal(drafts(9), 1, Head()))
+    return {"": path.read_bytes()}
+
+
 def _allowed(life: Life, operations: int) -> list[State]:
     done, begun = life.disk.known(operations)
     return life.states[done : begun + 1]
@@ -208,7 +253,7 @@ def _without_power(platters: Platters, random: Random) -> dict[str, bytes]:
 
 
 def _check(folder: Path, files: dict[str, bytes], allowed: Sequence[State]) -> State:
-    found = reopened(put(folder, files))
+    found = sound(put(folder, files))
     assert found in allowed, (
         f"{len(found.events)} events, {found.committed} committed, and it should be one of"
         f" {[(len(each.events), each.committed) for each in allowed]}"

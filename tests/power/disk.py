@@ -2,8 +2,9 @@
 
 What was written and not synced is there afterwards, or not, or in part. The model is as harsh as
 SQLite bears: any subset of the changes since the last sync of a file survives, in whatever order
-the disk took them, and a write may be torn at any byte or sector. Kept from SQLite's assumptions
-is only that a write leaves the bytes beside it alone, also within a sector.
+the disk took them, and a write may be torn at any byte or sector, or leave junk in some. Kept from
+SQLite's assumptions is only that bytes beside those that a write changes stay as they are, also
+within a sector.
 """
 
 from collections.abc import Iterator
@@ -82,15 +83,30 @@ def _apply_perhaps(content: bytearray, change: Change, random: Random, likely: f
     if random.random() < likely:
         _apply(content, change)
     elif isinstance(change, Write):
-        match random.randrange(4):
+        match random.randrange(5):
             case 0:  # torn at a byte
                 _apply(content, Write(change.offset, change.data[: random.randrange(4096)]))
             case 1:
                 _apply_sectors(content, change, random)
+            case 3:
+                _apply_sectors(content, _junk(content, change, random), random)
             case 2:  # the file was extended, the bytes did not come
                 _apply(content, Write(change.offset + len(change.data), b""))
             case _:
                 pass
+
+
+def _junk(content: bytearray, change: Write, random: Random) -> Write:
+    """What a write may leave that was under way: anything, where another byte was to be."""
+    before = content[change.offset : change.offset + len(change.data)].ljust(
+        len(change.data), b"\0"
+    )
+    junk = random.randbytes(len(change.data))
+    mixed = bytes(
+        new if new == old else other
+        for new, old, other in zip(change.data, before, junk, strict=True)
+    )
+    return Write(change.offset, mixed)
 
 
 def _apply_sectors(content: bytearray, change: Write, random: Random) -> None:
@@ -156,6 +172,10 @@ class NoRoom(Exception):
     """A write fails: the disk is full."""
 
 
+class WriteFailed(Exception):
+    """A write or a truncation fails: the disk took half of it, or nothing."""
+
+
 class SyncFailed(Exception):
     """A sync fails: the disk did not take all of it."""
 
@@ -167,8 +187,8 @@ class PowerOff(Exception):
 class Disk:
     """Records what SQLite does to the files of one log, from a moment on.
 
-    `room` more writes succeed and none after them, `good_syncs` more syncs and not the one after
-    them; None: all do.
+    `room` more writes succeed and none after them, `good_changes` more changes and `good_syncs`
+    more syncs and not the one after them; None: all do.
     """
 
     def __init__(self, platters: Platters) -> None:
@@ -177,6 +197,7 @@ class Disk:
         self.done = 0
         self.begun = 0
         self.room: int | None = None
+        self.good_changes: int | None = None
         self.good_syncs: int | None = None
         self.is_off = False
 
@@ -191,10 +212,10 @@ class Disk:
             if self.room == 0:
                 raise NoRoom
             self.room -= 1
-        self._record(file, operation)
+        self._change(file, operation)
 
     def part_way(self, file: str, write: Write) -> Write:
-        """What of a write for which there is no room is done: its first half."""
+        """What of a write that fails is done: its first half."""
         half = Write(write.offset, write.data[: len(write.data) // 2])
         self._record(file, half)
         return half
@@ -228,6 +249,14 @@ class Disk:
         if self.good_syncs is not None:
             self.good_syncs -= 1
         self._record(file, Sync())
+
+    def _change(self, file: str, change: Change) -> None:
+        if self.good_changes == 0:
+            self.good_changes = None
+            raise WriteFailed
+        if self.good_changes is not None:
+            self.good_changes -= 1
+        self._record(file, change)
 
     def _record(self, file: str, operation: Operation) -> None:
         self.trace.append(Recorded(file, operation, self.done, self.begun))

@@ -13,6 +13,7 @@ from tests.power.states import State, put, state_of
 from tests.power.vfs import on_disk
 from vcap_es.errors import DiskFull
 from vcap_es.events.logs import sqlite_writer
+from vcap_es.events.logs.sqlite_file import Synchronous
 from vcap_es.events.logs.sqlite_writer import SqliteWriter
 
 
@@ -36,6 +37,7 @@ class Life:
         self.states: list[State] = []
         self.opened = 0
         self.was_full = False
+        self._synchronous: Synchronous = "FULL"
         self._deeds = Deeds(random)
         self._deed: Deed = _nothing
         for part in ("subject", "twin"):
@@ -55,9 +57,11 @@ class Life:
         platters: Platters | None = None,
         *,
         wal_bytes: int = 70_000,
+        synchronous: Synchronous = "FULL",
     ) -> Iterator[Self]:
         """A life within; at its end the processes are killed, if they have not ended."""
         life = cls(random, folder, seen or {}, Disk(platters or {}))
+        life._synchronous = synchronous
         with ExitStack() as stack:
             stack.enter_context(patch.object(sqlite_writer, "_WAL_BYTES", wal_bytes))
             stack.enter_context(on_disk(life.disk, life.path))
@@ -69,7 +73,7 @@ class Life:
 
     def open(self) -> None:
         """A process begins; it sees what the twin holds."""
-        self._writer = SqliteWriter(self.path, "FULL")
+        self._writer = SqliteWriter(self.path, self._synchronous)
         seen = state_of(self._writer)
         assert seen == self.states[-1], "what a new process sees is not what it should"
         self.disk.begun = self.disk.done = len(self.states) - 1

@@ -1,12 +1,15 @@
 """All that a log holds, read table by table: what a test compares."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.contracts.drafts import draft
 from vcap_es.events.chain import verify
-from vcap_es.events.logs.sqlite_file import Synchronous
+from vcap_es.events.log import head_of
 from vcap_es.events.logs.sqlite_rows import COLUMNS, stored
-from vcap_es.events.logs.sqlite_writer import SqliteWriter
+from vcap_es.events.logs.sqlite_writer import Append, SqliteWriter
+from vcap_es.events.sealing import recorded, seal
 
 _PARTS = {
     "events": f"SELECT {COLUMNS} FROM events ORDER BY position",
@@ -72,12 +75,29 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def reopened(path: Path, synchronous: Synchronous = "FULL") -> State:
+def reopened(path: Path) -> State:
     """What a new process finds: the product opens the log with Python's own SQLite."""
-    writer = SqliteWriter(path, synchronous)
-    try:
+    with closing(SqliteWriter(path, "FULL")) as writer:
         state = state_of(writer)
-    finally:
-        writer.close()
     check_sound(state)
     return state
+
+
+def sound(path: Path) -> State:
+    """Like `reopened`, and it is shown that every index is whole and that the log goes on."""
+    with closing(SqliteWriter(path, "FULL")) as writer:
+        state = state_of(writer)
+        assert writer._db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        _check_goes_on(writer, state)
+    check_sound(state)
+    return state
+
+
+def _check_goes_on(writer: SqliteWriter, state: State) -> None:
+    """The next event takes its place behind the last one."""
+    head, epoch = writer.head, int(state.fence[0][0])
+    assert head.position == len(state.events)
+    batch = [draft()]
+    (entry,) = seal(batch, epoch, head)
+    assert writer.commit([Append(batch, [entry.fact], epoch)]) == [[recorded(entry)]]
+    assert writer.head == head_of(entry)

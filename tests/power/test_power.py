@@ -7,7 +7,15 @@ import pytest
 
 from tests.power.workers import tally, workers
 
-SEEDS = {"power_loss": 30, "failed_sync": 160, "full_disk": 35, "surgery": 24, "held_up": 15}
+SEEDS = {
+    "power_loss": 30,
+    "unsynced": 2,
+    "failed_sync": 160,
+    "failed_write": 60,
+    "full_disk": 35,
+    "surgery": 24,
+    "held_up": 15,
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +34,25 @@ def test_a_power_loss_leaves_what_was_acknowledged(pool: ProcessPoolExecutor) ->
     assert seen["again"] > 1000  # also when the power failed in the recovery or soon after it
 
 
+def test_a_log_that_is_not_synced_is_found_out(pool: ProcessPoolExecutor) -> None:
+    """The cases above can fail: without syncs most of them do."""
+    seen = tally(pool, "unsynced", SEEDS["unsynced"])
+    assert seen["broken"] > seen["cases"] // 2
+
+
 def test_a_failed_sync_loses_nothing_that_was_acknowledged(pool: ProcessPoolExecutor) -> None:
     """Also if a new process goes on with what the kernel shows and the disk does not hold."""
     seen = tally(pool, "failed_sync", SEEDS["failed_sync"])
     assert seen["cases"] >= 3000
     assert seen["failed"] > 100
     assert seen["seen_unacknowledged"] > 10  # a process went on with what nobody was told of
+
+
+def test_a_failed_write_loses_nothing_that_was_acknowledged(pool: ProcessPoolExecutor) -> None:
+    """Nor one that was half done, nor a truncation."""
+    seen = tally(pool, "failed_write", SEEDS["failed_write"])
+    assert seen["cases"] >= 1000
+    assert seen["failed"] > 40
 
 
 def test_a_full_disk_is_no_doubt(pool: ProcessPoolExecutor) -> None:

@@ -28,6 +28,7 @@ from tests.power.disk import (
     SyncFailed,
     Truncate,
     Write,
+    WriteFailed,
 )
 
 _VFS = "recorded"
@@ -95,8 +96,12 @@ def _do(disk: Disk, file: str, operation: Operation) -> None:
         raise apsw.exception_for(apsw.SQLITE_FULL) from None
     except SyncFailed:
         raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC) from None
+    except WriteFailed:
+        is_write = isinstance(operation, Write)
+        code = apsw.SQLITE_IOERR_WRITE if is_write else apsw.SQLITE_IOERR_TRUNCATE
+        raise apsw.exception_for(code) from None
     except PowerOff:
-        raise apsw.exception_for(apsw.SQLITE_IOERR_WRITE) from None
+        raise apsw.exception_for(apsw.SQLITE_IOERR) from None
 
 
 class _File(apsw.VFSFile):
@@ -110,8 +115,9 @@ class _File(apsw.VFSFile):
         write = Write(offset, bytes(data))
         try:
             _do(self._disk, self._file, write)
-        except apsw.FullError:
-            super().xWrite(self._disk.part_way(self._file, write).data, offset)
+        except apsw.Error:
+            if not self._disk.is_off:
+                super().xWrite(self._disk.part_way(self._file, write).data, offset)
             raise
         super().xWrite(data, offset)
 
@@ -188,5 +194,5 @@ def _do_or_fail(disk: Disk, file: str, operation: Operation) -> None:
         disk.do(file, operation)
     except NoRoom:
         raise OSError(ENOSPC, "no room") from None
-    except SyncFailed:
-        raise OSError(EIO, "the sync failed") from None
+    except (WriteFailed, SyncFailed):
+        raise OSError(EIO, "the disk failed") from None
