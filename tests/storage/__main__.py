@@ -1,10 +1,10 @@
-"""`python -m tests.power KIND SEED`: one failing life again, in this process."""
+"""`python -m tests.storage KIND SEED`: one failing life again, in this process."""
 
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.power.cases import KINDS
+from tests.storage.cases import KINDS
 
 if __name__ == "__main__":
     kind, seed = sys.argv[1], int(sys.argv[2])

@@ -7,10 +7,10 @@ from random import Random
 from typing import Self
 from unittest.mock import patch
 
-from tests.power.deeds import Deed, Deeds
-from tests.power.disk import Disk, Platters
-from tests.power.states import State, put, state_of
-from tests.power.vfs import on_disk
+from tests.storage.deeds import Deed, Deeds
+from tests.storage.disk import Disk, Platters
+from tests.storage.states import State, put, state_of
+from tests.storage.vfs import on_disk
 from vcap_es.errors import DiskFull
 from vcap_es.events.logs import sqlite_writer
 from vcap_es.events.logs.sqlite_file import Synchronous

@@ -9,7 +9,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.power.cases import KINDS, Tally
+from tests.storage.cases import KINDS, Tally
 
 _IN_MEMORY = Path("/dev/shm")  # where there is one: what is durable is modelled, not asked for
 
@@ -32,9 +32,9 @@ def tally(pool: ProcessPoolExecutor, kind: str, seeds: int) -> Tally:
 def _one(kind: str, seed: int) -> Tally:
     folder = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
     try:
-        with tempfile.TemporaryDirectory(prefix="vcap-power-", dir=folder) as name:
+        with tempfile.TemporaryDirectory(prefix="vcap-storage-", dir=folder) as name:
             return KINDS[kind](seed, Path(name))
     except Exception as error:
         raise AssertionError(
-            f"seed {seed}: {error!r}; see it again: python -m tests.power {kind} {seed}"
+            f"seed {seed}: {error!r}; see it again: python -m tests.storage {kind} {seed}"
         ) from error

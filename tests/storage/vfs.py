@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import apsw
 
-from tests.power.disk import (
+from tests.storage.disk import (
     DIRECTORY,
     Disk,
     NoRoom,

@@ -14,10 +14,10 @@ from random import Random
 import apsw
 
 from tests.contracts.drafts import drafts
-from tests.power import first_layout
-from tests.power.disk import Platter, Platters
-from tests.power.life import Life
-from tests.power.states import State, put, reopened, sound
+from tests.storage import first_layout
+from tests.storage.disk import Platter, Platters
+from tests.storage.life import Life
+from tests.storage.states import State, put, reopened, sound
 from vcap_es.errors import LogError
 from vcap_es.events.log import Head
 from vcap_es.events.sealing import seal

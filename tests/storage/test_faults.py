@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.power.workers import tally, workers
+from tests.storage.workers import tally, workers
 
 SEEDS = {
     "power_loss": 30,
