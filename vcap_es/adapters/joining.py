@@ -112,7 +112,9 @@ class Joining:
         except Unreachable as error:
             if str(error) != self._told.get(url):
                 self._told[url] = str(error)
-                log.warning("cannot join", reason=str(error))
+                # Nobody there yet is what a start looks like; an answer that is a no is not.
+                is_absent = isinstance(error.__cause__, httpx2.TransportError)
+                (log.info if is_absent else log.warning)("cannot join", reason=str(error))
             return
         if masters:
             self._learnt(masters)
