@@ -17,6 +17,7 @@ from tests.contracts.drafts import drafts
 from tests.storage import first_layout
 from tests.storage.disk import Platter, Platters
 from tests.storage.life import Life
+from tests.storage.real_process import traced
 from tests.storage.states import State, put, reopened, sound
 from vcap_es.errors import LogError
 from vcap_es.events.log import Head
@@ -33,21 +34,18 @@ def power_loss(seed: int, folder: Path) -> Tally:
     What is there afterwards is what was after the last transaction that was acknowledged, or after
     the one that was under way. Every fifth life begins with a log of the first layout.
     """
-    random, tally = Random(f"power loss {seed}"), Tally()
+    random = Random(f"power loss {seed}")
     seen = _first_layout(folder) if seed % 5 == 4 else {}
     with Life.begun(random, folder, seen, _durable(seen)) as life:
         life.open()
         for _ in range(_STEPS):
             life.step()
-    for operations, platters in life.disk.moments():
-        files = _without_power(platters, random)
-        allowed = _allowed(life, operations)
-        found = _check(folder, files, allowed)
-        tally += Tally(cases=1, lost_begun=len(allowed) > 1 and found == allowed[0])
-        tally["kept_begun"] += len(allowed) > 1 and found == allowed[-1]
-        if random.random() < 0.02:
-            tally += _again(random, folder, files, found)
-    return tally
+    return _at_every_moment(life, random, folder)
+
+
+def real_process(seed: int, folder: Path) -> Tally:
+    """The same with what a real process did to its disk, as the system was told it."""
+    return _at_every_moment(traced(seed, folder), Random(f"real process {seed}"), folder)
 
 
 def unsynced(seed: int, folder: Path) -> Tally:
@@ -168,7 +166,16 @@ def held_up(seed: int, folder: Path) -> Tally:
 
 KINDS: dict[str, Callable[[int, Path], Tally]] = {
     each.__name__: each
-    for each in (power_loss, unsynced, failed_sync, failed_write, full_disk, surgery, held_up)
+    for each in (
+        power_loss,
+        real_process,
+        unsynced,
+        failed_sync,
+        failed_write,
+        full_disk,
+        surgery,
+        held_up,
+    )
 }
 
 
@@ -201,6 +208,19 @@ def _failure(random: Random, folder: Path, **good: int) -> Tally:
     found = _check(folder, seen, allowed)
     tally["seen_unacknowledged"] += len(allowed) > 1 and found == allowed[-1]
     return tally + _again(random, folder, seen, found, life.disk.after(operations), allowed)
+
+
+def _at_every_moment(life: Life, random: Random, folder: Path) -> Tally:
+    tally = Tally()
+    for operations, platters in life.disk.moments():
+        files = _without_power(platters, random)
+        allowed = _allowed(life, operations)
+        found = _check(folder, files, allowed)
+        tally += Tally(cases=1, lost_begun=len(allowed) > 1 and found == allowed[0])
+        tally["kept_begun"] += len(allowed) > 1 and found == allowed[-1]
+        if random.random() < 0.02:
+            tally += _again(random, folder, files, found)
+    return tally
 
 
 def _again(

@@ -69,7 +69,7 @@ class Life:
                 yield life
             finally:
                 life.kill()
-                life._twin.close()
+                life.leave()
 
     def open(self) -> None:
         """A process begins; it sees what the twin holds."""
@@ -128,6 +128,10 @@ class Life:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
+
+    def leave(self) -> None:
+        """Let go of the twin: nothing more is to come."""
+        self._twin.close()
 
     def kill(self) -> None:
         """The process ends at once: it does nothing any more to its files."""

@@ -5,10 +5,12 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from tests.storage.real_process import obstacle
 from tests.storage.workers import tally, workers
 
 SEEDS = {
     "power_loss": 30,
+    "real_process": 4,
     "unsynced": 2,
     "failed_sync": 160,
     "failed_write": 60,
@@ -32,6 +34,16 @@ def test_a_power_loss_leaves_what_was_acknowledged(pool: ProcessPoolExecutor) ->
     assert seen["lost_begun"] > 1000  # transactions under way were lost in some cases,
     assert seen["kept_begun"] > 100  # and were there in others,
     assert seen["again"] > 1000  # also when the power failed in the recovery or soon after it
+
+
+def test_a_power_loss_under_a_real_process_is_no_different(pool: ProcessPoolExecutor) -> None:
+    """What it did to its disk was seen from outside: Python's own SQLite, nothing in between."""
+    if reason := obstacle():
+        pytest.skip(reason)
+    seen = tally(pool, "real_process", SEEDS["real_process"])
+    assert seen["cases"] > 1000
+    assert seen["lost_begun"] > 100
+    assert seen["kept_begun"] > 10
 
 
 def test_a_log_that_is_not_synced_is_found_out(pool: ProcessPoolExecutor) -> None:
