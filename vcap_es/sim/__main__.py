@@ -11,6 +11,7 @@ from time import perf_counter
 
 from msgspec import json
 
+from vcap_es.sim.mutations.__main__ import main as hunt_all
 from vcap_es.sim.profiles import PROFILES, options
 from vcap_es.sim.runs import Outcome, Summary, live_once, run, summarize
 from vcap_es.sim.shrinking import Case, shrink
@@ -28,6 +29,8 @@ LINK_FAULTS = ("cut", "part", "isolate", "clog", "reset")
 def main() -> int:
     """Do what the command line asks; 0 where every life ended well."""
     wanted = _arguments()
+    if wanted.mutations:
+        return hunt_all([])
     if wanted.seed is not None:
         return _one(wanted)
     if wanted.regression:
@@ -43,6 +46,7 @@ def _arguments() -> Namespace:
     parser.add_argument("--seed", type=int, help="live one life")
     parser.add_argument("--trace", action="store_true", help="print what happens in it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--mutations", action="store_true", help="hunt every planted bug")
     parser.add_argument("--regression", action="store_true", help=f"the lives in {SEEDS}")
     return parser.parse_args()
 

@@ -39,7 +39,7 @@ class Clients:
         if self._is_over:
             return
         self._act()
-        gap_us = int(self._random.expovariate(1 / self._gap_us)) + 1
+        gap_us = int(self.world.streams.times.expovariate(1 / self._gap_us)) + 1
         self.world.scheduler.later(gap_us * US, self.go_on)
 
     def stop(self) -> None:

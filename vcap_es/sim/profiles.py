@@ -27,7 +27,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     name: str
     weights: dict[str, int] = field(default_factory=WEIGHTS.copy)
     mishaps: tuple[int, int] = (2, 16)
-    safety_ms: tuple[int, int] = (2500, 7000)
+    safety_ms: tuple[int, int] = (2000, 6000)
     lasts_ms: tuple[int, ...] = (1, 30, 200, 1200, 3000)
     witnesses: tuple[int, ...] = (1, 1, 3)
     delays_us: tuple[int, ...] = (300, 2000, 20_000)
@@ -103,7 +103,7 @@ def options(profile: Profile, seed: int) -> Options:
         spawns=random.random() < 0.3,
         totals=tuple(random.choice((60, 200, 600, 5000)) for _ in range(random.randint(1, 3))),
         rates=tuple(random.choice((700, 1000, 1000, 1000, 1500)) for _ in range(2 + servers)),
-        gap_us=random.choice((5000, 10_000) if profile.is_busy else (5000, 20_000, 60_000)),
+        gap_us=random.choice((5000, 10_000) if profile.is_busy else (10_000, 20_000, 60_000)),
         now=NOON + random.choice((5, 52, 56)) * SECOND_US,
         safety_ms=random.randint(*profile.safety_ms),
         waits_ms=0 if random.random() * 100 < profile.early_percent else 1500,
