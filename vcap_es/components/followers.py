@@ -135,7 +135,7 @@ class Followers:
             and not found.is_probing
             and not found.fetching_ns
             and found.next < self._replica.end.position
-            and found.next - found.match < ENTRIES_UNDER_WAY_MAX
+            and found.next - found.agreed < ENTRIES_UNDER_WAY_MAX
         ):
             if found.next < self._replica.base.position:
                 found.fetching_ns = now_ns
