@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint sim bench lock clean
+.PHONY: help setup up test lint sim chaos bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,9 @@ sim: .venv/.ready ## live 10,000 simulated lives, and hunt every planted bug
 	$(BIN)/python -m vcap_es.sim --regression
 	$(BIN)/python -m vcap_es.sim --seeds 0..10000 --base "$(shell git rev-parse HEAD 2>/dev/null)"
 	$(BIN)/python -m vcap_es.sim --mutations
+
+chaos: .venv/.ready ## break real masters and servers under load; 20 minutes, prints what held
+	$(BIN)/python -m tests.chaos
 
 bench: .venv/.ready ## run the benchmarks; prints the machine, the settings and the ratios
 	$(BIN)/python -m benchmarks
