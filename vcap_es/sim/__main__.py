@@ -18,7 +18,7 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {"failover": 60, "growth": 8, "disks": 12, "voters": 12, "joint": 2, "solo": 2}
-MIXTURE |= {"promises": 2, "tails": 2}
+MIXTURE |= {"promises": 2, "tails": 1, "lossy": 1}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")

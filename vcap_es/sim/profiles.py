@@ -214,6 +214,12 @@ def _tails(random: Random) -> list[Mishap]:
     return mishaps
 
 
+LOSSY = Profile(
+    name="lossy",
+    weights={"reset": 10, "crash": 10, "cut": 10},
+    witnesses=(3,),
+    lossy_percent=100,
+)
 FLAPPING = Profile(
     name="flapping",
     is_steady=True,
@@ -261,5 +267,5 @@ TAILS = Profile(
 )
 PROFILES = {
     each.name: each
-    for each in (FAILOVER, GROWTH, DISKS, VOTERS, FLAPPING, JOINT, SOLO, PROMISES, TAILS)
+    for each in (FAILOVER, GROWTH, DISKS, VOTERS, LOSSY, FLAPPING, JOINT, SOLO, PROMISES, TAILS)
 }

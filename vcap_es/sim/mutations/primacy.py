@@ -24,6 +24,7 @@ from vcap_es.sim.profiles import (
     FLAPPING,
     GROWTH,
     JOINT,
+    LOSSY,
     PROMISES,
     SOLO,
     TAILS,
@@ -326,8 +327,8 @@ MUTATIONS = [
         "decided_is_not_repeated",
         "a voter that missed a configuration is told it until it holds it",
         change(Leadership, "_send_newest", _send_only_proposals),
-        VOTERS,
-        100,
+        LOSSY,
+        150,
     ),
     _mutation(
         "wiped_witness_votes_on",
