@@ -7,13 +7,13 @@ the process that writes holds.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from vcap_es.errors import LogDamaged, LogError, LogLocked, UnknownFact
+from vcap_es.errors import DiskFull, LogDamaged, LogError, LogLocked, UnknownFact
 
 Synchronous = Literal["FULL", "OFF"]
 """FULL outlives the machine; OFF outlives the process only, for tests and benchmarks."""
@@ -108,8 +108,9 @@ def lock(path: Path) -> int:
         raise LogLocked(
             f"{path} is open for writing by process {owner}; stop that one, or only read"
         ) from None
-    os.ftruncate(holder, 0)
-    os.pwrite(holder, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # on a full disk: who has the lock is told to people only
+        os.ftruncate(holder, 0)
+        os.pwrite(holder, f"{os.getpid()}\n".encode(), 0)
     return holder
 
 
@@ -198,8 +199,10 @@ def check_layout(path: Path, application_id: int, version: int) -> None:
 
 
 def failure(path: Path, error: sqlite3.Error) -> LogError:
-    """What a failed read means: the file is damaged, or it could not be read this time."""
+    """What a failure to open or read means: no room, a damaged file, or bad luck this time."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
+        return DiskFull(f"no room to open {path} ({name}): make room on the disk")
     damaged = name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
     return (LogDamaged if damaged else LogError)(f"{path} cannot be read: {error} ({name})")
 
