@@ -1,7 +1,8 @@
 """A log on a disk that is really full, in a process of its own.
 
-`python -m tests.storage.small_disk FOLDER`: FOLDER is a small file system with nothing in it. The room that is left is another one each time, so that it ends anywhere: in the WAL, in the main
-file, in what SQLite shares between processes, and before there is a file.
+`python -m tests.storage.small_disk FOLDER`: FOLDER is a small file system with nothing in it. The
+room that is left is another one each time, so that it ends anywhere: in the WAL, in the main file,
+in what SQLite shares between processes, and before there is a file.
 """
 
 import asyncio
