@@ -17,7 +17,15 @@ from vcap_es.sim.runs import Outcome, Summary, live_once, run, summarize
 from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
-MIXTURE = {"failover": 60, "growth": 8, "disks": 12, "voters": 12, "joint": 2, "solo": 2}
+MIXTURE = {
+    "failover": 55,
+    "exactly": 5,
+    "growth": 8,
+    "disks": 12,
+    "voters": 12,
+    "joint": 2,
+    "solo": 2,
+}
 MIXTURE |= {"promises": 2, "tails": 1, "lossy": 1}
 """How many of a hundred seeds go to which profile where none is named."""
 

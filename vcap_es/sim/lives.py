@@ -5,6 +5,7 @@ masters in sync, every server served, every unit accounted for.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -63,6 +64,22 @@ class Figures(Struct):
             self.mishaps[kind] = self.mishaps.get(kind, 0) + count
 
 
+class Askers(Protocol):
+    """Those who use a data centre while it lives."""
+
+    caps: list[str]
+    asked: int
+
+    def define(self) -> None:
+        """Let their caps exist."""
+
+    def go_on(self) -> None:
+        """Begin to ask."""
+
+    def stop(self) -> None:
+        """Ask no more."""
+
+
 def live(profile: Profile, seed: int) -> None:
     """Live one whole life; raises `Violation` where something is not as it must be."""
     Life(profile, seed).live()
@@ -98,7 +115,8 @@ class Life:
         self.world.scheduler.events_max = EVENTS_MAX
         self.world.say = say
         self.fate = Fate(self.world)
-        self.clients = Clients(self.world, self.options.totals, self.options.gap_us)
+        totals, gap_us = self.options.totals, self.options.gap_us
+        self.clients: Askers = Clients(self.world, totals, gap_us)
         self.served: Served = watch_closely(self.world)
         nodes = (*self.world.masters, *self.world.servers)
         for node, rate in zip(nodes, self.options.rates, strict=True):

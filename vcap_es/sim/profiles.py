@@ -265,7 +265,37 @@ TAILS = Profile(
     lossy_percent=0,
     is_busy=True,
 )
+# No machine is lost here: it may forget the youngest keys.
+EXACTLY = Profile(
+    name="exactly",
+    weights={
+        "crash": 20,
+        "pause": 8,
+        "slow": 4,
+        "part": 10,
+        "cut": 12,
+        "isolate": 8,
+        "clog": 5,
+        "reset": 8,
+        "fsync": 3,
+        "full": 3,
+        "switch": 6,
+    },
+    lossy_percent=60,
+)
 PROFILES = {
     each.name: each
-    for each in (FAILOVER, GROWTH, DISKS, VOTERS, LOSSY, FLAPPING, JOINT, SOLO, PROMISES, TAILS)
+    for each in (
+        FAILOVER,
+        GROWTH,
+        DISKS,
+        VOTERS,
+        LOSSY,
+        FLAPPING,
+        JOINT,
+        SOLO,
+        PROMISES,
+        TAILS,
+        EXACTLY,
+    )
 }

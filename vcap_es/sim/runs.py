@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
+from vcap_es.sim.demands import ExactLife
 from vcap_es.sim.lives import Figures, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import PROFILES
+from vcap_es.sim.profiles import EXACTLY, PROFILES
 from vcap_es.sim.violations import Violation
 
 LIVES_PER_COLLECTION = 16
@@ -59,7 +60,8 @@ def live_once(
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Live one life to its end, well or not."""
-    life = Life(PROFILES[profile], seed, planned=planned, safety_ms=safety_ms, say=say)
+    kind = ExactLife if profile == EXACTLY.name else Life
+    life = kind(PROFILES[profile], seed, planned=planned, safety_ms=safety_ms, say=say)
     check = finding = ""
     try:
         life.live()

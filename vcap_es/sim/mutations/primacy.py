@@ -1,21 +1,29 @@
-"""Planted bugs of primacy: elections, the register, replication, and what disks remember."""
+"""Planted bugs that whole lives find: elections, the register, replication, what is kept."""
 
 from collections.abc import Collection
 from functools import partial
+from itertools import islice
 
 from msgspec import structs
 
 from vcap_es.components import candidacy, leadership
 from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.commands import Idempotency
 from vcap_es.components.decisions import primacy
 from vcap_es.components.decisions.primacy import Config, is_witness
 from vcap_es.components.followers import Followers
+from vcap_es.components.giving_back import GivingBack
+from vcap_es.components.idempotency import KeyStore
 from vcap_es.components.leadership import Leadership
+from vcap_es.components.outcomes import Outcome
 from vcap_es.components.primacy_messages import Append, Mismatch, Prepare
-from vcap_es.components.replica import Cut, Store, common_position
+from vcap_es.components.replica import Cut, Replica, Store, common_position
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.voter import Ballot, Keep, Voter
 from vcap_es.events.chain import Stored
+from vcap_es.events.codec import decode
+from vcap_es.events.facts import ConfigDecided
+from vcap_es.sim.demands import live_exactly
 from vcap_es.sim.disks import BallotDisk, Disk
 from vcap_es.sim.lives import live
 from vcap_es.sim.mutations import Mutation, Plant, change, together
@@ -175,7 +183,27 @@ def _take_without_check(
     return [*outputs, self._replica.extend(rest)] if rest else []
 
 
+def _fold_with_gaps(self: Replica, until: int) -> None:
+    start = self._folded - self._base.position
+    for entry in islice(self._recent, start, until - self._base.position):
+        fact = decode(entry.fact)
+        if not isinstance(fact, ConfigDecided):
+            self.fold.evolve(fact)
+    self._folded = max(self._folded, until)
+
+
 # ---- servers
+
+
+def _admit_again(self: KeyStore, idempotency: Idempotency, token: int) -> Outcome | bool:
+    call = self._calls.get(idempotency.key)
+    if call is not None and call.outcome is not None:
+        self._forget(idempotency.key)
+    return _admit(self, idempotency, token)
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 def _incarnation_by_name(self: ServerProcess) -> str:
@@ -183,6 +211,7 @@ def _incarnation_by_name(self: ServerProcess) -> str:
 
 
 _heard = Voter.heard
+_admit = KeyStore.admit
 _send_newest = Leadership._send_newest
 
 
@@ -336,6 +365,27 @@ MUTATIONS = [
         change(leadership, "wanted_voters", _voters_but_renewed),
         VOTERS,
         50,
+    ),
+    _mutation(
+        "fold_with_gaps",
+        "a follower folds everything that is committed",
+        change(Replica, "_fold", _fold_with_gaps),
+        FAILOVER,
+        20,
+    ),
+    _mutation(
+        "recall_unheard",
+        "a server gives back what is recalled, so that nothing is stranded",
+        change(GivingBack, "give", _nothing),
+        FAILOVER,
+        50,
+    ),
+    Mutation(
+        name="answered_call_done_again",
+        rule="a call with the key of an answered one is answered, and not done again",
+        plant=change(KeyStore, "admit", _admit_again),
+        life=live_exactly,
+        seeds=20,
     ),
     _mutation(
         "incarnation_comes_again",
