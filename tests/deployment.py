@@ -44,11 +44,15 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Place(NamedTuple):
-    """Where a node listens, and the words before its command that let it run there."""
+    """Where a node listens, and the words before its command that let it run there.
+
+    `reached` is the URL by which other nodes reach it, where that is not where it listens.
+    """
 
     host: str
     port: int
     prefix: tuple[str, ...] = ()
+    reached: str = ""
 
     @property
     def url(self) -> str:
@@ -97,6 +101,9 @@ class Deployment:
         urls = [each.url for each in self.places.values()]
         self.master_urls, self.server_urls = urls[:masters], urls[masters:]
         self.primary_url = urls[0]
+        self._masters_reached = [
+            each.reached or each.url for each in list(self.places.values())[:masters]
+        ]
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         secret = directory / "node.secret"
         secret.touch(mode=0o600)
@@ -117,8 +124,9 @@ class Deployment:
 
     def start_master(self, slot: int, *, wait: bool = True) -> None:
         """Start one master; with `wait`, until it leads or is in sync."""
-        others = [url for url in self.master_urls if url != self.master_urls[slot]]
-        arguments = [word for url in others for word in ("--join", url)]
+        own = self._masters_reached[slot]
+        others = [url for url in self._masters_reached if url != own]
+        arguments = ["--address", own, *(word for url in others for word in ("--join", url))]
         self._spawn(f"master{slot}", _KINDS[slot], arguments)
         if wait:
             self._wait_ready(self.master_urls[slot])
@@ -126,7 +134,7 @@ class Deployment:
     def start_server(self, index: int, *, wait: bool = True) -> None:
         """Start one server; with `wait`, until it is ready."""
         arguments = ["--name", f"s{index}"]
-        arguments += [word for url in self.master_urls for word in ("--master", url)]
+        arguments += [word for url in self._masters_reached for word in ("--master", url)]
         arguments += ["--witness"] if index < self._witnesses else []
         self._spawn(f"server{index + 1}", "server", arguments)
         if wait:

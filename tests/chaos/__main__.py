@@ -21,10 +21,10 @@ from pathlib import Path
 
 from tests.chaos import machine
 from tests.chaos.faults import FAULTS
-from tests.chaos.life import SERVERS, SETTINGS, Story, live
+from tests.chaos.life import SERVERS, SETTINGS, Machines, Story, live
 from tests.chaos.namespaces import Namespaces
+from tests.chaos.relays import Relays
 from tests.chaos.report import report
-from tests.deployment import LOOPBACK
 from vcap_es.adapters.http.control import API
 
 PLAN = {
@@ -57,7 +57,7 @@ def main() -> None:
         command = [*machine.own_world(), sys.executable, "-m", "tests.chaos", *sys.argv[1:]]
         os.execvp(command[0], [*command, machine.INSIDE])  # this very program, inside
     begun = time.monotonic()
-    skipped = _skipped(is_inside=given.inside)
+    skipped = _skipped()
     planned = {
         name: ceil(count * given.share)
         for name, count in PLAN.items()
@@ -83,11 +83,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _skipped(*, is_inside: bool) -> dict[str, str]:
+def _skipped() -> dict[str, str]:
     """The faults that cannot be here, and why."""
     why = {
         "": "",
-        "network": "" if is_inside else machine.why_no_network(),
         "tracing": machine.why_no_tracing(),
         "small disk": machine.why_no_small_disk(),
         "switchover": "" if any(each.path == SWITCHOVERS for each in API) else "no such call",
@@ -97,7 +96,9 @@ def _skipped(*, is_inside: bool) -> dict[str, str]:
 
 def _settings(given: argparse.Namespace) -> list[str]:
     told = " ".join(f"{name}={text}" for name, text in SETTINGS.items())
-    where = "a network namespace each" if given.inside else "one host, 127.0.0.1"
+    where = "a network namespace each"
+    if not given.inside:
+        where = f"relays before the masters on 127.0.0.1, for: {machine.why_no_network()}"
     return [
         f"settings  2 masters, {SERVERS} servers, of which 1 or 3 are witnesses; {where}",
         f"          log synchronous=FULL, journals on, default timings; {told}",
@@ -106,7 +107,7 @@ def _settings(given: argparse.Namespace) -> list[str]:
 
 
 def _lives(planned: dict[str, int], given: argparse.Namespace) -> Sequence[Story]:
-    rng, network = random.Random(given.seed), Namespaces() if given.inside else None
+    rng, network = random.Random(given.seed), Namespaces() if given.inside else Relays()
     full = ["fill disk"] * planned.get("fill disk", 0)
     others = [name for name, count in planned.items() for _ in range(count) if name != "fill disk"]
     rng.shuffle(others)
@@ -121,7 +122,7 @@ def _lives(planned: dict[str, int], given: argparse.Namespace) -> Sequence[Story
 
 
 def _live(
-    faults: Sequence[str], network: Namespaces | None, witnesses: int, seed: int, *, are_small: bool
+    faults: Sequence[str], network: Machines, witnesses: int, seed: int, *, are_small: bool
 ) -> Story:
     directory = Path(tempfile.mkdtemp(prefix="vcap-chaos-"))
     begun = time.monotonic()
@@ -134,7 +135,6 @@ def _live(
             [FAULTS[name] for name in faults],
             witnesses=witnesses,
             seed=seed,
-            hosts=network or LOOPBACK,
             network=network,
         )
     findings = story.findings + [text for each in story.outcomes for text in each.findings]

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -25,9 +26,15 @@ from tests.chaos.cluster import Cluster, NeverHealed
 from tests.chaos.faults import Fault, Network, Scene, Struck
 from tests.chaos.load import BIG, Load
 from tests.chaos.told import KINDS, Told
-from tests.deployment import LOOPBACK, Deployment, Hosts, deployed
+from tests.deployment import Deployment, Hosts, deployed
 
 SERVERS = 3
+
+
+class Machines(Hosts, Network, Protocol):
+    """Where nodes run, with a network between them that can lose messages."""
+
+
 SETTLING_SECONDS = 0.6
 """So long at least clients go on when all is well again."""
 
@@ -67,14 +74,13 @@ def live(
     *,
     witnesses: int,
     seed: int,
-    hosts: Hosts = LOOPBACK,
-    network: Network | None = None,
+    network: Machines,
 ) -> Story:
     """Let a deployment live through these faults, in this order."""
     story = Story(outcomes=[], findings=[])
     told = Told()
     with deployed(
-        directory, SERVERS, SETTINGS, masters=2, witnesses=witnesses, hosts=hosts
+        directory, SERVERS, SETTINGS, masters=2, witnesses=witnesses, hosts=network
     ) as deployment:
         asyncio.run(_Life(deployment, told, network, random.Random(seed)).run(faults, story))
     story.steady = told.steady
@@ -87,7 +93,7 @@ def live(
 
 class _Life:
     def __init__(
-        self, deployment: Deployment, told: Told, network: Network | None, rng: random.Random
+        self, deployment: Deployment, told: Told, network: Network, rng: random.Random
     ) -> None:
         self._deployment, self._told, self._network, self._rng = deployment, told, network, rng
         self._caps = [BIG]
