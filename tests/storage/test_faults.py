@@ -77,14 +77,10 @@ def test_a_full_disk_is_no_doubt(pool: ProcessPoolExecutor) -> None:
 def test_a_damaged_wal_leaves_a_prefix_and_a_watermark_elsewhere_tells(
     pool: ProcessPoolExecutor,
 ) -> None:
-    """Cut, zeroed or flipped anywhere: what is whole before that is there, and only that.
-
-    The position alone does not tell: an old tail, set aside long ago, may be back, and be longer.
-    """
+    """Cut, zeroed or flipped anywhere: what is whole before that is there, and only that."""
     seen = tally(pool, "surgery", SEEDS["surgery"])
     assert seen["cases"] >= 2500
     assert seen["lost"] > 1000
-    assert seen["long_but_old"] > 10
 
 
 def test_a_damaged_wal_under_a_checkpoint_leaves_a_past_or_is_told(

@@ -116,6 +116,7 @@ class SqliteWriter:
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         self._lock = lock(path)
         self._wal_bytes = 0
+        self._was_cut = False
         self._dead = False
         try:
             self._db = open_to_write(path, synchronous)
@@ -168,7 +169,7 @@ class SqliteWriter:
             if head.position:
                 self._db.execute(_EPOCH, (head.epoch, head.position))
             self._db.execute("COMMIT")
-            self._wal_bytes += 2 * sum(_EVENT_BYTES + len(each.fact) for each in aside)
+            self._was_cut = True
             self.head = head
             self.history = {each: at for each, at in self.history.items() if each < head.epoch}
             if head.position:
@@ -276,9 +277,16 @@ class SqliteWriter:
         return None if row is None else recorded(row)
 
     def _checkpoint_when_due(self) -> None:
-        if self._wal_bytes >= _WAL_BYTES:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        """Bring the WAL into the main file, where it is long, or before anything follows a cut.
+
+        Else damage to the WAL could bring back what was set aside, in the place of what followed
+        it, and the log would be too long for anybody to see that something committed is missing.
+        """
+        if self._wal_bytes >= _WAL_BYTES or self._was_cut:
+            row = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, frames, written = row
             self._wal_bytes = 0
+            self._was_cut = self._was_cut and written < frames  # as far as readers let it
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):
