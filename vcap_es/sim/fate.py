@@ -36,8 +36,16 @@ class Fate:
         for each in mishaps:
             self._later(each.at_ms, self._happening(each))
 
-    def heal(self) -> None:
-        """From now on everything works; what lost something on its way is connected anew."""
+    @property
+    def has_harmed_disks(self) -> bool:
+        """Whether some disk has lost what was on it."""
+        return bool(self.happened.keys() & {"wipe", "tail", "behind"})
+
+    def heal(self, left_out: Node | None = None) -> None:
+        """From now on everything works; what lost something on its way is connected anew.
+
+        `left_out` is dead, and stays so.
+        """
         world = self.world
         self._is_healed = True
         for undo in list(self._undos.values()):
@@ -46,7 +54,10 @@ class Fate:
         is_lossy = not world.faults.is_ordered
         world.faults = Faults(is_ordered=True)
         for each in self._processes.values():
-            each.start_unless_running()
+            if each is left_out:
+                each.kill()
+            else:
+                each.start_unless_running()
         if is_lossy:
             for one, other in permutations(self._processes.values(), 2):
                 world.network.reset(one, other)

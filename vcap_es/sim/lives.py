@@ -132,7 +132,8 @@ class Life:
         self.fate.plan(self.mishaps)
         world.run(self.safety_ms * 1000)
         self.clients.stop()
-        self.fate.heal()
+        may_leave = self.options.leaves_one and not self.fate.has_harmed_disks
+        self.fate.heal(left_out=world.servers[-1] if may_leave else None)
         world.note("", "healed")
         self._converge()
         if self.profile.is_steady:
@@ -182,17 +183,18 @@ class Life:
         nodes = {each.node for each in self.world.masters}
         if set(config.isr) != nodes:
             return f"in sync are {config.isr}, not {nodes}"
-        witnesses = {each.voter.ballot.node for each in self.world.servers if each.voter}
+        witnesses = {each.voter.ballot.node for each in self._servers if each.voter}
         if leadership.proposal is not None or config.before:
             return f"{leadership.proposal or config} is under way"
-        if set(config.voters) != nodes | witnesses:
+        has_all = nodes | witnesses <= set(config.voters)
+        if not has_all or len(config.voters) != len(nodes) + self.options.witnesses:
             return f"voters are {config.voters}, not {nodes | witnesses}"
-        ballots = [each for each in self.world.truth.ballots if each.node in config.voters]
+        ballots = [each for each in self.world.truth.ballots if each.node in nodes | witnesses]
         if any(each.config != config for each in ballots):
             return f"a voter does not hold {config}"
         if not leadership.is_settled or not leadership.is_active:
             return "the leader is not at rest"
-        lost = [each.name for each in self.world.servers if not self._is_linked(each, leader)]
+        lost = [each.name for each in self._servers if not self._is_linked(each, leader)]
         return f"{', '.join(lost)} not linked to {leader.name}" if lost else ""
 
     def _is_linked(self, server: ServerProcess, leader: MasterProcess) -> bool:
@@ -210,7 +212,7 @@ class Life:
             self.world.run(STEP_US)
         else:
             raise Violation("C8", "no cap can be defined")
-        for server in self.world.servers:
+        for server in self._servers:
             answers = []
             for _ in range(PROBES_MAX):
                 answers.append(self._ask(server, PROBE, 1))
@@ -231,7 +233,7 @@ class Life:
     def _drain(self) -> None:
         """C10: one last caller can have whatever is left anywhere, but for what the dead hold."""
         self.world.run(REPORTS_US)
-        callers = {cap: self.world.random.choice(self.world.servers) for cap in self.clients.caps}
+        callers = {cap: self.world.random.choice(self._servers) for cap in self.clients.caps}
         numbers = {cap: self._exhaust(server, cap) for cap, server in callers.items()}
         self.world.run(HOLDS_US)  # what was held comes back
         drained = {
@@ -265,7 +267,12 @@ class Life:
     @property
     def _living(self) -> set[str]:
         """The incarnations that serve now."""
-        return {each.core.incarnation for each in self.world.servers}
+        return {each.core.incarnation for each in self._servers}
+
+    @property
+    def _servers(self) -> list[ServerProcess]:
+        """The servers that are not left out."""
+        return [each for each in self.world.servers if each.is_running]
 
     def _number(self, cap: str) -> int | None:
         meta = self.world.state.metas.get(cap)

@@ -19,7 +19,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     """A kind of life: which mishaps, how many and for how long, among which nodes.
 
     `early_percent` is how many lives have mishaps before the data centre is complete;
-    `lossy_percent` how many have links that are as bad as datagrams. With `is_busy`, clients ask
+    `lossy_percent` how many have links that are as bad as datagrams; `leaves_percent` how many, of
+    those with three witnesses, end with one that never comes back. With `is_busy`, clients ask
     all the time. With `is_steady`, nothing happens that should cost a leader its place. `directed`
     makes the mishaps, where they are not drawn by `weights`.
     """
@@ -34,13 +35,17 @@ class Profile(Struct, frozen=True, kw_only=True):
     fsyncs_us: tuple[int, ...] = (200, 2000, 10_000)
     early_percent: int = 30
     lossy_percent: int = 30
+    leaves_percent: int = 30
     is_busy: bool = False
     is_steady: bool = False
     directed: Callable[[Random], list[Mishap]] | None = None
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """What one life is like, but for its mishaps."""
+    """What one life is like, but for its mishaps.
+
+    With `leaves_one` the last witness never comes back: the others must do without it.
+    """
 
     witnesses: int
     servers: int
@@ -57,6 +62,7 @@ class Options(Struct, frozen=True, kw_only=True):
     now: int
     safety_ms: int
     waits_ms: int
+    leaves_one: bool
 
     def __str__(self) -> str:
         """As it is printed for a life that fails."""
@@ -107,6 +113,7 @@ def options(profile: Profile, seed: int) -> Options:
         now=NOON + random.choice((5, 52, 56)) * SECOND_US,
         safety_ms=random.randint(*profile.safety_ms),
         waits_ms=0 if random.random() * 100 < profile.early_percent else 1500,
+        leaves_one=witnesses == 3 and random.random() * 100 < profile.leaves_percent,
     )
 
 
@@ -281,6 +288,7 @@ EXACTLY = Profile(
         "full": 3,
         "switch": 6,
     },
+    leaves_percent=0,
     lossy_percent=60,
 )
 PROFILES = {
