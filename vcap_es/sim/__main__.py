@@ -26,7 +26,7 @@ MIXTURE = {
     "joint": 2,
     "solo": 2,
 }
-MIXTURE |= {"promises": 2, "tails": 1, "lossy": 1}
+MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")

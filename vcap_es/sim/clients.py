@@ -6,8 +6,10 @@ from vcap_es.components.commands import Cancel, Command, Commit, Consume, Hold, 
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.outcomes import Consumed, Held
 from vcap_es.events.facts import Definition
+from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.sim.network import US
 from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
 
 IDS_MAX = 200
@@ -26,6 +28,7 @@ class Clients:
         self._ids: list[tuple[ServerProcess, str, bool]] = []
         self._tokens: list[tuple[ServerProcess, int]] = []
         self._keyed: list[tuple[ServerProcess, Command, Idempotency]] = []
+        self._reads: dict[int, int] = {}
         self._is_over = False
 
     def define(self) -> None:
@@ -50,9 +53,12 @@ class Clients:
 
     def _act(self) -> None:
         roll = self._random.random()
+        self._check_reads()
         if roll < 0.02:
             self._change_total()
-        elif roll < 0.2:
+        elif roll < 0.08:
+            self._read()
+        elif roll < 0.25:
             self._settle()
         else:
             self._ask(self._random.choice(self.world.servers))
@@ -114,6 +120,24 @@ class Clients:
                 self._ids.append((server, answer.id, isinstance(answer, Held)))
         self._tokens, self._ids = waiting, self._ids[-IDS_MAX:]
 
+    def _read(self) -> None:
+        """An operator reads at some master, which may believe that it leads, and not do so."""
+        master = self._random.choice(self.world.masters)
+        if master.core is None or master.is_paused:
+            return
+        token = next(self.world.tokens)
+        self._reads[token] = self.world.truth.fold.state.epoch
+        master.core.read(token, _epoch_of)
+        master.flush()
+
+    def _check_reads(self) -> None:
+        """C13: what is read is not older than what was acknowledged before it was asked for."""
+        for token in [each for each in self._reads if each in self.world.command_answers]:
+            known, read = self._reads.pop(token), self.world.command_answers.pop(token)
+            if isinstance(read, int) and read < known:
+                finding = f"epoch {read} is read, and {known} had begun and acknowledged"
+                raise Violation("C13", finding)
+
     def _change_total(self) -> None:
         leader = self.world.leader
         if leader is None or leader.is_paused:
@@ -122,6 +146,10 @@ class Clients:
         total = max(0, self._totals[index] + self._random.randint(-50, 50))
         interval = RATES[index % len(RATES)]
         self.world.order(Define(cap=self.caps[index], definition=_definition(total, interval)))
+
+
+def _epoch_of(state: DataCentre) -> object:
+    return state.epoch
 
 
 def _definition(total: int, interval: str) -> Definition:

@@ -255,7 +255,12 @@ class Life:
 
     def _gives_more(self, server: ServerProcess, cap: str) -> bool:
         """A hold has expired, or another interval has begun."""
-        return isinstance(self._ask(server, cap, 1), Consumed)
+        answer: object = None
+        for _ in range(PROBES_MAX):
+            answer = self._ask(server, cap, 1)
+            if not isinstance(answer, Refused) or answer.code == "capped":
+                break
+        return isinstance(answer, Consumed)
 
     def _nothing_is_left(self, cap: str, number: int) -> None:
         pool = self.world.pool(cap, number)
@@ -275,8 +280,11 @@ class Life:
         return [each for each in self.world.servers if each.is_running]
 
     def _number(self, cap: str) -> int | None:
-        meta = self.world.state.metas.get(cap)
-        interval = meta.at(self.world.now_us) if meta is not None else None
+        """The interval that is served now, by the clock of the leader, which may be wrong."""
+        leader, meta = self.world.leader, self.world.state.metas.get(cap)
+        assert leader is not None
+        stamp = self.world.truth.entries[-1].recorded_at
+        interval = meta.at(max(stamp, leader.moment.utc)) if meta is not None else None
         return None if interval is None or interval.pool.ended else interval.number
 
     def _compare(self) -> None:

@@ -221,6 +221,13 @@ def _tails(random: Random) -> list[Mishap]:
     return mishaps
 
 
+def _deposed(random: Random) -> list[Mishap]:
+    """The leader is cut off, all others see it at once, and it does not."""
+    ms = random.randint(0, 1000)
+    resets = [Mishap(ms, "reset", "m0", name, 1) for name in ("m1", "s0", "s1")]
+    return [Mishap(ms, "isolate", "m0", "", random.randint(700, 3000)), *resets]
+
+
 LOSSY = Profile(
     name="lossy",
     weights={"reset": 10, "crash": 10, "cut": 10},
@@ -264,6 +271,16 @@ PROMISES = Profile(
     delays_us=(300, 2000),
     fsyncs_us=(2000, 10_000),
 )
+DEPOSED = Profile(
+    name="deposed",
+    directed=_deposed,
+    safety_ms=(4000, 5000),
+    witnesses=(1,),
+    delays_us=(300, 2000),
+    early_percent=0,
+    lossy_percent=0,
+    is_busy=True,
+)
 TAILS = Profile(
     name="tails",
     directed=_tails,
@@ -303,6 +320,7 @@ PROFILES = {
         JOINT,
         SOLO,
         PROMISES,
+        DEPOSED,
         TAILS,
         EXACTLY,
     )

@@ -14,7 +14,7 @@ from vcap_es.components.decisions.primacy import Config, is_witness
 from vcap_es.components.followers import Followers
 from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.idempotency import KeyStore
-from vcap_es.components.leadership import Leadership
+from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.outcomes import Outcome
 from vcap_es.components.primacy_messages import Append, Mismatch, Prepare
 from vcap_es.components.replica import Cut, Replica, Store, common_position
@@ -28,6 +28,7 @@ from vcap_es.sim.disks import BallotDisk, Disk
 from vcap_es.sim.lives import live
 from vcap_es.sim.mutations import Mutation, Plant, change, together
 from vcap_es.sim.profiles import (
+    DEPOSED,
     FAILOVER,
     FLAPPING,
     GROWTH,
@@ -123,6 +124,10 @@ def _voters_but_renewed(
     if len(masters) < 2 or not witnesses:
         return config.voters
     return tuple(sorted((*masters, *witnesses[: 3 if len(witnesses) >= 3 else 1])))
+
+
+def _committed_unheard(self: Leadership, under_way: UnderWay) -> bool:
+    return under_way.end <= self._replica.committed
 
 
 # ---- replication
@@ -364,6 +369,13 @@ MUTATIONS = [
         "a witness that lost its store gives its vote to the one that it is now",
         change(leadership, "wanted_voters", _voters_but_renewed),
         VOTERS,
+        50,
+    ),
+    _mutation(
+        "answers_unheard",
+        "who is in sync still followed when a round began that answers somebody",
+        change(Leadership, "_is_committed", _committed_unheard),
+        DEPOSED,
         50,
     ),
     _mutation(
