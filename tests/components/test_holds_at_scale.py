@@ -33,11 +33,13 @@ class Server:
         notice = Notice("c", "active", "day", "hard", "asap", None, [period])
         echo_ns = self.now_ns
         self.core.received(
-            Broadcast(epoch=1, now=NOW, echo_ns=echo_ns, notices=[notice]), self.now_ns
+            Broadcast(epoch=1, number=1, now=NOW, echo_ns=echo_ns, notices=[notice]), self.now_ns
         )
         grant = Grant("c", 0, units, 0, 0, 0, False, False, (1, 0), None, None, 0)
         self.core.received(
-            Standing(epoch=1, incarnation="me", now=NOW, echo_ns=echo_ns, grants=[grant]),
+            Standing(
+                epoch=1, number=2, incarnation="me", now=NOW, echo_ns=echo_ns, grants=[grant]
+            ),
             self.now_ns,
         )
         self.flush()

@@ -15,7 +15,7 @@ from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import TimingWheel
 
 Stamp = tuple[int, int]
-"""(epoch, clock of the master): of two messages, which was composed later."""
+"""(epoch, number of the message in it): of two messages, which was composed later."""
 
 
 class Hearing:
@@ -50,7 +50,7 @@ class Hearing:
         if message.epoch < self.epoch:
             return
         self.epoch = message.epoch
-        stamp = (message.epoch, message.now)
+        stamp = (message.epoch, message.number)
         for notice in message.notices:
             watched = self._shelf.watch(notice.cap)
             if stamp >= watched.heard:
@@ -126,7 +126,7 @@ class Hearing:
         """Where we stand with the pools of some intervals."""
         is_current = message.epoch >= self.epoch
         self.epoch = max(self.epoch, message.epoch)
-        stamp = (message.epoch, message.now)
+        stamp = (message.epoch, message.number)
         is_newest = stamp >= self._newest
         self._newest = max(self._newest, stamp)
         for grant in message.grants:

@@ -17,6 +17,7 @@ from vcap_es.components.decisions.primacy import (
     wanted_voters,
     with_isr,
     with_voters,
+    withdrawn,
 )
 from vcap_es.components.followers import Follower, Followers
 from vcap_es.components.primacy_messages import (
@@ -98,6 +99,9 @@ class Leadership:
         self._timings, self._tell, self._emit = timings, tell, emit
         self._rounds: deque[UnderWay] = deque()
         self._accepted: set[str] = set()
+        self._admitted = {node}
+        self._proposed_ns = 0
+        self._first = replica.end.position + 1
         self._answered_ns: dict[str, int] = dict.fromkeys(electorate(config), now_ns)
         self._heartbeat_ns = now_ns
         self._has_majority = True
@@ -157,7 +161,9 @@ class Leadership:
             self._count(now_ns)
 
     def accepted(self, node: str, epoch: int, version: int) -> None:
-        """A voter holds a configuration."""
+        """A node holds a configuration of this leader's, so from now on it may vote."""
+        if epoch == self.epoch:
+            self._admitted.add(node)
         if self._newest.stamp == (epoch, version):
             self._accepted.add(node)
             self._decide()
@@ -185,8 +191,10 @@ class Leadership:
         """Propose the next configuration, if there should be one; one at a time."""
         if self.proposal is None:
             wanted = self._wanted(now_ns, witnesses)
-            if wanted is not None:
-                self._propose(wanted)
+        else:
+            wanted = withdrawn(self.proposal) if self._is_hopeless(now_ns) else None
+        if wanted is not None:
+            self._propose(wanted, now_ns)
 
     def go_on(self, now_ns: int, utc: int) -> None:
         """Let out what is committed, and begin the next round."""
@@ -261,8 +269,21 @@ class Leadership:
             self.awaited = ""
         elif (joining := self._joining(now_ns)) is not None:
             return with_isr(self.config, {self._node, joining})
-        voters = wanted_voters(self.config, self.config.isr, witnesses)
+        voters = self._voters(now_ns, witnesses)
         return with_voters(self.config, voters) if voters != self.config.voters else None
+
+    def _voters(self, now_ns: int, witnesses: Collection[str]) -> tuple[str, ...]:
+        """Who should vote, of those who could at once: they answer, and hold a configuration."""
+        ready = self._admitted & self._answering(now_ns)
+        masters = [each for each in self.config.isr if each in ready]
+        return wanted_voters(self.config, masters, ready.intersection(witnesses))
+
+    def _is_hopeless(self, now_ns: int) -> bool:
+        """New voters were proposed, and have fallen silent since, so they cannot decide that."""
+        if self.proposal is None or not self.proposal.before or not self._has_majority:
+            return False
+        is_late = now_ns - self._proposed_ns > self._timings.lead_ms * MS
+        return is_late and not is_quorum(self.proposal, self._answering(now_ns))
 
     def _is_degraded(self, now_ns: int) -> bool:
         """The partner does not keep up, so that nothing can be acknowledged."""
@@ -302,26 +323,34 @@ class Leadership:
         return follower.is_linked and not follower.is_probing and lag <= LAG_TO_JOIN
 
     def _has_all(self, follower: Follower) -> bool:
-        """Everything that anybody was ever told of is there; from now on the rest waits for it."""
-        return follower.match >= self._replica.committed
+        """Everything that anybody was ever told of is there; from now on the rest waits for it.
+
+        Something of this epoch is among that, so who is in sync can tell an older log by its end.
+        """
+        return follower.match >= self._replica.committed >= self._first
 
     @property
     def _newest(self) -> Config:
         """What is proposed, or was decided last."""
         return self.proposal or self.config
 
-    def _propose(self, config: Config) -> None:
+    def _propose(self, config: Config, now_ns: int) -> None:
         self.proposal, self._accepted = config, {self._node}
+        self._proposed_ns = now_ns
         self._emit(self._voter.accept(config))
         self._send_newest()
         self._decide()
 
-    def _send_newest(self) -> None:
-        """Tell it to whom has not accepted it, also when it is decided: a voter must hold it."""
+    def _send_newest(self, witnesses: Collection[str] = ()) -> None:
+        """Tell it to whom has not accepted it, also when it is decided: a voter must hold it.
+
+        Who is in sync without a vote hears of it too, so that it knows what it may do; and a
+        witness does once, so that it may vote when it is to.
+        """
         config = self._newest
-        # Who is in sync without a vote hears of it too, so that it knows what it may do.
-        for node in dict.fromkeys((*electorate(config), *config.isr)):
-            if node != self._node and node not in self._accepted:
+        missing = {*electorate(config), *config.isr} - self._accepted
+        for node in sorted(missing | (set(witnesses) - self._admitted)):
+            if node != self._node:
                 self._tell(node, Accept(config=config))
 
     def _decide(self) -> None:
@@ -345,12 +374,16 @@ class Leadership:
         nodes = {*electorate(self._newest), *self.followers.known, *witnesses}
         for node in sorted(nodes - {self._node}):
             self._tell(node, message)
-        self._send_newest()
+        self._send_newest(witnesses)
 
     def _count(self, now_ns: int) -> None:
         """See whether a majority answered lately; own vote and patience count as an answer."""
-        oldest_ns = now_ns - self._timings.lead_ms * MS
-        answered = {node for node, at_ns in self._answered_ns.items() if at_ns >= oldest_ns}
-        self._has_majority = is_quorum(self.config, answered | {self._node})
+        self._has_majority = is_quorum(self.config, self._answering(now_ns))
         if self._has_majority:
             self._voter.hears(self._node, self.epoch, self._replica.committed, now_ns)
+
+    def _answering(self, now_ns: int) -> set[str]:
+        """Who has answered lately, this node among them."""
+        oldest_ns = now_ns - self._timings.lead_ms * MS
+        answered = {node for node, at_ns in self._answered_ns.items() if at_ns >= oldest_ns}
+        return answered | {self._node}

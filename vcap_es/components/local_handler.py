@@ -6,7 +6,7 @@ everything decided before and leaves when that is durable.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import islice
+from itertools import count, islice
 
 from msgspec import Struct, field
 
@@ -81,6 +81,7 @@ class LocalHandler:
         self._watchers: dict[str, dict[str, None]] = {}
         self._by_connection: dict[int, str] = {}
         self._pending: dict[int, list[FromMaster]] = {}
+        self._numbers = count(1)
         self._holders = Holders(state)
         self._liveness = Liveness(now)
         self._liveness.expect(self._absent(now))
@@ -322,9 +323,7 @@ class LocalHandler:
         composed: list[FromMaster] = []
         while caps := list(islice(server.announce, NOTICES_PER_MESSAGE)):
             notices = [self._notice(cap, now) for cap in caps]
-            composed.append(
-                Broadcast(epoch=self.epoch, now=now, echo_ns=server.echo_ns, notices=notices)
-            )
+            composed.append(self._broadcast(server, notices, now))
             for cap in caps:
                 del server.announce[cap]
         while keys := list(islice(server.tell, GRANTS_PER_MESSAGE)):
@@ -333,10 +332,20 @@ class LocalHandler:
                 del server.tell[key]
         return composed
 
+    def _broadcast(self, server: Server, notices: list[Notice], now: int) -> Broadcast:
+        return Broadcast(
+            epoch=self.epoch,
+            number=next(self._numbers),
+            now=now,
+            echo_ns=server.echo_ns,
+            notices=notices,
+        )
+
     def _standing(self, server: Server, keys: list[Key], now: int) -> Standing:
         grants = [self._grant(server.incarnation, key) for key in keys]
         return Standing(
             epoch=self.epoch,
+            number=next(self._numbers),
             incarnation=server.incarnation,
             now=now,
             echo_ns=server.echo_ns,

@@ -116,7 +116,7 @@ class Master:
         self.secondary = SecondaryMaster(self.replica, self.voter)
         self.primary: PrimaryMaster | None = None
         self.leadership: Leadership | None = None
-        self.suspicion = suspicion or self._short_of(ballot, held)
+        self.suspicion = suspicion or _short_of(ballot, held)
         self.promotion: dict[str, int] = {}
         self._random = random
         self._outputs: list[Output] = []
@@ -757,14 +757,6 @@ class Master:
     def _unhurried_ms(self) -> int:
         return self.timings.retry_ms + self._random(2 * self.timings.retry_ms)
 
-    def _short_of(self, ballot: Ballot, held: Held) -> str:
-        in_sync = ballot.config is not None and ballot.node in ballot.config.isr
-        if not in_sync or held.head.position >= ballot.committed:
-            return ""
-        return (
-            f"position {ballot.committed} was committed, and the log ends at {held.head.position}"
-        )
-
     def _reply(self, node: str, output: Store | Cut | Appended | Mismatch) -> None:
         if isinstance(output, Store | Cut):
             self._outputs.append(output)
@@ -791,3 +783,15 @@ class Master:
 
 def _other_protocol(protocol: int) -> str:
     return f"protocol {protocol} is spoken here as {PROTOCOL}: upgrade one of us"
+
+
+def _short_of(ballot: Ballot, held: Held) -> str:
+    """What the log of a master in sync must have, and has not; "" where it is whole."""
+    config, head = ballot.config, held.head
+    if config is None or ballot.node not in config.isr:
+        return ""
+    if head.position < ballot.committed:
+        return f"position {ballot.committed} was committed, and the log ends at {head.position}"
+    if len(config.isr) > 1 and head.epoch < config.epoch:
+        return f"this copy was in sync in epoch {config.epoch}, and the log ends in {head.epoch}"
+    return ""

@@ -119,10 +119,12 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A master's answer to reports.
 
-    `now` is its clock in microseconds UTC; `echo_ns` the newest `sent_ns` it has from this server.
+    `number` is that of the message in the epoch: newer is larger. `now` is its clock in microseconds
+    UTC; `echo_ns` the newest `sent_ns` it has from this server.
     """
 
     epoch: int
+    number: int
     incarnation: str
     now: int
     echo_ns: int
@@ -154,9 +156,10 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Broadcast(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """Intervals that a server watches were opened, changed or ended."""
+    """Intervals that a server watches were opened, changed or ended; numbered like `Standing`."""
 
     epoch: int
+    number: int
     now: int
     echo_ns: int
     notices: list[Notice]

@@ -15,7 +15,7 @@ from vcap_es.components.slice import Slice, Waiter
 class Watched(Struct):
     """A cap that the server has been asked for: what is known of it, and who waits to know.
 
-    `heard` is the stamp (epoch, master's clock) of the newest notice, `asked_ns` when the master
+    `heard` is the (epoch, number) of the message with the newest notice, `asked_ns` when the master
     was last asked for it.
     """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import permutations
+from itertools import count, permutations
 
 from vcap_es.components.decisions.primacy import Config, is_quorum
 from vcap_es.sim.masters import MasterProcess
@@ -28,7 +28,8 @@ class Fate:
         self.happened: dict[str, int] = {}
         nodes: list[Node] = [*world.masters, *world.servers]
         self._processes = {each.name: each for each in nodes}
-        self._undos: dict[Mishap, Undo] = {}
+        self._undos: dict[int, Undo] = {}
+        self._numbers = count()
         self._is_healed = False
 
     def plan(self, mishaps: list[Mishap]) -> None:
@@ -78,15 +79,16 @@ class Fate:
                 return
             self.world.note("fate", mishap)
             self.happened[mishap.kind] = self.happened.get(mishap.kind, 0) + 1
-            self._undos[mishap] = undo
-            self._later(mishap.lasts_ms, over)
-
-        def over() -> None:
-            undo = self._undos.pop(mishap, None)
-            if undo is not None:
-                undo()
+            number = next(self._numbers)  # two mishaps may be alike
+            self._undos[number] = undo
+            self._later(mishap.lasts_ms, partial(self._end, number))
 
         return happen
+
+    def _end(self, number: int) -> None:
+        undo = self._undos.pop(number, None)
+        if undo is not None:
+            undo()
 
     def _begin(self, mishap: Mishap) -> Undo | None:
         """Let it happen; how it is undone, or None where it cannot happen now."""
@@ -289,6 +291,7 @@ class Fate:
         for each in ballots:
             kept = (each.ballot, each.writing or each.ballot)
             configs += [ballot.config for ballot in kept if ballot.config is not None]
+        configs += self._proposals
         lost = [each.ballots for each in self.world.masters if not each.is_sound]
         others = [
             each.ballot.node
@@ -302,6 +305,12 @@ class Fate:
             for each in self.world.masters
             if each is not process
         )
+
+    @property
+    def _proposals(self) -> list[Config]:
+        """What is proposed, and may not be on any disk yet."""
+        leads = [each.core.leadership for each in self.world.masters if each.core is not None]
+        return [each.proposal for each in leads if each is not None and each.proposal is not None]
 
     def _has_everything(self, master: MasterProcess, configs: list[Config]) -> bool:
         truth = self.world.truth

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
+from vcap_es.components.decisions.primacy import WITNESSES_MAX, Config, is_witness
 from vcap_es.components.master import Master
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.events.facts import Definition
@@ -183,19 +184,30 @@ class Life:
         nodes = {each.node for each in self.world.masters}
         if set(config.isr) != nodes:
             return f"in sync are {config.isr}, not {nodes}"
-        witnesses = {each.voter.ballot.node for each in self._servers if each.voter}
         if leadership.proposal is not None or config.before:
             return f"{leadership.proposal or config} is under way"
-        has_all = nodes | witnesses <= set(config.voters)
-        if not has_all or len(config.voters) != len(nodes) + self.options.witnesses:
-            return f"voters are {config.voters}, not {nodes | witnesses}"
-        ballots = [each for each in self.world.truth.ballots if each.node in nodes | witnesses]
-        if any(each.config != config for each in ballots):
-            return f"a voter does not hold {config}"
+        missing = self._missing_voters(config, nodes)
+        if missing:
+            return missing
         if not leadership.is_settled or not leadership.is_active:
             return "the leader is not at rest"
         lost = [each.name for each in self._servers if not self._is_linked(each, leader)]
         return f"{', '.join(lost)} not linked to {leader.name}" if lost else ""
+
+    def _missing_voters(self, config: Config, nodes: set[str]) -> str:
+        """Both masters vote, and three witnesses, or one where there are not three."""
+        there = {each.voter.ballot.node for each in self._servers if each.voter}
+        voting = {each for each in config.voters if is_witness(each)}
+        gone = {each.ballots.ballot.node for each in self.world.servers if each.ballots} - there
+        count = 3 if len(there | voting) >= WITNESSES_MAX else 1
+        if set(config.voters) != nodes | voting or not voting <= there | gone:
+            return f"voters are {config.voters}, not {nodes} and some of {there | gone}"
+        if len(voting) != count:
+            return f"voters are {config.voters}, though there are {there}"
+        ballots = [each for each in self.world.truth.ballots if each.node in nodes | voting & there]
+        if any(each.config != config for each in ballots):
+            return f"a voter does not hold {config}"
+        return ""
 
     def _is_linked(self, server: ServerProcess, leader: MasterProcess) -> bool:
         return server.serves_from is leader

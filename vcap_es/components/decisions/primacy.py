@@ -12,6 +12,9 @@ from msgspec import Struct, structs
 SLOTS = 2
 """Masters of a data centre: each has a slot, 0 or 1."""
 
+WITNESSES_MAX = 3
+"""So many servers vote at most; with fewer of them, one does."""
+
 
 class Config(Struct, frozen=True, array_like=True, gc=False):
     """One value of the register.
@@ -100,10 +103,21 @@ def is_witness(node: str) -> bool:
     return node.startswith("w-")
 
 
+def withdrawn(config: Config) -> Config:
+    """The next configuration instead of a joint one that is not decided: the voters stay.
+
+    Whatever the joint one rests on has a majority of these voters, so that sees this one too.
+    """
+    assert config.before, "only a change of the voters can be withdrawn"
+    return structs.replace(config, version=config.version + 1, voters=config.before, before=())
+
+
 def wanted_voters(
     config: Config, masters: Collection[str], linked: Collection[str]
 ) -> tuple[str, ...]:
     """Which voters there should be, with these masters in sync and these witnesses linked.
+
+    All of these hold a configuration, so that they can vote whatever happens to who tells them.
 
     Both masters and an odd number of witnesses, at most three. The lone master where there is no
     second one or no witness, because two voters bear no loss at all. Who votes stays, unless its
@@ -115,5 +129,5 @@ def wanted_voters(
     witnesses = list(dict.fromkeys((*kept, *sorted(linked))))
     if len(masters) < SLOTS or not witnesses:
         return config.voters
-    count = 3 if len(witnesses) >= 3 else 1
+    count = WITNESSES_MAX if len(witnesses) >= WITNESSES_MAX else 1
     return tuple(sorted((*masters, *witnesses[:count])))

@@ -111,9 +111,9 @@ def _with_voters_at_once(config: Config, voters: Collection[str]) -> Config:
     return structs.replace(config, version=config.version + 1, voters=tuple(sorted(voters)))
 
 
-def _send_only_proposals(self: Leadership) -> None:
+def _send_only_proposals(self: Leadership, witnesses: Collection[str] = ()) -> None:
     if self.proposal is not None:
-        _send_newest(self)
+        _send_newest(self, witnesses)
 
 
 def _voters_but_renewed(

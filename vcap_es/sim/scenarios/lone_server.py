@@ -1,5 +1,7 @@
 """One volumecap server alone, against a master made by hand."""
 
+from itertools import count
+
 from vcap_es.components.commands import (
     Command,
     Consume,
@@ -40,16 +42,28 @@ class LoneServer:
         self.reports: list[Holding] = []
         self.watched: list[str] = []
         self.tokens = 0
+        self.numbers = count(1)
         self.core.connected(self.now_ns)
         self.broadcast("c")
 
     def broadcast(
-        self, cap: str, state: str = "active", *, now: int = NOON, end: int = NOON + 50_000_000
+        self, cap: str, state: str = "active", *, number: int = 0, end: int = NOON + 50_000_000
     ) -> None:
-        """The master tells what a cap is; it has one interval, of a minute."""
+        """The master tells what a cap is; it has one interval, of a minute.
+
+        `number` is that of the message: the next one, where it is 0.
+        """
         periods = [Period(0, NOON - 10_000_000, end, 100)]
         notice = Notice(cap, state, "minute", "hard", "asap", None, periods)
-        self.hear(Broadcast(epoch=1, now=now, echo_ns=self.now_ns, notices=[notice]))
+        self.hear(
+            Broadcast(
+                epoch=1,
+                number=number or next(self.numbers),
+                now=NOON,
+                echo_ns=self.now_ns,
+                notices=[notice],
+            )
+        )
 
     def hear(self, message: Broadcast | Standing) -> None:
         """The master says something."""
@@ -57,9 +71,9 @@ class LoneServer:
         self.flush()
 
     def grant(
-        self, moved: int, *, cap: str = "c", epoch: int = 1, now: int = NOON, **fields: object
+        self, moved: int, *, cap: str = "c", epoch: int = 1, number: int = 0, **fields: object
     ) -> None:
-        """The master tells where the server stands with the interval."""
+        """The master tells where the server stands with the interval, in its next message or so."""
         known = {
             "returned": 0,
             "spent": 0,
@@ -73,7 +87,14 @@ class LoneServer:
         }
         grant = Grant(cap, 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
         self.hear(
-            Standing(epoch=epoch, incarnation="me", now=now, echo_ns=self.now_ns, grants=[grant])
+            Standing(
+                epoch=epoch,
+                number=number or next(self.numbers),
+                incarnation="me",
+                now=NOON,
+                echo_ns=self.now_ns,
+                grants=[grant],
+            )
         )
 
     def submit(self, command: Command, key: Idempotency | None = None) -> int:

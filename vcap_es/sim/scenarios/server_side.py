@@ -252,9 +252,9 @@ def old_news_opens_no_slice_again() -> None:
     lone.grant(5)
     lone.sync()
     lone.consume(5)
-    lone.grant(5, spent=5, closed=True, ended=True, now=NOON + 10)
+    lone.grant(5, spent=5, closed=True, ended=True, number=10)
     assert ("c", 0) not in lone.core.holdings.slices
-    lone.grant(5, spent=5, now=NOON + 5)
+    lone.grant(5, spent=5, number=9)
     assert ("c", 0) not in lone.core.holdings.slices
     assert not [each for each in lone.outputs if isinstance(each, Abandon)]
 
@@ -262,8 +262,8 @@ def old_news_opens_no_slice_again() -> None:
 def a_late_notice_changes_nothing() -> None:
     """Of two notices the one composed later counts, in whatever order they come."""
     lone = LoneServer()
-    lone.broadcast("d", now=NOON + 10)
-    lone.broadcast("d", "unknown", now=NOON + 5)
+    lone.broadcast("d", number=10)
+    lone.broadcast("d", "unknown", number=9)
     token = lone.submit(Consume(cap="d", minimum=1, maximum=1))
     assert token not in lone.replies
 
