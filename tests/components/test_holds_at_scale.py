@@ -37,9 +37,7 @@ class Server:
         )
         grant = Grant("c", 0, units, 0, 0, 0, False, False, (1, 0), None, None, 0)
         self.core.received(
-            Standing(
-                epoch=1, number=2, incarnation="me", now=NOW, echo_ns=echo_ns, grants=[grant]
-            ),
+            Standing(epoch=1, number=2, incarnation="me", now=NOW, echo_ns=echo_ns, grants=[grant]),
             self.now_ns,
         )
         self.flush()

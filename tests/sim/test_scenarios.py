@@ -7,6 +7,7 @@ from vcap_es.sim.scenarios import (
     crashes,
     desk_side,
     ends,
+    growing,
     keys,
     recalls,
     scenarios_of,
@@ -15,7 +16,7 @@ from vcap_es.sim.scenarios import (
     verdicts,
 )
 
-MODULES = (server_side, desk_side, recalls, verdicts, ends, crashes, settling, keys)
+MODULES = (server_side, desk_side, recalls, verdicts, ends, crashes, settling, keys, growing)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.node import Role
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 """A running total that may come to the log: one that it cannot keep is not understood."""
@@ -119,8 +119,8 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A master's answer to reports.
 
-    `number` is that of the message in the epoch: newer is larger. `now` is its clock in microseconds
-    UTC; `echo_ns` the newest `sent_ns` it has from this server.
+    `number` is that of the message in the epoch: newer is larger. `now` is its clock in
+    microseconds UTC; `echo_ns` the newest `sent_ns` it has from this server.
     """
 
     epoch: int

@@ -27,6 +27,7 @@ from vcap_es.sim.demands import live_exactly
 from vcap_es.sim.disks import BallotDisk, Disk
 from vcap_es.sim.lives import live
 from vcap_es.sim.mutations import Mutation, Plant, change, together
+from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.profiles import (
     DEPOSED,
     FAILOVER,
@@ -40,11 +41,16 @@ from vcap_es.sim.profiles import (
     VOTERS,
     Profile,
 )
+from vcap_es.sim.scenarios import growing
 from vcap_es.sim.servers import ServerProcess
 
 
 def _yes(*_: object) -> bool:
     return True
+
+
+def _no(*_: object) -> bool:
+    return False
 
 
 # ---- elections
@@ -109,6 +115,16 @@ def _decide_at_once(self: Leadership) -> None:
 
 def _with_voters_at_once(config: Config, voters: Collection[str]) -> Config:
     return structs.replace(config, version=config.version + 1, voters=tuple(sorted(voters)))
+
+
+def _voters_not_admitted(
+    self: Leadership, _now_ns: int, witnesses: Collection[str]
+) -> tuple[str, ...]:
+    return primacy.wanted_voters(self.config, self.config.isr, witnesses)
+
+
+def _send_newest_to_voters(self: Leadership, _witnesses: Collection[str] = ()) -> None:
+    _send_newest(self)
 
 
 def _send_only_proposals(self: Leadership, witnesses: Collection[str] = ()) -> None:
@@ -377,6 +393,21 @@ MUTATIONS = [
         change(Leadership, "_is_committed", _committed_unheard),
         DEPOSED,
         50,
+    ),
+    by_scenario(
+        "voters_not_admitted",
+        "who is to vote holds a configuration before",
+        together(
+            change(Leadership, "_voters", _voters_not_admitted),
+            change(Leadership, "_send_newest", _send_newest_to_voters),
+        ),
+        growing.a_leader_that_dies_while_it_lets_voters_in_leads_again,
+    ),
+    by_scenario(
+        "silent_voters_awaited",
+        "a change of the voters that cannot be decided is withdrawn",
+        change(Leadership, "_is_hopeless", _no),
+        growing.voters_that_fall_silent_before_they_are_let_in_are_given_up,
     ),
     _mutation(
         "fold_with_gaps",
