@@ -28,6 +28,7 @@ from vcap_es.events.facts import (
     TemplateDefined,
     TemplateRetired,
     ToppedUp,
+    TopupRecovered,
     Version,
 )
 
@@ -73,6 +74,7 @@ EXAMPLES: list[Fact] = [
     IntervalEnded(cap="1111", number=20_412),
     IntervalClosed(cap="1111", number=20_412, unreported=3),
     ToppedUp(cap="1111", number=20_412, incarnation="5f" * 16, moved=15),
+    TopupRecovered(cap="1111", number=20_412, incarnation="5f" * 16, moved=17),
     Returned(cap="1111", number=20_412, incarnation="5f" * 16, returned=4),
     SpendReported(incarnation="5f" * 16, entries=_SPENDS),
     SpendReported(incarnation="5f" * 16, entries=[]),

@@ -37,6 +37,7 @@ from vcap_es.events.facts import (
     TemplateDefined,
     TemplateRetired,
     ToppedUp,
+    TopupRecovered,
     Version,
 )
 
@@ -56,6 +57,7 @@ class Life:
     def __init__(self) -> None:
         self.facts: list[Fact] = []
         self._epoch = self._config = 0
+        self._is_forced = False
         self._caps: dict[str, dict[str, Any]] = {}
 
     def step(self, kind: int, first: int, second: int, amount: int) -> None:
@@ -130,6 +132,21 @@ class Life:
             server["out"] += more
             self.facts.append(
                 ToppedUp(cap=name, number=number, incarnation=incarnation, moved=server["out"])
+            )
+
+    def recover(self, first: int, second: int, amount: int) -> None:
+        """A server had more than a log knows of, which has lost its end."""
+        name, number, interval = self._interval(first, second)
+        if interval is None or not self._is_forced:
+            return
+        left = interval["total"] - sum(s["out"] - s["back"] for s in interval["servers"].values())
+        incarnation = SERVERS[second % len(SERVERS)]
+        server = interval["servers"].setdefault(incarnation, _fresh())
+        if not server["final"]:
+            server["out"] += max(0, min(left, amount))
+            moved = server["out"]
+            self.facts.append(
+                TopupRecovered(cap=name, number=number, incarnation=incarnation, moved=moved)
             )
 
     def give_back(self, first: int, second: int, amount: int) -> None:
@@ -215,6 +232,7 @@ class Life:
             PromotionForced(leader=node, approved_by=["a", "b"], isr=[], committed=second),
         ]
         self.facts.append(choices[amount % len(choices)])
+        self._is_forced |= isinstance(self.facts[-1], PromotionForced)
 
     def address(self, first: int, second: int, amount: int) -> None:
         address, name = f"http://10.0.0.{amount}:7101", SERVERS[first % len(SERVERS)]
@@ -274,7 +292,7 @@ _STEPS = (
         "report",
         "report",
     ],
-    *["top_up", "top_up", "top_up", "top_up"],
+    *["top_up", "top_up", "top_up", "top_up", "recover"],
 )
 
 

@@ -22,10 +22,12 @@ from vcap_es.events.facts import (
     MetaChanged,
     MetaDefined,
     MetaRetired,
+    PromotionForced,
     Returned,
     Spend,
     SpendReported,
     ToppedUp,
+    TopupRecovered,
     Version,
 )
 from vcap_es.projections.amounts import Amounts
@@ -132,10 +134,26 @@ def test_the_sum_counts_closed_intervals_too() -> None:
     assert totals.sum == Amounts(total=150, available=50, spent=35, expired=65)
 
 
+def recovered(amount: int) -> TopupRecovered:
+    """A topup of the server "s" that the log had lost."""
+    return TopupRecovered(cap="c", number=0, incarnation="s", moved=amount)
+
+
+FORCED = PromotionForced(leader="m1-b", approved_by=["a", "b"], isr=["m0-a"], committed=90)
+
+
+def test_what_a_forced_promotion_lost_may_be_recovered() -> None:
+    """Within the total that is no finding, also after the end, when it counted as expired."""
+    assert findings([*LIFE[:3], FORCED, recovered(40), told(30)]) == []
+    assert findings([*LIFE[:7], FORCED, recovered(60), told(39, 4, 7)]) == []
+
+
 FALSE: list[tuple[str, list[Fact]]] = [
     ("version", [*LIFE, MetaChanged(cap="c", version=V1, definition=Definition(total=5))]),
     ("version", [*LIFE, DEFINED]),
     ("unknown", [LIFE[0], opened(0)]),
+    ("order", [*LIFE[:3], recovered(40)]),
+    ("overdrawn", [*LIFE[:4], FORCED, recovered(101)]),
     ("unknown", [*LIFE, moved(1, number=7)]),
     ("one mint", [*LIFE[:4], opened(0, 10, 20)]),
     ("numbers grow", [*LIFE, opened(0, 10, 20)]),

@@ -11,6 +11,7 @@ from vcap_es.events.facts import (
     IntervalEnded,
     IntervalTotalChanged,
     Returned,
+    TopupRecovered,
     Version,
 )
 from vcap_es.projections.balances import balance_of, encode
@@ -138,3 +139,15 @@ def test_a_late_return_pays_the_debt_and_the_rest_expires_in_a_line_of_its_own()
     *_, returned, expired = statement(recorded(facts), "c")
     assert (returned.what, returned.amount, returned.available) == ("return", 9, 0)
     assert (expired.what, expired.amount, expired.expired) == ("expired", 4, 4)
+
+
+def test_a_recovered_topup_was_taken_for_expired_and_beyond_that_is_a_debt() -> None:
+    """Of an interval that ended with 65 left, 70 had gone to a server: 5 are owed."""
+    # Given a log that has lost a topup, and has ended the interval
+    facts: list[Fact] = [*OPENED, IntervalEnded(cap="c", number=0)]
+    # When the server tells of 70 more than the 40 that are known
+    facts.append(TopupRecovered(cap="c", number=0, incarnation="s", moved=110))
+    # Then nothing has expired, and the pool is over by 5
+    *_, owed, found = statement(recorded(facts), "c")
+    assert (owed.what, owed.amount, owed.available) == ("topup recovered", 5, -5)
+    assert (found.what, found.amount, found.expired) == ("topup recovered", 65, 0)

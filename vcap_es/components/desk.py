@@ -14,7 +14,7 @@ from msgspec import Struct
 from vcap_es.components.decisions.volumecap import free, released_at, share
 from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Round, Verdict
 from vcap_es.errors import SuspectServer
-from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp
+from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp, TopupRecovered
 from vcap_es.projections.states.interval import Interval
 
 RECALL_US = 2_000_000
@@ -27,6 +27,10 @@ class Office(Protocol):
     @property
     def epoch(self) -> int:
         """The epoch that this master leads."""
+
+    @property
+    def may_lack_topups(self) -> bool:
+        """Whether the log has lost acknowledged events, by a forced promotion."""
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
@@ -99,6 +103,7 @@ class Desk:
             self._take_newest(wish, incarnation, connection, order, holding)
             if first and self._pool.peek(incarnation).held > 0:
                 self.bump()
+        self._recover_topup(incarnation, holding)
         news = self._take_totals(incarnation, holding, wish)
         self._count_answer(incarnation, holding)
         if newer:
@@ -111,6 +116,15 @@ class Desk:
         wish.order, wish.connection, wish.received = order, connection, holding.received
         wish.need, wish.want = holding.need, holding.want
         wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
+
+    def _recover_topup(self, incarnation: str, holding: Holding) -> None:
+        """A topup may have been lost with who acknowledged it; who was given it has it still."""
+        is_lost = holding.received > self._pool.peek(incarnation).out
+        if is_lost and self._office.may_lack_topups:
+            number, moved = self.interval.number, holding.received
+            self._office.record(
+                TopupRecovered(cap=self.cap, number=number, incarnation=incarnation, moved=moved)
+            )
 
     def _take_totals(self, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
         account = self._pool.peek(incarnation)

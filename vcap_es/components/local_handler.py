@@ -29,7 +29,7 @@ from vcap_es.components.messages import (
 )
 from vcap_es.components.whereabouts import masters_of, servers_of
 from vcap_es.errors import SuspectServer
-from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp
+from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp, TopupRecovered
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
 
@@ -110,6 +110,11 @@ class LocalHandler:
     def epoch(self) -> int:
         """The epoch that this master leads."""
         return self._state.epoch
+
+    @property
+    def may_lack_topups(self) -> bool:
+        """Whether the log has lost acknowledged events, by a forced promotion."""
+        return bool(self._state.primacy.forced)
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true."""
@@ -251,7 +256,7 @@ class LocalHandler:
             desk.bump()
             self._serve(desk, now)
 
-    def topped_up(self, fact: ToppedUp) -> None:
+    def topped_up(self, fact: ToppedUp | TopupRecovered) -> None:
         """An amount was moved to a server."""
         self._holders.add(fact.incarnation, (fact.cap, fact.number))
 

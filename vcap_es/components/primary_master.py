@@ -38,6 +38,7 @@ from vcap_es.events.facts import (
     Returned,
     SpendReported,
     ToppedUp,
+    TopupRecovered,
 )
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
@@ -289,7 +290,7 @@ class PrimaryMaster:
             case IntervalEnded():
                 self.locals.ended(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
-            case ToppedUp():
+            case ToppedUp() | TopupRecovered():
                 self.locals.topped_up(fact)
             case IntervalClosed():
                 self.locals.closed(fact.cap, fact.number)

@@ -30,10 +30,12 @@ from vcap_es.events.facts import (
     MetaPaused,
     MetaResumed,
     MetaRetired,
+    PromotionForced,
     Returned,
     Spend,
     SpendReported,
     ToppedUp,
+    TopupRecovered,
     Version,
 )
 from vcap_es.projections.amounts import Amounts
@@ -132,6 +134,7 @@ class Audit:
         self._position = self._recorded_at = self._epoch = self._started = 0
         self._decided = (0, 0)
         self._caps: dict[str, _Cap] = {}
+        self._is_forced = False
         self._closed = Amounts()
 
     def feed(self, recorded: Recorded) -> None:
@@ -210,6 +213,9 @@ class Audit:
         if stamp <= self._decided:
             self._find("order", f"configuration {stamp} is decided after {self._decided}")
         self._decided = max(self._decided, stamp)
+
+    def _promotion_forced(self, _fact: PromotionForced) -> None:
+        self._is_forced = True
 
     def _defined(self, fact: MetaDefined) -> None:
         cap = self._caps.get(fact.cap)
@@ -304,6 +310,22 @@ class Audit:
             return
         if interval.ended:
             self._find("after the end", f"{more} of {_name(fact)} go to {fact.incarnation}")
+        self._move(fact, interval, server, more)
+
+    def _recovered(self, fact: TopupRecovered) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if not self._is_forced:
+            self._find("order", f"a topup of {_name(fact)} is recovered, and none was lost")
+        server = interval.servers.setdefault(fact.incarnation, _Server())
+        more = fact.moved - server.moved
+        if more > 0:
+            self._move(fact, interval, server, more)
+
+    def _move(
+        self, fact: ToppedUp | TopupRecovered, interval: _Interval, server: _Server, more: int
+    ) -> None:
         if more > interval.left:
             left = f"{more} of {_name(fact)} go to {fact.incarnation}; {interval.left} were left"
             self._find("overdrawn", left)
@@ -383,6 +405,7 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     ClusterCreated: Audit._cluster_created,
     EpochStarted: Audit._epoch_started,
     ConfigDecided: Audit._config_decided,
+    PromotionForced: Audit._promotion_forced,
     MetaDefined: Audit._defined,
     MetaChanged: Audit._changed,
     MetaPaused: Audit._changed,
@@ -393,6 +416,7 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     IntervalEnded: Audit._ended,
     IntervalClosed: Audit._close,
     ToppedUp: Audit._topped_up,
+    TopupRecovered: Audit._recovered,
     Returned: Audit._returned,
     SpendReported: Audit._spend_reported,
 }

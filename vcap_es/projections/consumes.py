@@ -21,6 +21,7 @@ from vcap_es.events.facts import (
     Spend,
     SpendReported,
     ToppedUp,
+    TopupRecovered,
 )
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.history import narrowed
@@ -120,7 +121,9 @@ class _Trail:
                     self.ended_at = event.recorded_at
                 case IntervalClosed():
                     self.closed_at = event.recorded_at
-                case ToppedUp() if self._is_wanted(fact.number, fact.incarnation):
+                case ToppedUp() | TopupRecovered() if self._is_wanted(
+                    fact.number, fact.incarnation
+                ):
                     self._top_up(fact.moved, event)
                 case Returned() if self._is_wanted(fact.number, fact.incarnation):
                     self._give_back(fact.returned)

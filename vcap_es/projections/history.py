@@ -29,6 +29,7 @@ from vcap_es.events.facts import (
     Spend,
     SpendReported,
     ToppedUp,
+    TopupRecovered,
     caps_of,
 )
 from vcap_es.projections.balances import CapBalance, balance_of
@@ -46,6 +47,7 @@ What = Literal[
     "opened",
     "total changed",
     "topup",
+    "topup recovered",
     "return",
     "expired",
     "spent",
@@ -244,6 +246,18 @@ class Statement:
         self.history.evolve(fact)
         return [_Posting("topup", fact.number, fact.incarnation, more, "available", "held")]
 
+    def _recovered(self, fact: TopupRecovered) -> list["_Posting"]:
+        pool = self._pool(fact.number)
+        more, expired = max(0, fact.moved - pool.peek(fact.incarnation).out), pool.expired
+        self.history.evolve(fact)
+        known = expired - pool.expired
+        number, server = fact.number, fact.incarnation
+        lines = [
+            _Posting("topup recovered", number, server, more - known, "available", "held"),
+            _Posting("topup recovered", number, server, known, "expired", "held"),
+        ]
+        return [line for line in lines if line.amount]
+
     def _returned(self, fact: Returned) -> list["_Posting"]:
         pool = self._pool(fact.number)
         more, expired = max(0, fact.returned - pool.peek(fact.incarnation).back), pool.expired
@@ -331,6 +345,7 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
     IntervalEnded: Statement._ended,
     IntervalClosed: Statement._closed,
     ToppedUp: Statement._topped_up,
+    TopupRecovered: Statement._recovered,
     Returned: Statement._returned,
     SpendReported: Statement._spend_reported,
 }

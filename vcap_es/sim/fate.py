@@ -130,6 +130,8 @@ class Fate:
                 return self._wipe(process)
             case "switch":
                 return self._switch()
+            case "force":
+                return self._force(process, self._processes[other])
         raise AssertionError(f"nobody knows the mishap {mishap.kind}")
 
     # ---- processes
@@ -281,6 +283,22 @@ class Fate:
         leader.core.switch_over(next(self.world.tokens), "operator", leader.moment)
         leader.flush()
         return _nothing
+
+    def _force(self, process: Node, lost: Node) -> Undo | None:
+        """All that one master had alone is lost for good: two operators let the other one lead."""
+        if not isinstance(process, MasterProcess) or not isinstance(lost, MasterProcess):
+            return None
+        leadership = lost.core.leadership if lost.core is not None else None
+        is_alone = leadership is not None and leadership.config.isr == (lost.node,)
+        if not is_alone or process.core is None or process.ballots.ballot.config is None:
+            return None
+        lost.kill(is_power_lost=True)
+        lost.lose_disk()
+        self.world.truth.give_up(process)
+        for operator in ("one", "another"):
+            process.core.approve_promotion(next(self.world.tokens), operator, process.moment)
+        process.flush()
+        return lost.start_unless_running
 
     # ---- what others can bear
 

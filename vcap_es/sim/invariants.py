@@ -37,7 +37,7 @@ def server_is_within(server: ServerProcess, world: World) -> None:
         if interval is None:
             continue
         account = interval.pool.peek(incarnation)
-        if found.received > account.out:
+        if found.received > max(account.out, world.truth.lost.get((*key, incarnation), 0)):
             raise Violation("C3", f"{incarnation} {key}: has what never durably left")
         if found.is_confirmed and (
             account.spent > spent
@@ -71,7 +71,8 @@ class Served:
     def check_totals(self) -> None:
         """Of no interval more was served than it ever had."""
         for key, units in self.units.items():
-            limit = self.world.minted_max.get(key, 0)
+            truth = self.world.truth
+            limit = truth.minted_max.get(key, 0) + truth.twice_max.get(key, 0)
             must(units <= limit, "C2", f"{key}: {units} served of {limit}")
 
     def is_news(self, server: ServerProcess) -> bool:

@@ -15,9 +15,9 @@ class Mishap(Struct, frozen=True, array_like=True):
     """`kind` happens to `who` at `at_ms` after the beginning, and is over `lasts_ms` later.
 
     `amid` is a crash while a ballot is being written, `behind` one when it is, with `amount` of the
-    disk as well. `other` is the second of two; for a log that
-    loses its tail "heard" means what witnesses have heard of, not only what they keep. `amount` is
-    milliseconds of delay for a clog, microseconds for a wall clock, events for a tail.
+    disk as well. `force` lets operators promote `who`, and `other` loses its disk. `other` is the
+    second of two; for a log that loses its tail "heard" means what witnesses have heard of, not
+    only what they keep. `amount` is milliseconds of delay for a clog, microseconds for a wall clock, events for a tail.
     """
 
     at_ms: int

@@ -228,6 +228,17 @@ def _deposed(random: Random) -> list[Mishap]:
     return [Mishap(ms, "isolate", "m0", "", random.randint(700, 3000)), *resets]
 
 
+def _forced(random: Random) -> list[Mishap]:
+    """The leader goes on alone, and is lost with all that it had: operators force the other."""
+    ms = random.randint(0, 300)
+    forced_ms = ms + random.randint(1200, 2200)
+    return [
+        Mishap(ms, "part", "m0", "m1", 3000),
+        Mishap(ms + 1, "reset", "m0", "m1", 1),
+        Mishap(forced_ms, "force", "m1", "m0", random.randint(200, 1500)),
+    ]
+
+
 LOSSY = Profile(
     name="lossy",
     weights={"reset": 10, "crash": 10, "cut": 10},
@@ -289,6 +300,15 @@ TAILS = Profile(
     lossy_percent=0,
     is_busy=True,
 )
+FORCED = Profile(
+    name="forced",
+    directed=_forced,
+    safety_ms=(4000, 5000),
+    witnesses=(1, 3),
+    early_percent=0,
+    lossy_percent=0,
+    is_busy=True,
+)
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
     name="exactly",
@@ -322,6 +342,7 @@ PROFILES = {
         PROMISES,
         DEPOSED,
         TAILS,
+        FORCED,
         EXACTLY,
     )
 }

@@ -37,6 +37,20 @@ def equation_holds(state: DataCentre) -> None:
                 raise Violation("C11", f"{cap} {interval.number} is over, with units: {pool}")
 
 
+Holding = tuple[str, int, str]
+"""A cap, the number of an interval, and the incarnation of a server."""
+
+
+def _moved(state: DataCentre) -> dict[Holding, int]:
+    """The running totals of what was moved to servers."""
+    return {
+        (cap, interval.number, incarnation): account.out
+        for cap, meta in state.metas.items()
+        for interval in meta.intervals
+        for incarnation, account in interval.pool.places.items()
+    }
+
+
 class Copy(Protocol):
     """A master's disk, whatever its process does; `is_sound` unless a fault has damaged it."""
 
@@ -68,7 +82,9 @@ class Claim(Struct, frozen=True, kw_only=True):
 class Truth:
     """The acknowledged events, the facts in them, and the state that they give.
 
-    `votes` give the ballot that each voter has on its disk, None for who has none.
+    `votes` give the ballot that each voter has on its disk, None for who has none. Where operators
+    gave up events, `lost` has what was moved to servers until then, as running totals, and
+    `twice_max` how much of an interval may be moved a second time.
     """
 
     def __init__(self) -> None:
@@ -79,6 +95,8 @@ class Truth:
         self.leaders: dict[int, str] = {}
         self.copies: list[Copy] = []
         self.votes: list[Callable[[], Ballot | None]] = []
+        self.lost: dict[Holding, int] = {}
+        self.twice_max: dict[tuple[str, int], int] = {}
 
     @property
     def end(self) -> int:
@@ -166,6 +184,21 @@ class Truth:
                 self.minted_max[key] = max(self.minted_max.get(key, 0), fact.total)
         if news:
             equation_holds(self.fold.state)
+
+    def give_up(self, copy: Copy) -> None:
+        """Operators let this master lead, without what it has not of the acknowledged events."""
+        known = 0
+        while known < self.end and copy.log.has(known + 1, self.link_at(known + 1)):
+            known += 1
+        self.lost |= _moved(self.fold.state)
+        self.entries, self.facts = self.entries[:known], self.facts[:known]
+        self.fold = Fold()
+        for fact in self.facts:
+            self.fold.evolve(fact)
+        left = _moved(self.fold.state)
+        for (cap, number, incarnation), moved in self.lost.items():
+            more = max(0, moved - left.get((cap, number, incarnation), 0))
+            self.twice_max[cap, number] = self.twice_max.get((cap, number), 0) + more
 
     def is_cut(self, copy: Copy, after: int) -> None:
         """A master sets its log aside behind a position: nothing of that was acknowledged."""

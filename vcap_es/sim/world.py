@@ -179,11 +179,6 @@ class World(Site):
         """The state that the acknowledged facts give."""
         return self.truth.fold
 
-    @property
-    def minted_max(self) -> dict[tuple[str, int], int]:
-        """The highest total that each interval ever had."""
-        return self.truth.minted_max
-
     def facts(self, kind: type[F]) -> list[F]:
         """All facts of one kind that are on the log."""
         return [fact for fact in self.log if isinstance(fact, kind)]

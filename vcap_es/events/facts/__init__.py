@@ -28,7 +28,13 @@ from vcap_es.events.facts.primacy import (
     SecondarySpawned,
     SwitchoverStarted,
 )
-from vcap_es.events.facts.volumecap import Returned, Spend, SpendReported, ToppedUp
+from vcap_es.events.facts.volumecap import (
+    Returned,
+    Spend,
+    SpendReported,
+    ToppedUp,
+    TopupRecovered,
+)
 
 Fact = (
     MetaDefined
@@ -43,6 +49,7 @@ Fact = (
     | IntervalEnded
     | IntervalClosed
     | ToppedUp
+    | TopupRecovered
     | Returned
     | SpendReported
     | ClusterCreated
@@ -94,6 +101,7 @@ __all__ = [
     "TemplateDefined",
     "TemplateRetired",
     "ToppedUp",
+    "TopupRecovered",
     "Version",
     "caps_of",
 ]

@@ -16,6 +16,18 @@ class ToppedUp(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     moved: int
 
 
+class TopupRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation was moved `moved` units in all, says itself: the log had lost that.
+
+    Only a forced promotion loses acknowledged events. What it lost may leave the pool in debt.
+    """
+
+    cap: str
+    number: int
+    incarnation: str
+    moved: int
+
+
 class Returned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This incarnation has now returned `returned` units in all to the pool."""
 

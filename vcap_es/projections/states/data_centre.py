@@ -32,6 +32,7 @@ from vcap_es.events.facts import (
     TemplateDefined,
     TemplateRetired,
     ToppedUp,
+    TopupRecovered,
 )
 from vcap_es.projections.states import access, interval, meta, node, primacy, volumecap
 from vcap_es.projections.states.access import Access
@@ -116,7 +117,7 @@ class Fold:
         found = self.state.metas[fact.cap]
         found.intervals = tuple(each for each in found.intervals if each is not closing)
 
-    def _moved(self, fact: ToppedUp | Returned) -> None:
+    def _moved(self, fact: ToppedUp | TopupRecovered | Returned) -> None:
         volumecap.evolve_moved(self._interval(fact.cap, fact.number).pool, fact)
 
     def _spend_reported(self, fact: SpendReported) -> None:
@@ -176,6 +177,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     IntervalEnded: Fold._interval_changed,
     IntervalClosed: Fold._interval_closed,
     ToppedUp: Fold._moved,
+    TopupRecovered: Fold._moved,
     Returned: Fold._moved,
     SpendReported: Fold._spend_reported,
     EpochStarted: Fold._epoch_started,

@@ -90,6 +90,18 @@ def move_out(pool: Pool, place: str, total: int) -> None:
     pool.account(place).out = total
 
 
+def recover_out(pool: Pool, place: str, total: int) -> None:
+    """Take in that `total` units were once moved on to `place`, which the pool did not know.
+
+    After the end they were taken for expired; what the pool has not leaves a debt.
+    """
+    amount = max(0, total - pool.peek(place).out)
+    known = min(amount, pool.expired)
+    pool.expired -= known
+    pool.available -= amount - known
+    pool.account(place).out += amount
+
+
 def move_back(pool: Pool, place: str, total: int) -> None:
     """Take in what `place` has moved here, `total` in all so far.
 

@@ -1,13 +1,15 @@
 """The slices that volumecap servers hold of an interval."""
 
-from vcap_es.events.facts import Returned, Spend, ToppedUp
-from vcap_es.projections.states.places import Pool, move_back, move_out
+from vcap_es.events.facts import Returned, Spend, ToppedUp, TopupRecovered
+from vcap_es.projections.states.places import Pool, move_back, move_out, recover_out
 
 
-def evolve_moved(pool: Pool, fact: ToppedUp | Returned) -> None:
+def evolve_moved(pool: Pool, fact: ToppedUp | TopupRecovered | Returned) -> None:
     """A movement between the pool and a server has become true."""
     if isinstance(fact, ToppedUp):
         move_out(pool, fact.incarnation, fact.moved)
+    elif isinstance(fact, TopupRecovered):
+        recover_out(pool, fact.incarnation, fact.moved)
     elif not pool.closed:
         move_back(pool, fact.incarnation, fact.returned)
 

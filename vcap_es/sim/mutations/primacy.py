@@ -11,6 +11,7 @@ from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
 from vcap_es.components.commands import Idempotency
 from vcap_es.components.decisions import primacy
 from vcap_es.components.decisions.primacy import Config, is_witness
+from vcap_es.components.desk import Desk
 from vcap_es.components.followers import Followers
 from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.idempotency import KeyStore
@@ -32,6 +33,7 @@ from vcap_es.sim.profiles import (
     DEPOSED,
     FAILOVER,
     FLAPPING,
+    FORCED,
     GROWTH,
     JOINT,
     LOSSY,
@@ -414,6 +416,13 @@ MUTATIONS = [
         "a follower folds everything that is committed",
         change(Replica, "_fold", _fold_with_gaps),
         FAILOVER,
+        20,
+    ),
+    _mutation(
+        "lost_topups_not_recovered",
+        "what servers were given before a forced promotion is taken up again",
+        change(Desk, "_recover_topup", _nothing),
+        FORCED,
         20,
     ),
     _mutation(

@@ -31,6 +31,11 @@ class LoneDesk:
         self.told: list[str] = []
         self.order = 0
 
+    @property
+    def may_lack_topups(self) -> bool:
+        """See `Office`."""
+        return False
+
     def record(self, fact: Fact) -> None:
         """See `Office`."""
         assert isinstance(fact, ToppedUp | Returned)
