@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -11,8 +10,8 @@ from secrets import token_hex
 from typing import Any, TypeVar
 
 import structlog
-from msgspec import Struct, structs
-from prometheus_client import CollectorRegistry, Histogram
+from msgspec import structs
+from prometheus_client import CollectorRegistry
 from starlette.websockets import WebSocket
 
 from vcap_es.adapters.ballots import Ballots, MemoryBallots
@@ -20,6 +19,8 @@ from vcap_es.adapters.dialling import Dialler
 from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining, is_node
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
+from vcap_es.adapters.log_writer import LogWriter
+from vcap_es.adapters.readiness import Check, PrimacyView, checks_of, primacy_of, role_of
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.decisions.access import AccessCommand
@@ -46,9 +47,9 @@ from vcap_es.components.timings import Timings
 from vcap_es.components.voter import Keep
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
-from vcap_es.errors import BallotMissing, CopyUnsound, DiskFull, LogError, PrefixLost
+from vcap_es.errors import BallotMissing, CopyUnsound, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
-from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
+from vcap_es.events.log import EventLog
 from vcap_es.projections.runner import recover
 from vcap_es.projections.snapshots import take
 from vcap_es.projections.states.data_centre import DataCentre
@@ -58,32 +59,9 @@ DRIFT_US = 5_000_000
 TICK_SECONDS = (0.001, 0.1)
 """The shortest pause between two ticks, so that others have a turn, and the longest."""
 
-RETRY_FULL_SECONDS = 0.5
 TAIL_CHUNK = 5000
 
 log = structlog.get_logger()
-
-
-class PrimacyView(Struct, frozen=True, kw_only=True):
-    """What a master knows of who leads, who is in sync and who votes."""
-
-    node: str
-    name: str
-    slot: int
-    role: str
-    epoch: int
-    version: int
-    leader_name: str
-    leader_address: str
-    isr: list[str]
-    voters: list[str]
-    position: int
-    committed: int
-    lag: int
-    suspicion: str
-    is_active: bool
-    masters: list[str]
-    witnesses: list[str]
 
 
 class MasterNode:
@@ -129,22 +107,18 @@ class MasterNode:
             cluster=token_hex(16) if founds else "",
             spawns=spawn is not None,
         )
-        self._append_seconds = Histogram(
-            "vcap_log_append_duration_seconds",
-            "How long a batch took to be durable.",
-            registry=self.metrics,
-        )
         self._tokens, self._connections = count(1), count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
         self._ahead_us = now_us() - boot_ns() // 1000
-        self._disk: deque[Store | Cut | None] = deque()
-        self._disk_wake = asyncio.Event()
+        self._writer = LogWriter(
+            events, self.metrics, tell=self._let, moment=self.moment, begin=self._begin
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
         self._core: Master | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._flush_is_due = self._is_full = self._is_over = False
+        self._flush_is_due = self._is_over = False
         self._clock_is_sound = True
         self._role = ""
         self._life = 0
@@ -175,8 +149,7 @@ class MasterNode:
     @property
     def role(self) -> str:
         """`primary`, `secondary` or `suspect`."""
-        role = self.core.role
-        return {"leading": "primary", "suspect": "suspect"}.get(role, "secondary")
+        return role_of(self.core)
 
     @property
     def durable(self) -> int:
@@ -228,7 +201,7 @@ class MasterNode:
         if self._founds and self._ballots.ballot.config is None:
             await self._found()
         await self._begin()
-        self._start(self._write_log(), "disk")
+        self._start(self._writer.run(), "disk")
         self._start(self._dialler.run(), "peers")
         self._start(self._join(), "joining")
         if self.core.role == "leading":
@@ -420,8 +393,7 @@ class MasterNode:
                 if connection in self._links:
                     self._links[connection][0].post(message)
             case Store() | Cut():
-                self._disk.append(output)
-                self._disk_wake.set()
+                self._writer.put(output)
             case Answer(token, outcome):
                 future = self._waiting.get(token)
                 if future is not None and not future.done():
@@ -482,71 +454,7 @@ class MasterNode:
             )
         self._clock_is_sound = is_sound
 
-    # ---- the disk
-
-    async def _write_log(self) -> None:
-        """Carry out stores and cuts, in order; stores that wait together are written together."""
-        while True:
-            while not self._disk:
-                self._disk_wake.clear()
-                await self._disk_wake.wait()
-            life, first = self._life, self._disk[0]
-            if isinstance(first, Store):
-                await self._store(life)
-                continue
-            self._disk.popleft()
-            if isinstance(first, Cut):
-                await self._cut(life, first)
-            else:
-                await self._begin()
-
-    async def _cut(self, life: int, cut: Cut) -> None:
-        done = await self.log.truncate(cut.after)
-        log.warning("set aside what was never acknowledged", after=cut.after, events=done.count)
-        if life == self._life:
-            self._let(lambda core: core.cut(done.count, done.link, self.moment()))
-
-    async def _store(self, life: int) -> None:
-        stores = self._gather()
-        entries = [entry for each in stores for entry in each.entries]
-        while True:
-            try:
-                with self._append_seconds.time():
-                    await self.log.copy(entries, stores[-1].committed)
-                break
-            except DiskFull as error:
-                self._tell_full(str(error))
-                await asyncio.sleep(RETRY_FULL_SECONDS)
-                if life != self._life:
-                    return
-        self._tell_full("")
-        if life == self._life:
-            self._let(self._stored(len(stores)))
-
-    def _stored(self, stores: int) -> Callable[[Master], None]:
-        def tell(core: Master) -> None:
-            for _ in range(stores):
-                core.stored(self.moment())
-
-        return tell
-
-    def _gather(self) -> list[Store]:
-        """All stores at the head of the queue that fit in one batch, at least one."""
-        stores: list[Store] = []
-        size = 0
-        while self._disk and isinstance(store := self._disk[0], Store):
-            size += len(store.entries)
-            if stores and size > BATCH_EVENTS_MAX:
-                break
-            stores.append(store)
-            self._disk.popleft()
-        return stores
-
-    def _tell_full(self, why: str) -> None:
-        if bool(why) != self._is_full:
-            self._is_full = bool(why)
-            log.error("the disk is full" if why else "the disk has room again", why=why or None)
-            self._let(lambda core: core.disk_full(is_full=bool(why), moment=self.moment()))
+    # ---- the log
 
     async def _fetch(self, life: int, wanted: Fetch) -> None:
         """Read older events for a follower, with the link of the one before them."""
@@ -563,13 +471,11 @@ class MasterNode:
     # ---- beginning anew
 
     def _end_life(self, reason: str) -> None:
-        """Let the core go; the disk's worker builds it anew when what it is at is done."""
+        """Let the core go; the log's writer builds it anew when what it is at is done."""
         log.warning("begins anew", reason=reason)
         self._core, self._role = None, ""
         self._life += 1
-        self._disk.clear()
-        self._disk.append(None)
-        self._disk_wake.set()
+        self._writer.begin_anew()
         for future in self._waiting.values():
             if not future.done():
                 future.set_result(Elsewhere(leader="", address=""))
@@ -679,73 +585,14 @@ class MasterNode:
 
     def primacy(self) -> PrimacyView:
         """What this master knows of who leads."""
-        core = self.core
-        config, leader = core.config, core.leader
-        return PrimacyView(
-            node=core.node,
-            name=self.name,
-            slot=self._identity.slot,
-            role=self.role,
-            epoch=core.epoch,
-            version=config.version if config else 0,
-            leader_name=leader.name if leader else "",
-            leader_address=leader.address if leader else "",
-            isr=list(config.isr) if config else [],
-            voters=list(config.voters) if config else [],
-            position=core.replica.head.position,
-            committed=core.replica.committed,
-            lag=core.secondary.lag,
-            suspicion=core.suspicion,
-            is_active=core.leadership is None or core.leadership.is_active,
-            masters=[self._identity.name, *(each.name for each in core.masters.values())],
-            witnesses=core.witnesses,
-        )
+        return primacy_of(self.core)
 
-    def ready(self) -> list[tuple[str, bool, str]]:
+    def ready(self) -> list[Check]:
         """Whether it can serve now: each check, its verdict, and a word on it."""
         assert self._failed is not None, "the node is not running"
-        failed = self._failed.done()
-        if self._core is None:
-            return [("primacy", False, "this master begins anew from its log")]
-        return [
-            ("log", not (failed or self._is_full), self._told_log(failed=failed)),
-            ("primacy", *self._told_primacy()),
-            (
-                "clock",
-                self._clock_is_sound,
-                "sound" if self._clock_is_sound else "the wall clock jumped: set it, then restart",
-            ),
-            ("calendar", True, _told(self._troubled)),
-        ]
-
-    @property
-    def _troubled(self) -> Mapping[str, str]:
-        primary = self.core.primary
-        return primary.intervals.troubled if primary is not None else {}
-
-    def _told_log(self, *, failed: bool) -> str:
-        if self._is_full:
-            return "the disk is full: make room; nothing is acknowledged here until then"
-        return "failed" if failed else f"durable up to {self.core.replica.head.position}"
-
-    def _told_primacy(self) -> tuple[bool, str]:
-        view = self.primacy()
-        if view.suspicion:
-            return False, f"suspect: {view.suspicion}"
-        if view.role == "primary":
-            word = f"{self.name} leads epoch {view.epoch}"
-            if not view.is_active:
-                return False, f"{word}, but no majority of the voters answers"
-            return True, f"{word}, in sync: {len(view.isr)} of 2"
-        if not view.leader_name:
-            return False, "no primary master is known here"
-        in_sync = view.node in view.isr
-        word = f"{self.name} follows {view.leader_name} in epoch {view.epoch}"
-        return in_sync, f"{word}, {'in sync' if in_sync else 'catching up'}, lag {view.lag}"
-
-
-def _told(troubled: Mapping[str, str]) -> str:
-    """The first cap that stands still, and how many do; all others are served."""
-    for cap, why in troubled.items():
-        return f"{len(troubled)} caps stand still, such as {cap}: {why}"
-    return "every period can be computed"
+        return checks_of(
+            self._core,
+            has_failed=self._failed.done(),
+            is_full=self._writer.is_full,
+            clock_is_sound=self._clock_is_sound,
+        )

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.candidacy import Candidacy
 from vcap_es.components.decisions.access import AccessCommand
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.decisions.node import seen
-from vcap_es.components.decisions.primacy import Config, is_quorum, next_epoch
+from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.leadership import Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
@@ -48,6 +48,7 @@ from vcap_es.components.primacy_messages import (
 from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
+from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import MS, Ballot, Keep, Voter
 from vcap_es.components.wire import AtMaster
@@ -62,10 +63,6 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.facts.node import Role
 from vcap_es.projections.states.data_centre import DataCentre
-
-FAST_TRIES = 8
-FAST_RETRY_MS = 20
-"""After a connection broke, others may see it a moment later: so often, so soon, it is retried."""
 
 APPROVAL_MS = 600_000
 """A forced promotion waits so long for the second operator."""
@@ -120,16 +117,22 @@ class Master:
         self.promotion: dict[str, int] = {}
         self._random = random
         self._outputs: list[Output] = []
-        self._candidacy: Candidacy | None = None
         self._links = Links()
-        self._highest = ballot.promised
-        self._tries = 0
+        self._standing = Standing(
+            identity.slot,
+            self.voter,
+            timings,
+            random=random,
+            ask=lambda asked: self._tell(asked.node, asked.message),
+            keep=self._outputs.append,
+            doubt=self._doubt,
+            now_ns=moment.boot_ns,
+        )
         self._tokens: dict[int, None] = {}
         self._switching: int | None = None
         self._switched: int | None = None
         self._transfer_ns = 0
         self._alone_ns, self._spawn_delay_ms = moment.boot_ns, timings.spawn_ms
-        self._stand_ns = self._first_stand_ns(moment.boot_ns)
         self._is_over = False
 
     # ---- what is true
@@ -146,7 +149,7 @@ class Master:
             return "suspect"
         if self.leadership is not None:
             return "leading"
-        return "standing" if self._candidacy is not None else "following"
+        return "standing" if self._standing.is_under_way else "following"
 
     @property
     def state(self) -> DataCentre:
@@ -225,8 +228,7 @@ class Master:
             self.leadership.followers.unlinked(node, moment.boot_ns)
         elif node == self.secondary.leader:
             self.secondary.forget_leader()
-            self._tries = FAST_TRIES
-            self._stand_ns = moment.boot_ns
+            self._standing.hurry(moment.boot_ns)
 
     def _hear(self, connection: int, message: AtMaster, moment: Moment) -> None:
         if isinstance(message, Hello):
@@ -317,8 +319,9 @@ class Master:
                 self.leadership.answered(node, message, moment.boot_ns)
             case Prevote() | Prepare() | Accept():
                 self._vote(node, message, moment)
-            case Promise() if self._candidacy is not None:
-                self._stand_on(self._candidacy.promised(node, message), moment)
+            case Promise():
+                won = self._standing.promised(node, message, moment.boot_ns)
+                self._lead_if_won(won, moment)
             case Accepted():
                 self._accepted(node, message, moment)
             case Refusal():
@@ -350,11 +353,9 @@ class Master:
         self._heed_promise(moment)
         if self._is_over:
             return False
-        self._candidacy = None
+        self._standing.led(moment.boot_ns)
         self.secondary.heard_of(node, epoch)
         self._tell_switched()
-        self._tries = 0
-        self._stand_ns = moment.boot_ns + self._patience_ms() * MS
         return True
 
     def _tell_switched(self) -> None:
@@ -376,28 +377,24 @@ class Master:
     def _heed_promise(self, moment: Moment) -> None:
         """A higher epoch was promised: stop leading, standing or following a lower one."""
         promised = self.voter.ballot.promised
-        self._highest = max(self._highest, promised)
+        self._standing.outbid(promised)
         if self.leadership is not None and promised > self.leadership.epoch:
             self._step_down(f"epoch {promised} was promised", moment)
-        if self._candidacy is not None and promised > self._candidacy.epoch:
-            self._candidacy = None
         if promised > self.secondary.epoch and self.secondary.leader:
             self.secondary.forget_leader()
-            self._stand_ns = moment.boot_ns + self._patience_ms() * MS
+            self._standing.put_off(moment.boot_ns)
 
     def _accepted(self, node: str, message: Accepted, moment: Moment) -> None:
         if self.leadership is not None:
             self.leadership.accepted(node, message.epoch, message.version)
-        elif self._candidacy is not None:
-            self._candidacy.accepted(node, message.epoch, message.version)
-            self._stand_on([], moment)
+        else:
+            won = self._standing.accepted(node, message, moment.boot_ns)
+            self._lead_if_won(won, moment)
 
     def _refused(self, message: Refusal, moment: Moment) -> None:
-        self._highest = max(self._highest, message.promised)
+        self._standing.refused(message.promised, moment.boot_ns)
         if self.leadership is not None and message.promised > self.leadership.epoch:
             self._step_down(f"a voter has promised epoch {message.promised}", moment)
-        elif self._candidacy is not None and message.promised >= self._candidacy.epoch:
-            self._give_up(moment)  # this epoch is lost; one that only refuses need not be needed
 
     def _note_divergence(self, node: str, message: Diverged, moment: Moment) -> None:
         assert self.primary is not None
@@ -528,7 +525,7 @@ class Master:
             return
         if self.leadership is not None:
             self._lead_on(moment)
-        elif moment.boot_ns >= self._stand_ns:
+        elif moment.boot_ns >= self._standing.due_ns:
             self._stand(moment)
 
     def next_tick_ns(self, moment: Moment) -> int:
@@ -536,7 +533,7 @@ class Master:
         if self.suspicion or self._is_over:
             return moment.boot_ns + self.timings.heartbeat_ms * MS
         if self.leadership is None or self.primary is None:
-            return max(self._stand_ns, moment.boot_ns)
+            return max(self._standing.due_ns, moment.boot_ns)
         wanted = self.leadership.next_tick_ns
         due = self.primary.next_tick(moment.utc)
         if due is not None:
@@ -604,7 +601,7 @@ class Master:
             if not (is_settled and token == switching):
                 self._answer_elsewhere(token)
         self._alone_ns = moment.boot_ns
-        self._stand_ns = moment.boot_ns + self._patience_ms() * MS
+        self._standing.put_off(moment.boot_ns)
         if is_settled:
             self.replica.follow()
             self._switched = switching
@@ -616,70 +613,28 @@ class Master:
     def _transferred(self, node: str, message: Transfer, moment: Moment) -> None:
         """The leader asks this master to lead."""
         is_led = (node, message.epoch) == (self.secondary.leader, self.secondary.epoch)
-        if is_led and self._candidacy is None:
+        if is_led and not self._standing.is_under_way:
             self._stand(moment, transfer=message.epoch)
 
     def _stand(self, moment: Moment, transfer: int = 0) -> None:
         """Ask to be elected; where it comes to nothing, again after a while."""
-        config = self.voter.ballot.config
-        retry_ms = self._retry_ms()
-        self._stand_ns = moment.boot_ns + retry_ms * MS
-        if config is None:
-            return
-        self._highest = max(self._highest, self.voter.ballot.promised, config.epoch)
-        self._candidacy = Candidacy(
-            self.node,
-            next_epoch(self.identity.slot, self._highest),
-            self.voter,
+        won = self._standing.begin(
+            moment.boot_ns,
             position=self.replica.end.position,
             transfer=transfer,
-            forced=self._is_forced,
+            is_forced=self._is_forced,
         )
-        self._stand_on(self._candidacy.begin(), moment)
+        self._lead_if_won(won, moment)
 
-    def _stand_on(self, asks: "list[Ask] | Ineligible", moment: Moment) -> None:
-        """Take the next step, as far as the answers allow."""
-        candidacy = self._candidacy
-        if candidacy is None or isinstance(asks, Ineligible):
-            return
-        self._ask(asks)
-        if candidacy.is_prevoted and self._is_eligible(candidacy, moment):
-            self._outputs.append(self.voter.promise(candidacy.epoch, self.node))
-            self._ask(candidacy.prepare())
-            self._persist(moment)
-        if candidacy.is_promised and self._is_eligible(candidacy, moment):
-            asks = candidacy.propose()
-            assert candidacy.proposal is not None
-            self._outputs.append(self.voter.accept(candidacy.proposal))
-            self._ask(asks)
-            self._persist(moment)
-        if candidacy.is_elected:
+    def _doubt(self, reason: str) -> None:
+        self.suspicion = reason
+
+    def _lead_if_won(self, candidacy: Candidacy | None, moment: Moment) -> None:
+        if candidacy is not None:
             self._lead(candidacy, moment)
-
-    def _persist(self, moment: Moment) -> None:
-        """A step forward deserves patience: the next one is as far away as this one was."""
-        self._stand_ns = moment.boot_ns + self._unhurried_ms() * MS
-
-    def _is_eligible(self, candidacy: Candidacy, moment: Moment) -> bool:
-        obstacle = candidacy.obstacle()
-        if obstacle is None:
-            return True
-        if obstacle.is_suspect:
-            self.suspicion = obstacle.reason
-        self._give_up(moment)
-        return False
-
-    def _give_up(self, moment: Moment) -> None:
-        self._candidacy = None
-        self._stand_ns = moment.boot_ns + self._retry_ms() * MS
-
-    def _ask(self, asks: list[Ask]) -> None:
-        for each in asks:
-            self._tell(each.node, each.message)
 
     def _lead(self, candidacy: Candidacy, moment: Moment) -> None:
         assert candidacy.proposal is not None
-        self._candidacy = None
         self.secondary.forget_leader()
         self.replica.lead()
         founding = None
@@ -738,24 +693,6 @@ class Master:
                 self.leadership.followers.linked(each.node, moment.boot_ns)
 
     # ---- inside
-
-    def _first_stand_ns(self, now_ns: int) -> int:
-        config = self.voter.ballot.config
-        if config is not None and is_quorum(config, {self.node}) and self.node in config.isr:
-            return now_ns  # nobody else is to be asked
-        return now_ns + self._patience_ms() * MS
-
-    def _patience_ms(self) -> int:
-        return self.timings.sticky_ms + self._random(self.timings.spread_ms)
-
-    def _retry_ms(self) -> int:
-        if self._tries > 0:
-            self._tries -= 1
-            return FAST_RETRY_MS
-        return self._unhurried_ms()
-
-    def _unhurried_ms(self) -> int:
-        return self.timings.retry_ms + self._random(2 * self.timings.retry_ms)
 
     def _reply(self, node: str, output: Store | Cut | Appended | Mismatch) -> None:
         if isinstance(output, Store | Cut):

@@ -17,7 +17,8 @@ class Mishap(Struct, frozen=True, array_like=True):
     `amid` is a crash while a ballot is being written, `behind` one when it is, with `amount` of the
     disk as well. `force` lets operators promote `who`, and `other` loses its disk. `other` is the
     second of two; for a log that loses its tail "heard" means what witnesses have heard of, not
-    only what they keep. `amount` is milliseconds of delay for a clog, microseconds for a wall clock, events for a tail.
+    only what they keep. `amount` is milliseconds of delay for a clog, microseconds for a wall
+    clock, events for a tail.
     """
 
     at_ms: int

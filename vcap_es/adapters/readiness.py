@@ -1,0 +1,110 @@
+"""What a master says of itself: who leads as far as it knows, and whether it can serve now."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from vcap_es.components.master import Master
+
+Check = tuple[str, bool, str]
+"""A check, its verdict, and a word on it."""
+
+
+class PrimacyView(Struct, frozen=True, kw_only=True):
+    """What a master knows of who leads, who is in sync and who votes."""
+
+    node: str
+    name: str
+    slot: int
+    role: str
+    epoch: int
+    version: int
+    leader_name: str
+    leader_address: str
+    isr: list[str]
+    voters: list[str]
+    position: int
+    committed: int
+    lag: int
+    suspicion: str
+    is_active: bool
+    masters: list[str]
+    witnesses: list[str]
+
+
+def role_of(core: Master) -> str:
+    """`primary`, `secondary` or `suspect`."""
+    return {"leading": "primary", "suspect": "suspect"}.get(core.role, "secondary")
+
+
+def primacy_of(core: Master) -> PrimacyView:
+    """What this master knows of who leads."""
+    config, leader, name = core.config, core.leader, core.identity.name
+    return PrimacyView(
+        node=core.node,
+        name=name,
+        slot=core.identity.slot,
+        role=role_of(core),
+        epoch=core.epoch,
+        version=config.version if config else 0,
+        leader_name=leader.name if leader else "",
+        leader_address=leader.address if leader else "",
+        isr=list(config.isr) if config else [],
+        voters=list(config.voters) if config else [],
+        position=core.replica.head.position,
+        committed=core.replica.committed,
+        lag=core.secondary.lag,
+        suspicion=core.suspicion,
+        is_active=core.leadership is None or core.leadership.is_active,
+        masters=[name, *(each.name for each in core.masters.values())],
+        witnesses=core.witnesses,
+    )
+
+
+def checks_of(
+    core: Master | None, *, has_failed: bool, is_full: bool, clock_is_sound: bool
+) -> list[Check]:
+    """Whether a master can serve now; without a core it begins anew from its log."""
+    if core is None:
+        return [("primacy", False, "this master begins anew from its log")]
+    troubled = core.primary.intervals.troubled if core.primary is not None else {}
+    return [
+        _log_check(core, has_failed=has_failed, is_full=is_full),
+        _primacy_check(primacy_of(core)),
+        _clock_check(is_sound=clock_is_sound),
+        ("calendar", True, _calendar_word(troubled)),
+    ]
+
+
+def _log_check(core: Master, *, has_failed: bool, is_full: bool) -> Check:
+    if is_full:
+        word = "the disk is full: make room; nothing is acknowledged here until then"
+    else:
+        word = "failed" if has_failed else f"durable up to {core.replica.head.position}"
+    return "log", not (has_failed or is_full), word
+
+
+def _primacy_check(view: PrimacyView) -> Check:
+    if view.suspicion:
+        return "primacy", False, f"suspect: {view.suspicion}"
+    if view.role == "primary":
+        word = f"{view.name} leads epoch {view.epoch}"
+        if not view.is_active:
+            return "primacy", False, f"{word}, but no majority of the voters answers"
+        return "primacy", True, f"{word}, in sync: {len(view.isr)} of 2"
+    if not view.leader_name:
+        return "primacy", False, "no primary master is known here"
+    in_sync = view.node in view.isr
+    word = f"{view.name} follows {view.leader_name} in epoch {view.epoch}"
+    return "primacy", in_sync, f"{word}, {'in sync' if in_sync else 'catching up'}, lag {view.lag}"
+
+
+def _clock_check(*, is_sound: bool) -> Check:
+    return "clock", is_sound, "sound" if is_sound else "the wall clock jumped: set it, then restart"
+
+
+def _calendar_word(troubled: Mapping[str, str]) -> str:
+    """The first cap that stands still, and how many do; all others are served."""
+    for cap, why in troubled.items():
+        return f"{len(troubled)} caps stand still, such as {cap}: {why}"
+    return "every period can be computed"
