@@ -1,7 +1,7 @@
 """What servers are told of where everybody is."""
 
 from vcap_es.components.liveness import FORGOTTEN_AFTER_US, Sighting
-from vcap_es.components.messages import Directory, Hello, Report
+from vcap_es.components.messages import PROTOCOL, Directory, Hello, Report
 from vcap_es.components.primary_master import PrimaryMaster, Send
 from vcap_es.components.whereabouts import (
     ABSENT_TOLD_MAX,
@@ -28,7 +28,7 @@ def told(
 def hello(incarnation: str, address: str, stamp: int = 1, session: str = "s") -> Hello:
     """A server says where it is."""
     return Hello(
-        protocol=1,
+        protocol=PROTOCOL,
         incarnation=incarnation,
         session=session,
         name=f"name of {incarnation}",
