@@ -142,6 +142,7 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             timings=own.timings,
             spawn=await _spawner(settings, address, stack),
             suspicion=_suspicion(directory),
+            absolve=lambda: (directory / SUSPECT_FILE).unlink(missing_ok=True),
         )
         await stack.enter_async_context(node)
         if node.role == "primary":

@@ -20,7 +20,9 @@ from vcap_es.errors import SettingsError
 PREFIX = "VCAP__"
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/]+$")]
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[\w.~-]+)"
+_PORT = r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4}))?"
+HttpUrl = Annotated[str, Meta(pattern=f"^https?://{_HOST}{_PORT}$")]
 Slot = Literal[0, 1]
 """A data centre has room for two masters. Which of them is the primary changes; slots do not."""
 

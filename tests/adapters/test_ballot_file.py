@@ -53,6 +53,16 @@ def test_a_torn_write_leaves_the_ballot_before(tmp_path: Path) -> None:
         torn.close()
 
 
+@pytest.mark.parametrize("size", [0, 1, HALF_BYTES, 2 * HALF_BYTES])
+def test_a_ballot_whose_making_was_cut_short_is_made_anew(tmp_path: Path, size: int) -> None:
+    """Nobody ever heard of it: the power failed before its first ballot was written."""
+    path = tmp_path / "ballot"
+    path.write_bytes(bytes(size))
+    file = opened(path, node="m0-b")
+    assert file.ballot == Ballot(node="m0-b", start=1)
+    file.close()
+
+
 def test_a_ballot_that_cannot_be_read_is_no_new_one(tmp_path: Path) -> None:
     """Who forgot its promises must not vote: it is an error that names the file."""
     path = tmp_path / "ballot"

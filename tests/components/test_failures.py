@@ -213,7 +213,7 @@ def test_a_fact_that_cannot_be_folded_never_comes_to_the_log() -> None:
     wrong = ToppedUp(cap="c", number=0, incarnation="i", moved=11)
     with pytest.raises(AssertionError, match="cannot move 11 of 10"):
         master._record(wrong)
-    assert not master.has_undurable_facts
+    assert not master.backlog
 
 
 def test_one_connection_is_one_server() -> None:

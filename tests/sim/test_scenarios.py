@@ -13,10 +13,22 @@ from vcap_es.sim.scenarios import (
     scenarios_of,
     server_side,
     settling,
+    stalling,
     verdicts,
 )
 
-MODULES = (server_side, desk_side, recalls, verdicts, ends, crashes, settling, keys, growing)
+MODULES = (
+    server_side,
+    desk_side,
+    recalls,
+    verdicts,
+    ends,
+    crashes,
+    settling,
+    keys,
+    growing,
+    stalling,
+)
 
 
 @pytest.mark.parametrize(

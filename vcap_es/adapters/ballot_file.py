@@ -49,7 +49,8 @@ class BallotFile:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _lock(path, descriptor)
-            if is_new or os.fstat(descriptor).st_size < 2 * HALF_BYTES:
+            found = os.pread(descriptor, 2 * HALF_BYTES, 0)
+            if is_new or len(found) < 2 * HALF_BYTES or not any(found):
                 opened = cls._made(path, descriptor, node())
             else:
                 opened = cls(descriptor, *_newest(path, descriptor))

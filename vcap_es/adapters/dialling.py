@@ -114,7 +114,8 @@ class Dialler:
                 line = Dialled(connection, address)
                 await self._speak(line)
                 return line.refusal, False
-        except (OSError, WebSocketException, TimeoutError) as error:
+        except (OSError, WebSocketException, TimeoutError, ValueError) as error:
+            # A ValueError: what another node gave for its address is none.
             return _why(error), isinstance(error, OSError)
 
     async def _speak(self, line: Line) -> None:

@@ -47,7 +47,7 @@ async def ask_masters(url: str, secret: str, http: httpx2.AsyncClient) -> list[s
                 body += part
                 if len(body) > ANSWER_BYTES_MAX:
                     raise Unreachable(f"{url}: the answer is too long for a list of masters")
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
     if not answer.is_success:
         raise Unreachable(f"{url}: {_refusal(answer.status_code)}")

@@ -83,6 +83,7 @@ class MasterNode:
         timings: Timings | None = None,
         spawn: Callable[[Spawn], None] | None = None,
         suspicion: str = "",
+        absolve: Callable[[], None] = lambda: None,
     ) -> None:
         """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
@@ -91,14 +92,15 @@ class MasterNode:
         `address` is the URL at which others reach this node; `peers` are addresses of masters, or
         of nodes that know them.
         With an empty log, it `founds` a cluster or waits to be admitted to one. `spawn` starts a
-        secondary master. `suspicion` says why the log may not be whole.
+        secondary master. `suspicion` says why the log may not be whole; who leads nevertheless is
+        not suspect any more, and `absolve` is called.
         """
         self.log, self.metrics = events, CollectorRegistry()
         self.dc, self.name = dc, name
         self._snapshot, self._secret = snapshot, secret
         self._ballots, self._is_lone = ballots or MemoryBallots(slot), ballots is None
         self._timings, self._founds, self._spawn = timings or Timings(), founds, spawn
-        self._suspicion = suspicion
+        self._suspicion, self._absolve = suspicion, absolve
         self._identity = Identity(
             dc=dc,
             slot=slot,
@@ -421,6 +423,9 @@ class MasterNode:
         if core.role != self._role:
             self._role = core.role
             log.info("role", role=core.role, epoch=core.epoch, why=core.suspicion or None)
+            if core.role == "leading" and self._suspicion:
+                self._suspicion = ""
+                self._absolve()
 
     def _set_timer(self, core: Master) -> None:
         if self._timer is not None:

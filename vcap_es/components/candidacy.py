@@ -96,7 +96,8 @@ class Candidacy:
     def obstacle(self) -> Ineligible | None:
         """Why this master must not lead, as far as the voters told."""
         best = self.best
-        seen = max(each.committed for each in self._promises.values())
+        told = [each for each in self._promises.values() if each.config.forced == best.forced]
+        seen = max((each.committed for each in told), default=0)
         self.missed = max(0, seen - self._position)
         if self.is_forced:
             return None
@@ -116,7 +117,7 @@ class Candidacy:
 
     def propose(self) -> list[Ask]:
         """Propose to lead alone; this master accepts it first."""
-        self.proposal = elected(self.best, self._node, self.epoch)
+        self.proposal = elected(self.best, self._node, self.epoch, is_forced=self.is_forced)
         self._asked.clear()
         self._accepted.add(self._node)
         return self._ask(Accept(config=self.proposal))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from vcap_es.components.primacy_messages import (
+    BYTES_PER_MESSAGE,
     ENTRIES_PER_MESSAGE,
     Append,
     Appended,
@@ -14,6 +15,7 @@ from vcap_es.components.replica import Replica, common_position
 from vcap_es.events.chain import Stored
 
 ENTRIES_UNDER_WAY_MAX = 8 * ENTRIES_PER_MESSAGE
+MESSAGES_UNDER_WAY_MAX = 32
 
 Tell = Callable[[str, Append], None]
 Fetch = Callable[[str, int, int], None]
@@ -26,13 +28,14 @@ class Follower(Struct):
     far as it told, and `next` the one behind which sending goes on;
     `sequence` counts what was sent and `confirmed` is the last of it that was answered. While
     `is_probing`, it is not known where the logs agree. `moved_ns` is when it last got on, or had
-    nothing to do.
+    nothing to do; `resent_ns` when something was sent to it again.
     """
 
     node: str
     next: int
     moved_ns: int
     heard_ns: int
+    resent_ns: int = 0
     match: int = 0
     agreed: int = 0
     sequence: int = 0
@@ -123,7 +126,7 @@ class Followers:
             return
         found.fetching_ns = 0
         if entries:
-            self._append(found, link, entries)
+            self._append(found, link, _fitting(entries))
         self.pump(found, now_ns)
 
     def pump(self, found: Follower, now_ns: int) -> None:
@@ -136,12 +139,14 @@ class Followers:
             and not found.fetching_ns
             and found.next < self._replica.end.position
             and found.next - found.agreed < ENTRIES_UNDER_WAY_MAX
+            and found.sequence - found.confirmed < MESSAGES_UNDER_WAY_MAX
         ):
             if found.next < self._replica.base.position:
                 found.fetching_ns = now_ns
                 self._fetch(found.node, found.next, ENTRIES_PER_MESSAGE)
             else:
-                self._send(found, self._replica.entries(found.next, ENTRIES_PER_MESSAGE))
+                entries = self._replica.entries(found.next, ENTRIES_PER_MESSAGE)
+                self._send(found, _fitting(entries))
 
     def ask(self, node: str, now_ns: int) -> int:
         """Send what is new, or ask without; gives the sequence whose answer says it was heard."""
@@ -156,8 +161,9 @@ class Followers:
         """Send again to whom nothing has got through for a while."""
         for found in self.known.values():
             stalled = found.is_outstanding or found.fetching_ns or found.is_probing
-            if found.is_linked and stalled and now_ns - found.moved_ns > self._patience_ns:
-                found.moved_ns, found.fetching_ns = now_ns, 0
+            since_ns = max(found.moved_ns, found.resent_ns)
+            if found.is_linked and stalled and now_ns - since_ns > self._patience_ns:
+                found.resent_ns, found.fetching_ns = now_ns, 0
                 found.next = found.next if found.is_probing else found.agreed
                 self._again(found, now_ns)
 
@@ -186,9 +192,20 @@ class Followers:
                 epoch=self._epoch,
                 sequence=found.sequence,
                 after=found.next,
+                prior=self._replica.epoch_at(found.next),
                 link=link,
                 entries=entries,
                 committed=self._replica.committed,
             ),
         )
         found.next += len(entries)
+
+
+def _fitting(entries: list[Stored]) -> list[Stored]:
+    """As many of the first events as fit in one message, at least one."""
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(entry.fact)
+        if count and size > BYTES_PER_MESSAGE:
+            return entries[:count]
+    return entries

@@ -87,7 +87,7 @@ class Leadership:
         self.config = config
         self.proposal: Config | None = None
         self.awaited = ""
-        self.is_draining = self.is_full = False
+        self.is_full = False
         self.followers = Followers(
             config.epoch,
             replica,
@@ -134,7 +134,7 @@ class Leadership:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is under way, and everything decided is committed."""
-        at_rest = not self._rounds and not self._primary.has_undurable_facts
+        at_rest = not self._rounds and not self._primary.backlog
         return at_rest and self._replica.committed == self._replica.end.position
 
     @property
@@ -313,14 +313,15 @@ class Leadership:
                 return self.awaited
             return None
         for node, follower in self.followers.known.items():
-            if node not in self.config.isr and self._is_near(follower):
+            if node not in self.config.isr and self._is_near(follower, now_ns):
                 self.awaited = node
                 return self._joining(now_ns)
         return None
 
-    def _is_near(self, follower: Follower) -> bool:
+    def _is_near(self, follower: Follower, now_ns: int) -> bool:
         lag = self._replica.end.position - follower.match
-        return follower.is_linked and not follower.is_probing and lag <= LAG_TO_JOIN
+        is_there = follower.is_linked and not follower.is_probing
+        return is_there and lag <= LAG_TO_JOIN and not self._is_gone(follower, now_ns)
 
     def _has_all(self, follower: Follower) -> bool:
         """Everything that anybody was ever told of is there; from now on the rest waits for it.

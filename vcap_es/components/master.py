@@ -67,6 +67,9 @@ from vcap_es.projections.states.data_centre import DataCentre
 APPROVAL_MS = 600_000
 """A forced promotion waits so long for the second operator."""
 
+BACKLOG_MAX = 20_000
+"""With more facts than this that no majority lets it commit, a leader listens to no server."""
+
 Message = BetweenMasters | FromMaster
 
 
@@ -238,7 +241,7 @@ class Master:
             self._greeted(connection, message, moment)
             return
         if isinstance(message, Watch | Report):
-            if self._is_serving and connection in self._links.hellos:
+            if self._is_serving and connection in self._links.hellos and not self._is_swamped:
                 assert self.primary is not None
                 self.primary.received(connection, message, moment.utc)
             return
@@ -354,6 +357,7 @@ class Master:
         if self._is_over:
             return False
         self._standing.led(moment.boot_ns)
+        self.promotion.clear()  # somebody leads: that is not what was approved
         self.secondary.heard_of(node, epoch)
         self._tell_switched()
         return True
@@ -492,13 +496,13 @@ class Master:
             return
         self.promotion[operator] = moment.boot_ns + APPROVAL_MS * MS
         self._outputs.append(Answer(token, Approved(approved_by=list(self.promotion))))
-        if self._is_forced:
+        if self._is_forced(moment):
             self.suspicion = ""
             self._stand(moment)
 
-    @property
-    def _is_forced(self) -> bool:
-        return len(self.promotion) >= 2
+    def _is_forced(self, moment: Moment) -> bool:
+        """Whether two operators want it, and nothing has come between since they said so."""
+        return sum(until > moment.boot_ns for until in self.promotion.values()) >= 2
 
     def _is_led_here(self, token: int) -> bool:
         self._tokens[token] = None
@@ -510,6 +514,13 @@ class Master:
     @property
     def _is_serving(self) -> bool:
         return self.primary is not None and self._switching is None and not self._is_over
+
+    @property
+    def _is_swamped(self) -> bool:
+        """Whether much was decided that cannot be committed: servers will tell it again."""
+        if self.primary is None or self.leadership is None or self.leadership.is_active:
+            return False
+        return self.primary.backlog > BACKLOG_MAX
 
     def _answer_elsewhere(self, token: int) -> None:
         self._tokens.pop(token, None)
@@ -563,8 +574,11 @@ class Master:
             self._spawn_if_alone(moment)
         if self._switching is not None and moment.boot_ns > self._transfer_ns:
             token, self._switching = self._switching, None
-            detail = "the other master did not take over in time: this one leads on"
-            self._outputs.append(Answer(token, Denied(code="switchover_failed", detail=detail)))
+            self._refuse_switchover(token)
+
+    def _refuse_switchover(self, token: int) -> None:
+        detail = "the other master did not take over in time: this one leads on"
+        self._outputs.append(Answer(token, Denied(code="switchover_failed", detail=detail)))
 
     def _spawn_if_alone(self, moment: Moment) -> None:
         """Start a secondary where none has been there for a while; more and more rarely."""
@@ -622,7 +636,7 @@ class Master:
             moment.boot_ns,
             position=self.replica.end.position,
             transfer=transfer,
-            is_forced=self._is_forced,
+            is_forced=self._is_forced(moment),
         )
         self._lead_if_won(won, moment)
 
@@ -662,8 +676,12 @@ class Master:
             emit=self._outputs.append,
             now_ns=moment.boot_ns,
         )
+        self.promotion.clear()
         self._alone_ns = moment.boot_ns
         self._spawn_delay_ms = self.timings.spawn_ms
+        if self._switched is not None:
+            token, self._switched = self._switched, None
+            self._refuse_switchover(token)
         self._greet_all(moment)
         self._lead_on(moment)
 
@@ -675,7 +693,6 @@ class Master:
             isr=list(candidacy.best.isr),
             committed=self.replica.end.position + candidacy.missed,
         )
-        self.promotion = {}
         self.primary.note(fact, moment.utc)
 
     def _greet_all(self, moment: Moment) -> None:

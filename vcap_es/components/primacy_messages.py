@@ -10,6 +10,7 @@ from vcap_es.components.decisions.primacy import Config
 from vcap_es.events.chain import Stored
 
 ENTRIES_PER_MESSAGE = 2000
+BYTES_PER_MESSAGE = 4 * 1024 * 1024
 
 
 class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -95,6 +96,7 @@ class HeartbeatAnswer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Append(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Copy these events behind the position `after`, whose event has the link `link`.
 
+    `prior` is the epoch of that event.
     `sequence` counts the messages of an epoch to one follower, so that an answer tells what it
     answers. Without entries it asks whether the follower has the event at `after`.
     """
@@ -102,6 +104,7 @@ class Append(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     epoch: int
     sequence: int
     after: int
+    prior: int
     link: bytes
     entries: list[Stored]
     committed: int

@@ -209,9 +209,9 @@ class PrimaryMaster:
         return min(wanted, default=None)
 
     @property
-    def has_undurable_facts(self) -> bool:
-        """Whether something was decided that no commit round has taken yet."""
-        return bool(self._drafts)
+    def backlog(self) -> int:
+        """How many facts were decided that no commit round has taken yet."""
+        return len(self._drafts)
 
     # commit rounds
 

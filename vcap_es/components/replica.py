@@ -4,6 +4,7 @@ Whoever leads or follows extends it; the shell stores what was added, in order, 
 is durable. Only what is committed is folded, so a fold never has to be taken back.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -92,6 +93,13 @@ class Replica:
         if not self._base.position < position <= self.end.position:
             return None
         return self._recent[position - self._base.position - 1].link
+
+    def epoch_at(self, position: int) -> int:
+        """The epoch of the event at `position`; 0 for the beginning of the log."""
+        if not position:
+            return 0
+        at = bisect_left(self.history, position, key=lambda each: each[1])
+        return self.history[at][0]
 
     def entries(self, after: int, limit: int) -> list[Stored]:
         """Up to `limit` events behind `after`, which must be at hand."""

@@ -24,7 +24,6 @@ class SecondaryMaster:
         self.leader_committed = 0
         self._replica, self._voter = replica, voter
         self._matched = 0
-        self._sequence = 0
         self._unanswered: deque[tuple[int, int]] = deque()
         self._cuts: deque[int] = deque()
 
@@ -42,7 +41,7 @@ class SecondaryMaster:
         """`leader` leads `epoch`: what was matched with an earlier one does not count."""
         if (epoch, leader) != (self.epoch, self.leader):
             self.leader, self.epoch = leader, epoch
-            self._matched, self._sequence = 0, 0
+            self._matched = 0
             self._unanswered.clear()
 
     def heartbeat(self, message: Heartbeat) -> list[Store]:
@@ -89,15 +88,17 @@ class SecondaryMaster:
     def _skip(self, message: Append) -> list[Stored] | None:
         """What of a message that begins before anything at hand is behind it; None: nothing.
 
-        All of that is committed, so it is the leader's too; where the message shows it, it is
-        looked at all the same.
+        All of that is committed, so it should be the leader's too. An epoch has one leader, so
+        events of the same epoch and position are the same; others mean that one was lost.
         """
         base = self._replica.base
+        known = [(message.after, message.prior), *((e.position, e.epoch) for e in message.entries)]
+        for position, epoch in known:
+            if 0 < position <= base.position and self._replica.epoch_at(position) != epoch:
+                raise PrefixLost(_lost(position))
         ahead = base.position - message.after
         if len(message.entries) < ahead:
             return None
-        if message.entries[ahead - 1].link != base.link:
-            raise PrefixLost(_lost(base.position))
         return message.entries[ahead:]
 
     def _take(self, after: int, entries: list[Stored]) -> list[Store | Cut]:
@@ -161,5 +162,7 @@ class SecondaryMaster:
 def _lost(position: int) -> str:
     return (
         f"the event at position {position} is committed here, and the leader has another one: an "
-        "acknowledged event was lost; stop both masters and compare their logs"
+        "acknowledged event was lost. If a promotion was forced (`vcap primacy status` at the "
+        "leader tells), move this directory away and start with an empty one; if none was, stop "
+        "both masters and compare their logs"
     )

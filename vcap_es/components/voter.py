@@ -29,7 +29,7 @@ class Ballot(Struct, frozen=True, kw_only=True, gc=False):
 
     `node` was made with the empty store, so who lost the store is somebody else; `start` counts
     its starts. `config` is None where no leader has admitted this voter yet. `committed` is the
-    highest position that it knew to be committed when it last wrote.
+    highest position that it knew to be committed, and not given up, when it last wrote.
     """
 
     node: str
@@ -111,6 +111,9 @@ class Voter:
 
     def accept(self, config: Config) -> Keep:
         """Hold `config`, which is newer than what was held."""
+        held = self.ballot.config
+        if config.forced > (held.forced if held is not None else 0):
+            self.committed = 0  # what was given up is missed by nobody
         return self._keep(promised=config.epoch, promised_to=config.leader, config=config)
 
     def _may_promise(self, candidate: str, epoch: int, transfer: int, now_ns: int) -> bool:

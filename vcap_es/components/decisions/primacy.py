@@ -21,6 +21,8 @@ class Config(Struct, frozen=True, array_like=True, gc=False):
 
     `isr` are the masters that hold every acknowledged event; only one of them may be elected.
     `before` are the voters until now while a change of `voters` is under way, else empty.
+    `forced` is the epoch of the last promotion that operators forced, 0 for none: what was
+    acknowledged before it, and its leader has not, was given up.
     """
 
     epoch: int
@@ -29,6 +31,7 @@ class Config(Struct, frozen=True, array_like=True, gc=False):
     isr: tuple[str, ...]
     voters: tuple[str, ...]
     before: tuple[str, ...] = ()
+    forced: int = 0
 
     @property
     def stamp(self) -> tuple[int, int]:
@@ -63,9 +66,16 @@ def next_epoch(slot: int, highest: int) -> int:
     return epoch + (slot - epoch) % SLOTS
 
 
-def elected(config: Config, candidate: str, epoch: int) -> Config:
+def elected(config: Config, candidate: str, epoch: int, *, is_forced: bool = False) -> Config:
     """What `candidate` proposes when a majority has promised `epoch` to it."""
-    return structs.replace(config, epoch=epoch, version=1, leader=candidate, isr=(candidate,))
+    return structs.replace(
+        config,
+        epoch=epoch,
+        version=1,
+        leader=candidate,
+        isr=(candidate,),
+        forced=epoch if is_forced else config.forced,
+    )
 
 
 def with_isr(config: Config, isr: Collection[str]) -> Config:

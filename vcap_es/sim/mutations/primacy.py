@@ -43,7 +43,7 @@ from vcap_es.sim.profiles import (
     VOTERS,
     Profile,
 )
-from vcap_es.sim.scenarios import growing
+from vcap_es.sim.scenarios import growing, stalling
 from vcap_es.sim.servers import ServerProcess
 
 
@@ -144,6 +144,13 @@ def _voters_but_renewed(
     return tuple(sorted((*masters, *witnesses[: 3 if len(witnesses) >= 3 else 1])))
 
 
+def _retry_as_if_it_moved(self: Followers, now_ns: int) -> None:
+    _retry(self, now_ns)
+    for found in self.known.values():
+        if found.resent_ns == now_ns:
+            found.moved_ns = now_ns
+
+
 def _committed_unheard(self: Leadership, under_way: UnderWay) -> bool:
     return under_way.end <= self._replica.committed
 
@@ -236,6 +243,7 @@ def _incarnation_by_name(self: ServerProcess) -> str:
 _heard = Voter.heard
 _admit = KeyStore.admit
 _send_newest = Leadership._send_newest
+_retry = Followers.retry
 
 
 def _mutation(name: str, rule: str, plant: Plant, profile: Profile, seeds: int) -> Mutation:
@@ -410,6 +418,12 @@ MUTATIONS = [
         "a change of the voters that cannot be decided is withdrawn",
         change(Leadership, "_is_hopeless", _no),
         growing.voters_that_fall_silent_before_they_are_let_in_are_given_up,
+    ),
+    by_scenario(
+        "stalled_follower_kept",
+        "who stores nothing for a while is not in sync",
+        change(Followers, "retry", _retry_as_if_it_moved),
+        stalling.a_follower_that_stores_nothing_falls_out_of_sync,
     ),
     _mutation(
         "fold_with_gaps",

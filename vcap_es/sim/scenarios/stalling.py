@@ -1,0 +1,44 @@
+"""A follower hears and answers, and stores nothing: nobody waits for it for long."""
+
+from vcap_es.components.primary_master import Done
+from vcap_es.components.timings import Timings
+from vcap_es.sim.world import World
+
+SECOND = 1_000_000
+
+
+def a_follower_that_stores_nothing_falls_out_of_sync() -> None:
+    """Given a full disk there, the leader goes on alone; with room again, both are in sync."""
+    world = _world()
+    world.run(3 * SECOND)
+    assert len(_isr(world)) == 2
+    world.masters[1].log.is_full = True
+    world.run(5 * SECOND)
+    assert isinstance(world.define("c", 10), Done)
+    assert len(_isr(world)) == 1
+    world.masters[1].log.is_full = False
+    world.run(5 * SECOND)
+    assert len(_isr(world)) == 2
+
+
+def a_follower_that_stores_nothing_does_not_hold_up_who_leads_alone() -> None:
+    """Given that it comes with a full disk, it is not waited for again and again."""
+    world = _world()
+    world.masters[1].log.is_full = True
+    world.run(8 * SECOND)
+    answered = 0
+    for number in range(20):
+        answered += isinstance(world.define(f"c{number}", 10), Done)
+        world.run(SECOND // 2)
+    assert answered == 20
+
+
+def _world() -> World:
+    return World(1, masters=2, witnesses=1, timings=Timings())
+
+
+def _isr(world: World) -> tuple[str, ...]:
+    assert world.leader is not None
+    assert world.leader.core is not None
+    assert world.leader.core.config is not None
+    return world.leader.core.config.isr
