@@ -1,7 +1,9 @@
 """A follower hears and answers, and stores nothing: nobody waits for it for long."""
 
+from vcap_es.components.decisions.meta import Define
 from vcap_es.components.primary_master import Done
 from vcap_es.components.timings import Timings
+from vcap_es.events.facts import Definition
 from vcap_es.sim.world import World
 
 SECOND = 1_000_000
@@ -13,8 +15,9 @@ def a_follower_that_stores_nothing_falls_out_of_sync() -> None:
     world.run(3 * SECOND)
     assert len(_isr(world)) == 2
     world.masters[1].log.is_full = True
-    world.run(5 * SECOND)
-    assert isinstance(world.define("c", 10), Done)
+    token = world.order(Define(cap="c", definition=Definition(total=10)))
+    world.run(4 * SECOND)
+    assert isinstance(world.command_answers.get(token), Done)
     assert len(_isr(world)) == 1
     world.masters[1].log.is_full = False
     world.run(5 * SECOND)
