@@ -76,6 +76,22 @@ def test_approvals_expire() -> None:
     assert list(master.promotion) == ["another"]
 
 
+def test_voters_that_are_gone_for_good_are_not_waited_for() -> None:
+    """No witness, and the only voter is gone with what it had: the other master leads alone."""
+    lone = Config(2, 5, "m0-a", ("m0-a",), ("m0-a",))
+    master = second(Ballot(node="m1-b", config=lone, promised=2, promised_to="m0-a"))
+    # Given that one operator did not name it
+    master.approve_promotion(1, "one", at(2))
+    master.approve_promotion(2, "another", at(3), ["m0"])
+    assert master.role == "following"
+    # When both say the same
+    master.approve_promotion(3, "one", at(4), ["m0"])
+    # Then
+    assert master.role == "leading"
+    assert master.config is not None
+    assert (master.config.voters, master.config.forced) == (("m1-b",), master.epoch)
+
+
 @pytest.mark.parametrize("after", [510, 700, 1000])
 def test_who_has_what_was_given_up_does_not_follow(after: int) -> None:
     """Its committed events are of another epoch than the leader's at the same positions."""

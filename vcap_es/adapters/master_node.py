@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -344,10 +344,12 @@ class MasterNode:
         assert isinstance(answer, SwitchedOver | Denied | Elsewhere)
         return answer
 
-    async def approve_promotion(self, *, operator: str) -> Approved | Denied:
+    async def approve_promotion(
+        self, *, operator: str, gone: Collection[str] = ()
+    ) -> Approved | Denied:
         """Say that this master shall lead at the price of what it lacks; two operators must."""
         answer = await self._ask(
-            lambda token: self.core.approve_promotion(token, operator, self.moment())
+            lambda token: self.core.approve_promotion(token, operator, self.moment(), gone)
         )
         assert isinstance(answer, Approved | Denied)
         return answer

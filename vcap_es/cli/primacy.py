@@ -127,22 +127,35 @@ def force_promote(
     accept_loss: Annotated[
         bool, Parameter(negative=(), help="Say that what this master lacks may be gone.")
     ] = False,
+    gone: Annotated[
+        list[str] | None,
+        Parameter(
+            negative=(),
+            help="A voter that never comes back, such as m0 or w-s1; it must never be started.",
+        ),
+    ] = None,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Let the master at --url lead, though it may lack what was acknowledged.
 
     The last resort, for when the disks of all masters that have everything are gone for good. Two
-    operators must say so within ten minutes, each with a key of their own.
+    operators must say the same within ten minutes, each with a key of their own. A majority of the
+    voters has to answer, but for those that are --gone.
     """
     url = _only(where)
     with Control(where) as control:
         found = control.ask(url, "GET", "/v1/primacy")
         if not accept_loss:
             raise InvalidInput(f"{_warning(found)}\nTo go on, say so again with --accept-loss")
-        done = control.ask(url, "POST", "/v1/primacy/promotions", {"accept_loss": True})
+        wanted = {"accept_loss": True, "gone": gone or []}
+        done = control.ask(url, "POST", "/v1/primacy/promotions", wanted)
         if done["under_way"]:
-            reason = "it does not lead: a majority of the voters has to answer"
+            voters = ", ".join(found["voters"])
+            reason = (
+                f"it does not lead: a majority of the voters ({voters}) has to answer; start them, "
+                "or name with --gone those that never come back,"
+            )
             _until(lambda: _leads(control, url), f"{found['name']} was approved, and {reason}")
     if json:
         print_json(done)

@@ -4,6 +4,8 @@ Who may lead is decided by the newest configuration that a majority knows of: on
 it names as in sync holds every acknowledged event. A longer log decides nothing.
 """
 
+from collections.abc import Collection
+
 from msgspec import Struct
 
 from vcap_es.components.decisions.primacy import (
@@ -12,6 +14,7 @@ from vcap_es.components.decisions.primacy import (
     electorate,
     is_quorum,
     newest,
+    without,
 )
 from vcap_es.components.primacy_messages import Accept, Prepare, Prevote, Promise
 from vcap_es.components.voter import Voter
@@ -35,10 +38,19 @@ class Candidacy:
     """One attempt to lead `epoch`.
 
     `forced` waives the two conditions that protect acknowledged events: two operators said so.
+    They also said which voters are `gone` for good: those are not asked, and vote no more.
     """
 
     def __init__(
-        self, node: str, epoch: int, voter: Voter, *, position: int, transfer: int, forced: bool
+        self,
+        node: str,
+        epoch: int,
+        voter: Voter,
+        *,
+        position: int,
+        transfer: int,
+        forced: bool,
+        gone: Collection[str] = (),
     ) -> None:
         """Stand for `epoch`, with a log up to `position`."""
         assert voter.ballot.config is not None, "who was never admitted cannot stand"
@@ -47,7 +59,7 @@ class Candidacy:
         self.proposal: Config | None = None
         self.missed = 0
         self._node, self._voter = node, voter
-        self._position, self._transfer = position, transfer
+        self._position, self._transfer, self._gone = position, transfer, gone
         self._is_firm = False
         self._promises: dict[str, Promise] = {}
         self._accepted: set[str] = set()
@@ -91,7 +103,8 @@ class Candidacy:
     @property
     def best(self) -> Config:
         """The newest configuration that the voters told of."""
-        return newest(each.config for each in self._promises.values())
+        found = newest(each.config for each in self._promises.values())
+        return without(found, self._gone, self._node)
 
     def obstacle(self) -> Ineligible | None:
         """Why this master must not lead, as far as the voters told."""

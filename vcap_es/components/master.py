@@ -4,7 +4,7 @@ Plain code: it is told the time and rolls no dice of its own. What it wants done
 `take`, in order; what stands behind a `Keep` leaves only when that ballot is durable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -80,6 +80,13 @@ class Moment(NamedTuple):
     utc: int
 
 
+class Approval(NamedTuple):
+    """What an operator said of a forced promotion: it holds until then, without those voters."""
+
+    until_ns: int
+    gone: tuple[str, ...]
+
+
 class Identity(Struct, frozen=True, kw_only=True, gc=False):
     """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one."""
 
@@ -117,7 +124,7 @@ class Master:
         self.primary: PrimaryMaster | None = None
         self.leadership: Leadership | None = None
         self.suspicion = suspicion or _short_of(ballot, held)
-        self.promotion: dict[str, int] = {}
+        self.promotion: dict[str, Approval] = {}
         self._random = random
         self._outputs: list[Output] = []
         self._links = Links()
@@ -478,13 +485,16 @@ class Master:
         self._switching = token
         self._transfer_ns = moment.boot_ns + self.timings.transfer_ms * MS
 
-    def approve_promotion(self, token: int, operator: str, moment: Moment) -> None:
+    def approve_promotion(
+        self, token: int, operator: str, moment: Moment, gone: Collection[str] = ()
+    ) -> None:
         """An operator says that this master shall lead, though acknowledged events may be lost.
 
-        With the second operator, within ten minutes, it stands for election.
+        With the second operator, within ten minutes, it stands for election. `gone` are voters
+        that both say are gone for good: it stands without them, and they vote no more.
         """
         self.promotion = {
-            each: until for each, until in self.promotion.items() if until > moment.boot_ns
+            each: said for each, said in self.promotion.items() if said.until_ns > moment.boot_ns
         }
         if self.leadership is not None:
             detail = "this master leads already: nothing needs to be forced"
@@ -494,15 +504,19 @@ class Master:
             detail = "this master was never admitted to the cluster: it has nothing to lead with"
             self._outputs.append(Answer(token, Denied(code="never_admitted", detail=detail)))
             return
-        self.promotion[operator] = moment.boot_ns + APPROVAL_MS * MS
-        self._outputs.append(Answer(token, Approved(approved_by=list(self.promotion))))
-        if self._is_forced(moment):
+        until_ns = moment.boot_ns + APPROVAL_MS * MS
+        self.promotion[operator] = Approval(until_ns, tuple(sorted(gone)))
+        is_forced = self._is_forced(moment)
+        approved = Approved(approved_by=list(self.promotion), is_under_way=is_forced)
+        self._outputs.append(Answer(token, approved))
+        if is_forced:
             self.suspicion = ""
             self._stand(moment)
 
     def _is_forced(self, moment: Moment) -> bool:
-        """Whether two operators want it, and nothing has come between since they said so."""
-        return sum(until > moment.boot_ns for until in self.promotion.values()) >= 2
+        """Whether two operators want the same, and nobody has led since they said so."""
+        wanted = [said for said in self.promotion.values() if said.until_ns > moment.boot_ns]
+        return len(wanted) > 1 and len({said.gone for said in wanted}) == 1
 
     def _is_led_here(self, token: int) -> bool:
         self._tokens[token] = None
@@ -632,11 +646,13 @@ class Master:
 
     def _stand(self, moment: Moment, transfer: int = 0) -> None:
         """Ask to be elected; where it comes to nothing, again after a while."""
+        is_forced = self._is_forced(moment)
         won = self._standing.begin(
             moment.boot_ns,
             position=self.replica.end.position,
             transfer=transfer,
-            is_forced=self._is_forced(moment),
+            is_forced=is_forced,
+            gone=next(iter(self.promotion.values())).gone if is_forced else (),
         )
         self._lead_if_won(won, moment)
 

@@ -34,9 +34,10 @@ class Elsewhere(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Approved(Struct, frozen=True, kw_only=True, gc=False):
-    """A forced promotion was approved by `approved_by`; with two of them it is under way."""
+    """A forced promotion was approved by `approved_by`; with two who want the same, it begins."""
 
     approved_by: list[str]
+    is_under_way: bool
 
 
 class SwitchedOver(Struct, frozen=True, kw_only=True, gc=False):

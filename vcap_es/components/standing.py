@@ -3,7 +3,7 @@
 An attempt that comes to nothing is followed by another one, until somebody leads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
 from vcap_es.components.decisions.primacy import is_quorum, next_epoch
@@ -72,7 +72,13 @@ class Standing:
     # ---- the steps of an attempt
 
     def begin(
-        self, now_ns: int, *, position: int, transfer: int, is_forced: bool
+        self,
+        now_ns: int,
+        *,
+        position: int,
+        transfer: int,
+        is_forced: bool,
+        gone: Collection[str] = (),
     ) -> Candidacy | None:
         """Ask to be elected with a log up to `position`; if it comes to nothing, again later."""
         self.due_ns = now_ns + self._retry_ms() * MS
@@ -87,6 +93,7 @@ class Standing:
             position=position,
             transfer=transfer,
             forced=is_forced,
+            gone=gone,
         )
         return self._go_on(self._candidacy.begin(), now_ns)
 

@@ -84,20 +84,21 @@ async def force_promotion(call: Call) -> Reply:
     """Let the master that answers lead, though it may lack what was acknowledged.
 
     The last resort, where those that have everything are gone for good. It needs two operators:
-    the first approval changes nothing and holds for ten minutes, the second by another key
-    carries it out.
+    the first approval changes nothing and holds for ten minutes, the second by another key, with
+    the same voters `gone`, carries it out.
     """
-    if not read_body(call, PromotionRequest).accept_loss:
+    asked = read_body(call, PromotionRequest)
+    if not asked.accept_loss:
         detail = "accept_loss must be true: what this master's copy lacks will be gone"
         raise RequestRefused("invalid", detail)
-    outcome = await call.node.approve_promotion(operator=call.client.key)
+    outcome = await call.node.approve_promotion(operator=call.client.key, gone=asked.gone)
     if isinstance(outcome, Denied):
         raise RequestRefused(outcome.code, outcome.detail)
     answer = Promotion(
         node=call.node.primacy().node,
         approved_by=outcome.approved_by,
         needed=OPERATORS_NEEDED,
-        under_way=len(outcome.approved_by) >= OPERATORS_NEEDED,
+        under_way=outcome.is_under_way,
     )
     return Reply(value=answer, status=202)
 

@@ -343,9 +343,14 @@ class Switchover(Struct, frozen=True, kw_only=True):
 
 
 class PromotionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`accept_loss`: what was acknowledged and is not in this master's copy will be gone."""
+    """`accept_loss`: what was acknowledged and is not in this master's copy will be gone.
+
+    `gone` are voters that never come back, by their ids or the beginnings of them, as `m0` or
+    `w-s1`: nobody waits for their votes. None of them may ever be started again.
+    """
 
     accept_loss: bool
+    gone: Annotated[list[Name], Meta(max_length=5)] = []
 
 
 class Promotion(Struct, frozen=True, kw_only=True):

@@ -78,6 +78,20 @@ def elected(config: Config, candidate: str, epoch: int, *, is_forced: bool = Fal
     )
 
 
+def without(config: Config, gone: Collection[str], candidate: str) -> Config:
+    """What `config` is worth where these voters never come back; `candidate`, if none is left.
+
+    A node is named by its id or by the beginning of it, as `m0` or `w-s1`.
+    """
+    left = tuple(each for each in electorate(config) if not is_named(each, gone))
+    return structs.replace(config, voters=left or (candidate,), before=()) if gone else config
+
+
+def is_named(node: str, names: Collection[str]) -> bool:
+    """Whether one of the names is this node's id, or the part of it before the random one."""
+    return node in names or node.rpartition("-")[0] in names
+
+
 def with_isr(config: Config, isr: Collection[str]) -> Config:
     """The next configuration of the same leader, with these masters in sync."""
     return structs.replace(config, version=config.version + 1, isr=tuple(sorted(isr)))
