@@ -115,6 +115,15 @@ def test_a_master_is_called_and_kept_by_its_slot() -> None:
     assert load(None, {}, {"master.name": "a", "master.directory": "b"}).master.name == "a"
 
 
+@pytest.mark.parametrize("url", ["http://h:65536", "http://h:x", "http://[::1", "http://", "h:1"])
+def test_an_address_that_nobody_can_dial_is_named(url: str) -> None:
+    """Others would be told of it, and would try."""
+    with pytest.raises(SettingsError, match="address"):
+        load(None, {}, {"master.address": url})
+    for good in ("http://h:65535", "https://[::1]:7100", "http://10.0.0.2", "http://a-b.c_d:0"):
+        assert load(None, {}, {"master.address": good}).master.address == good
+
+
 def test_a_list_in_the_environment_is_json() -> None:
     """And what only begins like one is named."""
     found = load(None, {"VCAP__MASTER__PEERS": '["http://a:1", "http://b:2"]'}).master.peers
