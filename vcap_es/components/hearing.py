@@ -50,6 +50,7 @@ class Hearing:
         if message.epoch < self.epoch:
             return
         self.epoch = message.epoch
+        self._telling.heard(message.echo_ns)
         stamp = (message.epoch, message.number)
         for notice in message.notices:
             watched = self._shelf.watch(notice.cap)
@@ -125,6 +126,7 @@ class Hearing:
     def standing(self, message: Standing) -> None:
         """Where we stand with the pools of some intervals."""
         is_current = message.epoch >= self.epoch
+        self._telling.heard(message.echo_ns)
         self.epoch = max(self.epoch, message.epoch)
         stamp = (message.epoch, message.number)
         is_newest = stamp >= self._newest

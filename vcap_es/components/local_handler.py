@@ -36,6 +36,8 @@ from vcap_es.projections.states.meta import Meta
 GRANTS_PER_MESSAGE = 2000
 NOTICES_PER_MESSAGE = 2000
 STRANGERS_PER_SERVER_MAX = 100_000
+REMIND_US, REMINDERS_MAX = 500_000, 500
+"""A server that connects is reminded so late, so often, and of so much at once."""
 
 Key = tuple[str, int]
 
@@ -43,8 +45,8 @@ Key = tuple[str, int]
 class Server(Struct):
     """A connected volumecap server, and what it must be told with the next round.
 
-    `strangers` are the caps that it watches and that are not defined, oldest first; `reminded`
-    what it was told that it holds, until it speaks of it.
+    `strangers` are the caps that it watches and that are not defined, oldest first; `reminded` is
+    what was moved to it and it has not spoken of, `remind_at` when it is told so next.
     """
 
     connection: int
@@ -59,6 +61,7 @@ class Server(Struct):
     watches: set[str] = field(default_factory=set)
     strangers: dict[str, None] = field(default_factory=dict)
     reminded: dict[Key, None] = field(default_factory=dict)
+    remind_at: int = 0
 
 
 class LocalHandler:
@@ -158,15 +161,24 @@ class LocalHandler:
         self._liveness.came(message.incarnation, message.name, message.address, now)
         self._send(connection, self._keyring())
         self._directory_is_due = True
-        self._remind(self.servers[message.incarnation])
+        self._await(self.servers[message.incarnation], now)
         return True
 
-    def _remind(self, server: Server) -> None:
-        """Tell a server of everything that was ever moved to it and is not closed.
+    def _await(self, server: Server, now: int) -> None:
+        """A server has to speak of everything that was ever moved to it and is not closed.
 
         It may have stopped before it heard, and would otherwise never come back for it.
         """
-        for key in self._holders.keys_of(server.incarnation):
+        server.reminded = dict.fromkeys(self._holders.keys_of(server.incarnation))
+        server.remind_at = now + REMIND_US
+
+    def _remind(self, server: Server, now: int) -> None:
+        """Tell a server of some of what it should have spoken of; of the rest another time."""
+        if now < server.remind_at or not server.reminded:
+            return
+        server.remind_at = now + REMIND_US
+        for key in list(islice(server.reminded, REMINDERS_MAX)):
+            del server.reminded[key]
             server.announce[key[0]] = server.tell[key] = server.reminded[key] = None
 
     def goodbye(self, connection: int, now: int) -> None:
@@ -233,7 +245,6 @@ class LocalHandler:
             desk.take_back(incarnation, holding)
         for desk, _ in touched:
             self._serve(desk, now)
-        server.tell.update(server.reminded)
 
     # what comes from the log and the clock
 
@@ -301,6 +312,8 @@ class LocalHandler:
             self.goodbye(server.connection, now)
         for key in list(self._busy):
             self._serve(self._desks[key], now)
+        for server in self.servers.values():
+            self._remind(server, now)
         return [server.connection for server in silent]
 
     @property

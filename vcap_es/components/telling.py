@@ -13,6 +13,12 @@ CAPS_PER_WATCH = 2000
 SIGN_OF_LIFE_NS = 5_000 * MS
 """A server with nothing to tell for so long tells that: the master takes silence for death."""
 
+ANEW_PER_TURN = 500
+"""A new master hears of everything in turns: what somebody waits for must not queue behind it."""
+
+TURN_NS = 500 * MS
+"""A turn begins when the one before it was answered, or after so long."""
+
 Wish = tuple[int, int, tuple[Round, int] | None]
 """What somebody waits for: the need, with what was received and what is recalled."""
 
@@ -29,6 +35,9 @@ class Telling:
         self._hungry: dict[Slice, Wish] = {}
         self._asked: dict[str, None] = dict.fromkeys(shelf.watched)
         self._hungry_caps: dict[str, None] = {}
+        self._anew: dict[Slice, None] = {}
+        self._anew_caps: dict[str, None] = {}
+        self._turn_ns = 0
 
     # ---- what is to be told
 
@@ -74,7 +83,7 @@ class Telling:
     @property
     def is_idle(self) -> bool:
         """Whether everything is told."""
-        return not self._urgent
+        return not (self._urgent or self._anew)
 
     def repeat(self) -> None:
         """Tell again what somebody waits for: a wish repeats until it is met."""
@@ -107,16 +116,25 @@ class Telling:
             self.ask_again(found.cap)
 
     def connected(self) -> None:
-        """The master is connected: tell and ask everything anew."""
-        self.is_connected = True
-        self._asked = dict.fromkeys(self._shelf.watched)
-        for found in self._shelf.slices.values():
+        """The master is connected: tell and ask everything anew, first what somebody waits for."""
+        self.is_connected, self._turn_ns = True, 0
+        self._anew_caps = dict.fromkeys(self._shelf.watched)
+        self._anew = dict.fromkeys(self._shelf.slices.values())
+        for found in self._anew:
             found.told = (-1, 0, 0, 0)
-            self._urgent[found] = None
+        self._hungry.clear()
+        for found in [each for each in self._anew if self._waits(each)]:
+            self.hunger(found)
+
+    def heard(self, echo_ns: int) -> None:
+        """The master has answered what was sent at `echo_ns`: the next turn may come."""
+        if echo_ns >= self._turn_ns:
+            self._turn_ns = 0
 
     def forget(self, found: Slice) -> None:
         """The slice is no more."""
         self._urgent.pop(found, None)
+        self._anew.pop(found, None)
         self._hungry.pop(found, None)
 
     # ---- the messages
@@ -125,18 +143,30 @@ class Telling:
         """Send all that is to be told, if the master is connected, or a sign of life."""
         if not self.is_connected:
             return
+        self._take_turn()
         while self._asked:
             caps = list(islice(self._asked, CAPS_PER_WATCH))
             for cap in caps:
                 del self._asked[cap]
+                self._anew_caps.pop(cap, None)
             self._outputs.append(SendToMaster(Watch(caps=caps, sent_ns=self._stamp())))
         while self._urgent:
             batch = list(islice(self._urgent, HOLDINGS_PER_REPORT))
             for found in batch:
                 del self._urgent[found]
+                self._anew.pop(found, None)
             self._outputs.append(SendToMaster(self._report(batch)))
         if self._shelf.now_ns - self._sent_ns >= SIGN_OF_LIFE_NS:
             self._outputs.append(SendToMaster(self._report([])))
+
+    def _take_turn(self) -> None:
+        """Let some more go of what the master has yet to hear, behind what is urgent."""
+        is_open = self._turn_ns and self._shelf.now_ns - self._turn_ns < TURN_NS
+        if is_open or not (self._anew or self._anew_caps):
+            return
+        self._turn_ns = max(self._sent_ns + 1, self._shelf.now_ns)
+        self._asked |= dict.fromkeys(islice(self._anew_caps, ANEW_PER_TURN))
+        self._urgent |= dict.fromkeys(islice(self._anew, ANEW_PER_TURN))
 
     def _report(self, batch: list[Slice]) -> Report:
         self._order = (self._order[0], self._order[1] + 1)

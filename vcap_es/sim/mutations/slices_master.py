@@ -162,7 +162,7 @@ def _let_copies_in(self: LocalHandler, connection: int, message: Hello, now: int
     return _hello(self, connection, message, now)
 
 
-def _remind_nobody(_self: LocalHandler, _server: Server) -> None:
+def _remind_nobody(_self: LocalHandler, _server: Server, _now: int) -> None:
     pass
 
 

@@ -250,10 +250,11 @@ SERVER = (
         "what is said after a start is newer than all that was said before",
         change(Telling, "__init__", _begin_as_the_first),
     ),
-    by_chance(
+    by_scenario(
         "wish_not_repeated",
         "a wish repeats until it is met",
         change(Telling, "repeat", _nothing),
+        server_side.a_wish_is_told_again_until_it_is_met,
     ),
     by_scenario(
         "final_with_open_hold",

@@ -14,7 +14,7 @@ from vcap_es.components.messages import (
     Verdict,
 )
 from vcap_es.components.outcomes import Consumed, Held, Refused
-from vcap_es.sim.scenarios.lone_server import LoneServer
+from vcap_es.sim.scenarios.lone_server import MS, LoneServer
 from vcap_es.sim.site import NOON
 
 
@@ -244,6 +244,25 @@ def a_final_report_is_told_when_nothing_can_change_any_more() -> None:
     assert not final()  # and then its return
     lone.sync()
     assert final()
+
+
+def a_wish_is_told_again_until_it_is_met() -> None:
+    """What was told may be lost, and nobody else would come back to it."""
+    lone = LoneServer()
+    lone.consume(5)
+    told = len(lone.reports)
+    for _ in range(3):
+        lone.now_ns += 20 * MS
+        lone.core.holdings.repeat(lone.now_ns)
+        lone.flush()
+    assert [each.need for each in lone.reports[told:]] == [5, 5, 5]
+    # When it is met, it is told no more
+    lone.grant(5)
+    lone.sync()
+    told = len(lone.reports)
+    lone.core.holdings.repeat(lone.now_ns)
+    lone.flush()
+    assert not any(each.need for each in lone.reports[told:])
 
 
 def old_news_opens_no_slice_again() -> None:
