@@ -142,6 +142,7 @@ class Master:
         self._switching: int | None = None
         self._switched: int | None = None
         self._transfer_ns = 0
+        self._unheard: dict[int, None] = {}
         self._alone_ns, self._spawn_delay_ms = moment.boot_ns, timings.spawn_ms
         self._is_over = False
 
@@ -227,6 +228,7 @@ class Master:
     def disconnected(self, connection: int, moment: Moment) -> None:
         """A connection is gone."""
         hello, node = self._links.gone(connection)
+        self._unheard.pop(connection, None)
         if hello is not None and self.primary is not None:
             self.primary.disconnected(connection)
         if node and not self._links.has(node):
@@ -248,8 +250,11 @@ class Master:
             self._greeted(connection, message, moment)
             return
         if isinstance(message, Watch | Report):
-            if self._is_serving and connection in self._links.hellos and not self._is_swamped:
-                assert self.primary is not None
+            if self.primary is None or connection not in self._links.hellos:
+                return
+            if not self._is_serving or self._is_swamped:
+                self._unheard[connection] = None
+            else:
                 self.primary.received(connection, message, moment.utc)
             return
         node = self._links.node_of(connection)
@@ -583,6 +588,7 @@ class Master:
         assert self.leadership is not None
         assert self.primary is not None
         self.leadership.tick(moment.boot_ns, self._links.witnesses)
+        self._listen_again()
         if self.leadership.is_active and self._switching is None:
             self.primary.tick(moment.utc)
             self._spawn_if_alone(moment)
@@ -593,6 +599,13 @@ class Master:
     def _refuse_switchover(self, token: int) -> None:
         detail = "the other master did not take over in time: this one leads on"
         self._outputs.append(Answer(token, Denied(code="switchover_failed", detail=detail)))
+
+    def _listen_again(self) -> None:
+        """A server takes for told what it has sent: whom nobody heard must connect anew."""
+        if self._unheard and self._is_serving and not self._is_swamped:
+            for connection in self._unheard:
+                self._close(connection, "not everything was heard: tell it again")
+            self._unheard.clear()
 
     def _spawn_if_alone(self, moment: Moment) -> None:
         """Start a secondary where none has been there for a while; more and more rarely."""
@@ -693,6 +706,7 @@ class Master:
             now_ns=moment.boot_ns,
         )
         self.promotion.clear()
+        self._unheard.clear()  # they hear of a new epoch, and tell everything anew
         self._alone_ns = moment.boot_ns
         self._spawn_delay_ms = self.timings.spawn_ms
         if self._switched is not None:

@@ -1,0 +1,31 @@
+"""A switchover that comes to nothing: what servers told meanwhile is not lost."""
+
+from vcap_es.components.commands import Consume
+from vcap_es.components.timings import Timings
+from vcap_es.sim.world import World
+
+SECOND = 1_000_000
+
+
+def what_servers_tell_while_a_switchover_fails_is_heard_later() -> None:
+    """Given that the other master cannot be reached, the leader leads on, and knows of all."""
+    world = World(1, masters=2, witnesses=1, timings=Timings())
+    world.run(3 * SECOND)
+    world.define("c", 100)
+    server = world.servers[0]
+    world.consume(server, "c")
+    world.run(SECOND)
+    world.network.cut("m0", "m1")
+    leader = world.leader
+    assert leader is not None
+    assert leader.core is not None
+    leader.core.switch_over(next(world.tokens), "operator", leader.moment)
+    leader.flush()
+    # When units are spent while it waits for the other one
+    for _ in range(5):
+        server.submit(Consume(cap="c", minimum=1, maximum=1))
+        world.run(SECOND // 5)
+    world.run(6 * SECOND)
+    # Then
+    assert world.leader is leader
+    assert world.pool("c").peek(server.core.incarnation).spent == 6
