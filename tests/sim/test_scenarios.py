@@ -14,6 +14,7 @@ from vcap_es.sim.scenarios import (
     server_side,
     settling,
     stalling,
+    switching,
     verdicts,
 )
 
@@ -28,6 +29,7 @@ MODULES = (
     keys,
     growing,
     stalling,
+    switching,
 )
 
 

@@ -11,7 +11,7 @@ def what_servers_tell_while_a_switchover_fails_is_heard_later() -> None:
     """Given that the other master cannot be reached, the leader leads on, and knows of all."""
     world = World(1, masters=2, witnesses=1, timings=Timings())
     world.run(3 * SECOND)
-    world.define("c", 100)
+    world.define("c", 100_000)
     server = world.servers[0]
     world.consume(server, "c")
     world.run(SECOND)
