@@ -292,11 +292,16 @@ class Life:
         return [each for each in self.world.servers if each.is_running]
 
     def _number(self, cap: str) -> int | None:
-        """The interval that is served now, by the clock of the leader, which may be wrong."""
+        """The interval that is served now; None where it is not sure.
+
+        A leader's clock may be wrong, while servers count on from what they had heard before.
+        """
         leader, meta = self.world.leader, self.world.state.metas.get(cap)
         assert leader is not None
         stamp = self.world.truth.entries[-1].recorded_at
         interval = meta.at(max(stamp, leader.moment.utc)) if meta is not None else None
+        if meta is None or interval is not meta.at(self.world.now_us):
+            return None
         return None if interval is None or interval.pool.ended else interval.number
 
     def _compare(self) -> None:
