@@ -25,6 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
         "vcap_es.components.decisions",
         "vcap_es.components.messages",
         "vcap_es.components.primacy_messages",
+        "vcap_es.components.transfer_messages",
         "vcap_es.components.wire",
         "vcap_es.components.commands",
         "vcap_es.components.outcomes",

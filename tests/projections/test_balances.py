@@ -71,6 +71,8 @@ def test_every_term_is_where_it_belongs() -> None:
         start=0,
         end=1,
         total=100,
+        received=0,
+        sent=0,
         available=65,
         held=9,
         spent=26,
@@ -81,7 +83,10 @@ def test_every_term_is_where_it_belongs() -> None:
         over=0,
         ended=False,
         closed=False,
+        minter="",
+        phase="",
         servers=[server],
+        centres=[],
     )
 
 

@@ -1,6 +1,8 @@
 """The terms of the equation: where the units of an interval are.
 
-total = available + held + spent + expired + unreported
+total + received - sent = available + held + spent + expired + unreported
+
+`received` and `sent` are what came from other data centres and what went there.
 """
 
 from msgspec import Struct
@@ -10,6 +12,8 @@ class Amounts(Struct, frozen=True, kw_only=True, gc=False):
     """Where `total` units are; all in units, `available` signed and `spent` net of refunds."""
 
     total: int = 0
+    received: int = 0
+    sent: int = 0
     available: int = 0
     held: int = 0
     spent: int = 0
@@ -19,6 +23,8 @@ class Amounts(Struct, frozen=True, kw_only=True, gc=False):
     def __add__(self, other: "Amounts") -> "Amounts":
         return Amounts(
             total=self.total + other.total,
+            received=self.received + other.received,
+            sent=self.sent + other.sent,
             available=self.available + other.available,
             held=self.held + other.held,
             spent=self.spent + other.spent,
@@ -28,6 +34,6 @@ class Amounts(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def difference(self) -> int:
-        """What the total is above the sum of all places: 0 where the equation holds."""
+        """What is here above the sum of all places: 0 where the equation holds."""
         places = self.available + self.held + self.spent + self.expired + self.unreported
-        return self.total - places
+        return self.total + self.received - self.sent - places

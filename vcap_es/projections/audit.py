@@ -23,10 +23,12 @@ from vcap_es.events.facts import (
     EpochStarted,
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
+    MetaLearned,
     MetaPaused,
     MetaResumed,
     MetaRetired,
@@ -36,6 +38,9 @@ from vcap_es.events.facts import (
     SpendReported,
     ToppedUp,
     TopupRecovered,
+    TransferReceived,
+    TransferSent,
+    TransferSettled,
     Version,
 )
 from vcap_es.projections.amounts import Amounts
@@ -91,21 +96,29 @@ class _Server(Struct, gc=False):
 
 
 class _Interval(Struct):
-    """`away` is the sum of moved less the sum of returned, over all servers."""
+    """`away` is the sum of moved less the sum of returned, over all servers.
+
+    `received` and `sent` are running totals by data centre.
+    """
 
     total: int
     away: int = 0
     ended: bool = False
     servers: dict[str, _Server] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
-        return self.total - self.away
+        net = sum(self.received.values()) - sum(self.sent.values())
+        return self.total + net - self.away
 
     def amounts(self) -> Amounts:
         left = self.left
         return Amounts(
             total=self.total,
+            received=sum(self.received.values()),
+            sent=sum(self.sent.values()),
             available=min(left, 0) if self.ended else left,
             held=sum(each.held for each in self.servers.values()),
             spent=sum(each.spent - each.refunded for each in self.servers.values()),
@@ -118,6 +131,7 @@ class _Cap(Struct):
     opened: int = -1
     opened_until: int = -(2**63)
     ended_before: int = 0
+    closed_before: int = 0
     retired: bool = False
     intervals: dict[int, _Interval] = field(default_factory=dict)
 
@@ -234,6 +248,15 @@ class Audit:
             cap.retired = True
             cap.ended_before = max(cap.ended_before, fact.ended_before)
 
+    def _learned(self, fact: MetaLearned) -> None:
+        cap = self._caps.get(fact.cap)
+        if cap is None:
+            cap = self._caps[fact.cap] = _Cap(fact.version)
+        else:
+            self._check_version(fact.cap, cap, fact.version)
+        cap.retired = fact.retired
+        cap.ended_before = max(cap.ended_before, fact.ended_before)
+
     def _check_version(self, name: str, cap: _Cap, version: Version) -> None:
         if version <= cap.version:
             self._find("version", f"{name} goes from version {cap.version} to {version}")
@@ -260,6 +283,17 @@ class Audit:
         cap.opened_until = max(cap.opened_until, fact.end)
         cap.intervals[fact.number] = _Interval(fact.total)
 
+    def _interval_learned(self, fact: IntervalLearned) -> None:
+        cap = self._cap(fact.cap)
+        if cap is None:
+            return
+        if fact.number in cap.intervals or fact.number < cap.closed_before:
+            self._find("one mint", f"{_name(fact)} is learned a second time")
+            return
+        cap.opened = max(cap.opened, fact.number)
+        cap.opened_until = max(cap.opened_until, fact.end)
+        cap.intervals[fact.number] = _Interval(0)
+
     def _total_changed(self, fact: IntervalTotalChanged) -> None:
         interval = self._interval(fact.cap, fact.number)
         if interval is None:
@@ -285,6 +319,8 @@ class Audit:
         amounts = interval.amounts()
         final = Amounts(
             total=amounts.total,
+            received=amounts.received,
+            sent=amounts.sent,
             available=amounts.available,
             spent=amounts.spent,
             expired=amounts.expired,
@@ -294,7 +330,9 @@ class Audit:
             told = f"{fact.unreported} unreported, with {amounts.held} held"
             self._find("equation", f"{_name(fact)} closes with {told}: {final}")
         self._closed += final
-        del self._caps[fact.cap].intervals[fact.number]
+        cap = self._caps[fact.cap]
+        cap.closed_before = max(cap.closed_before, fact.number + 1)
+        del cap.intervals[fact.number]
 
     # movements and spends
 
@@ -331,6 +369,36 @@ class Audit:
             self._find("overdrawn", left)
         server.moved = fact.moved
         interval.away += more
+
+    def _sent(self, fact: TransferSent) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        before = interval.sent.get(fact.to, 0)
+        if fact.moved < before:
+            self._shrinks(fact, "sent", before, fact.moved)
+        elif fact.moved - before > interval.left:
+            more, left = fact.moved - before, interval.left
+            self._find("overdrawn", f"{more} of {_name(fact)} go to {fact.to}; {left} were left")
+        if interval.ended and fact.moved > before:
+            self._find("after the end", f"{_name(fact)} is sent to {fact.to}")
+        interval.sent[fact.to] = max(before, fact.moved)
+
+    def _received(self, fact: TransferReceived) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        before = interval.received.get(fact.source, 0)
+        if fact.moved < before:
+            self._shrinks(fact, "received", before, fact.moved)
+        interval.received[fact.source] = max(before, fact.moved)
+
+    def _settled(self, fact: TransferSettled) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is not None and fact.moved > interval.sent.get(fact.to, 0):
+            sent = interval.sent.get(fact.to, 0)
+            detail = f"{fact.to} has {fact.moved} of {_name(fact)}, and {sent} were sent there"
+            self._find("overspent", detail)
 
     def _returned(self, fact: Returned) -> None:
         interval = self._interval(fact.cap, fact.number)
@@ -373,7 +441,11 @@ class Audit:
             )
 
     def _shrinks(
-        self, fact: ToppedUp | Returned | Spend, total: str, before: int, now: int
+        self,
+        fact: ToppedUp | Returned | Spend | TransferSent | TransferReceived,
+        total: str,
+        before: int,
+        now: int,
     ) -> None:
         self._find("totals shrink", f"{total} of {_name(fact)} goes from {before} to {now}")
 
@@ -411,7 +483,12 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     MetaPaused: Audit._changed,
     MetaResumed: Audit._changed,
     MetaRetired: Audit._changed,
+    MetaLearned: Audit._learned,
     IntervalOpened: Audit._opened,
+    IntervalLearned: Audit._interval_learned,
+    TransferSent: Audit._sent,
+    TransferReceived: Audit._received,
+    TransferSettled: Audit._settled,
     IntervalTotalChanged: Audit._total_changed,
     IntervalEnded: Audit._ended,
     IntervalClosed: Audit._close,

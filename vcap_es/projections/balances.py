@@ -2,10 +2,11 @@
 
 The equation holds in every value given here, exactly:
 
-    total = available + held + spent + expired + unreported
+    total + received - sent = available + held + spent + expired + unreported
 
-`available` is signed: below 0 the interval is "over by n", a debt that returns pay. `spent` is net
-of refunds. When an interval closes, whatever is held becomes unreported.
+`total` is what was minted here, `received` and `sent` what came from other data centres and went
+there. `available` is signed: below 0 the interval is "over by n", a debt that returns pay. `spent`
+is net of refunds. When an interval closes, whatever is held becomes unreported.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from msgspec import Struct, json
 from vcap_es.events.facts import Definition, Version
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.states.data_centre import DataCentre
-from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.interval import Interval, Sharing
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Account, Pool
 
@@ -38,16 +39,28 @@ class ServerBalance(Struct, frozen=True, kw_only=True, gc=False):
     final: bool
 
 
+class CentreBalance(Struct, frozen=True, kw_only=True, gc=False):
+    """What came from another data centre and went there; `in_transit` may be on its way."""
+
+    name: str
+    received: int
+    sent: int
+    in_transit: int
+
+
 class IntervalBalance(Struct, frozen=True, kw_only=True, gc=False):
     """Where the `total` units of the period `[start, end)` are; instants in microseconds UTC.
 
-    `over` is the debt that a lowered total left, else 0. `servers` are sorted by incarnation.
+    `over` is the debt that a lowered total left, else 0. `servers` are sorted by incarnation,
+    `centres` by name. `phase` is "" where the interval is for this data centre alone.
     """
 
     number: int
     start: int
     end: int
     total: int
+    received: int
+    sent: int
     available: int
     held: int
     spent: int
@@ -58,13 +71,18 @@ class IntervalBalance(Struct, frozen=True, kw_only=True, gc=False):
     over: int
     ended: bool
     closed: bool
+    minter: str
+    phase: str
     servers: list[ServerBalance]
+    centres: list[CentreBalance]
 
     @property
     def amounts(self) -> Amounts:
         """The terms of the equation alone."""
         return Amounts(
             total=self.total,
+            received=self.received,
+            sent=self.sent,
             available=self.available,
             held=self.held,
             spent=self.spent,
@@ -100,11 +118,14 @@ def interval_balance(interval: Interval) -> IntervalBalance:
     """The balance of one interval. Asserts the equation, for it and for each server."""
     pool = interval.pool
     servers = [_server_balance(pool, *each) for each in sorted(pool.places.items())]
+    sharing = interval.sharing or Sharing()
     balance = IntervalBalance(
         number=interval.number,
         start=interval.start,
         end=interval.end,
         total=pool.minted,
+        received=sum(pool.received.values()),
+        sent=sum(each.moved for each in pool.sent.values()),
         available=pool.available,
         held=sum(each.held for each in servers),
         spent=sum(each.spent for each in servers),
@@ -115,7 +136,10 @@ def interval_balance(interval: Interval) -> IntervalBalance:
         over=max(0, -pool.available),
         ended=pool.ended,
         closed=pool.closed,
+        minter=sharing.minter,
+        phase=sharing.phase.mode if sharing.phase else "",
         servers=servers,
+        centres=_centre_balances(pool),
     )
     assert balance.amounts.difference == 0, f"the equation does not hold: {balance}"
     assert balance.unreported == sum(each.unreported for each in servers), f"{balance}"
@@ -135,6 +159,18 @@ def _server_balance(pool: Pool, incarnation: str, account: Account) -> ServerBal
         unreported=held if pool.closed else 0,
         final=account.final,
     )
+
+
+def _centre_balances(pool: Pool) -> list[CentreBalance]:
+    return [
+        CentreBalance(
+            name=name,
+            received=pool.received.get(name, 0),
+            sent=pool.sent_to(name),
+            in_transit=pool.sent_to(name) - (pool.sent[name].settled if name in pool.sent else 0),
+        )
+        for name in sorted({*pool.sent, *pool.received})
+    ]
 
 
 def amounts_of(balances: Iterable[CapBalance]) -> dict[tuple[str, int], Amounts]:

@@ -18,18 +18,25 @@ from vcap_es.events.facts import (
     Fact,
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
+    MetaLearned,
     MetaPaused,
     MetaResumed,
     MetaRetired,
+    PhaseChanged,
     Returned,
+    SharesSet,
     Spend,
     SpendReported,
     ToppedUp,
     TopupRecovered,
+    TransferReceived,
+    TransferSent,
+    TransferSettled,
     caps_of,
 )
 from vcap_es.projections.balances import CapBalance, balance_of
@@ -37,13 +44,14 @@ from vcap_es.projections.states.data_centre import Fold
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.places import Pool
 
-Place = Literal["minted", "available", "held", "spent", "expired", "unreported"]
+Place = Literal["minted", "elsewhere", "available", "held", "spent", "expired", "unreported"]
 What = Literal[
     "defined",
     "changed",
     "paused",
     "resumed",
     "retired",
+    "learned",
     "opened",
     "total changed",
     "topup",
@@ -56,6 +64,11 @@ What = Literal[
     "final",
     "ended",
     "closed",
+    "shares",
+    "phase",
+    "sent",
+    "received",
+    "settled",
 ]
 
 
@@ -136,7 +149,8 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
 
     `amount` units moved from the place `source` to the place `target`; a lowered total is a
     negative amount from "minted". Without places nothing moved, and `amount` counts what `what`
-    says (units refused) or is 0. `at` is in microseconds UTC. The balance is None on lines of the
+    says (units refused) or is 0. `server` is an incarnation, or the other data centre of a
+    transfer. `at` is in microseconds UTC. The balance is None on lines of the
     definition, which belong to no interval.
     """
 
@@ -276,6 +290,45 @@ class Statement:
             self.history.evolve(SpendReported(incarnation=fact.incarnation, entries=[entry]))
         return lines
 
+    def _learned(self, fact: MetaLearned) -> list["_Posting"]:
+        before = self.history.state.metas.get(self._cap)
+        old = before.definition if before is not None else None
+        self.history.evolve(fact)
+        detail = _told(fact.definition) if old is None else _difference(old, fact.definition)
+        return [_Posting("learned", detail=f"of {fact.home}: {detail}")]
+
+    def _interval_learned(self, fact: IntervalLearned) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting("learned", fact.number, detail=f"opened by {fact.minter}")]
+
+    def _shared(self, fact: SharesSet) -> list["_Posting"]:
+        self.history.evolve(fact)
+        detail = ", ".join(f"{name} {units}" for name, units in fact.shares.items())
+        return [_Posting("shares", fact.number, detail=detail)]
+
+    def _phase_changed(self, fact: PhaseChanged) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting("phase", fact.number, detail=fact.phase.mode)]
+
+    def _sent(self, fact: TransferSent) -> list["_Posting"]:
+        more = max(0, fact.moved - self._pool(fact.number).sent_to(fact.to))
+        self.history.evolve(fact)
+        return [_Posting("sent", fact.number, fact.to, more, "available", "elsewhere")]
+
+    def _received(self, fact: TransferReceived) -> list["_Posting"]:
+        pool = self._pool(fact.number)
+        more, expired = max(0, fact.moved - pool.received.get(fact.source, 0)), pool.expired
+        self.history.evolve(fact)
+        lines = [_Posting("received", fact.number, fact.source, more, "elsewhere", "available")]
+        late = pool.expired - expired
+        if late:
+            lines.append(_Posting("expired", fact.number, None, late, "available", "expired"))
+        return lines
+
+    def _settled(self, fact: TransferSettled) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting("settled", fact.number, fact.to)]
+
     def _ended(self, fact: IntervalEnded) -> list["_Posting"]:
         pool = self._pool(fact.number)
         expired = pool.expired
@@ -340,6 +393,13 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
     MetaPaused: Statement._turned,
     MetaResumed: Statement._turned,
     MetaRetired: Statement._turned,
+    MetaLearned: Statement._learned,
+    IntervalLearned: Statement._interval_learned,
+    SharesSet: Statement._shared,
+    PhaseChanged: Statement._phase_changed,
+    TransferSent: Statement._sent,
+    TransferReceived: Statement._received,
+    TransferSettled: Statement._settled,
     IntervalOpened: Statement._opened,
     IntervalTotalChanged: Statement._total_changed,
     IntervalEnded: Statement._ended,

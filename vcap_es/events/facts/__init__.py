@@ -4,6 +4,7 @@ from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
 from vcap_es.events.facts.interval import (
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
 )
@@ -11,6 +12,7 @@ from vcap_es.events.facts.meta import (
     Definition,
     MetaChanged,
     MetaDefined,
+    MetaLearned,
     MetaPaused,
     MetaResumed,
     MetaRetired,
@@ -28,6 +30,15 @@ from vcap_es.events.facts.primacy import (
     SecondarySpawned,
     SwitchoverStarted,
 )
+from vcap_es.events.facts.transfer import (
+    Mode,
+    Phase,
+    PhaseChanged,
+    SharesSet,
+    TransferReceived,
+    TransferSent,
+    TransferSettled,
+)
 from vcap_es.events.facts.volumecap import (
     Returned,
     Spend,
@@ -42,9 +53,11 @@ Fact = (
     | MetaPaused
     | MetaResumed
     | MetaRetired
+    | MetaLearned
     | TemplateDefined
     | TemplateRetired
     | IntervalOpened
+    | IntervalLearned
     | IntervalTotalChanged
     | IntervalEnded
     | IntervalClosed
@@ -52,6 +65,11 @@ Fact = (
     | TopupRecovered
     | Returned
     | SpendReported
+    | SharesSet
+    | PhaseChanged
+    | TransferSent
+    | TransferReceived
+    | TransferSettled
     | ClusterCreated
     | EpochStarted
     | ConfigDecided
@@ -84,17 +102,23 @@ __all__ = [
     "Fact",
     "IntervalClosed",
     "IntervalEnded",
+    "IntervalLearned",
     "IntervalOpened",
     "IntervalTotalChanged",
     "MetaChanged",
     "MetaDefined",
+    "MetaLearned",
     "MetaPaused",
     "MetaResumed",
     "MetaRetired",
+    "Mode",
     "NodeAddressChanged",
+    "Phase",
+    "PhaseChanged",
     "PromotionForced",
     "Returned",
     "SecondarySpawned",
+    "SharesSet",
     "Spend",
     "SpendReported",
     "SwitchoverStarted",
@@ -102,6 +126,9 @@ __all__ = [
     "TemplateRetired",
     "ToppedUp",
     "TopupRecovered",
+    "TransferReceived",
+    "TransferSent",
+    "TransferSettled",
     "Version",
     "caps_of",
 ]

@@ -22,6 +22,16 @@ class IntervalOpened(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     tzdata: str
 
 
+class IntervalLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centre `minter` has opened the period `[start, end)`; nothing of it is here yet."""
+
+    cap: str
+    number: int
+    start: int
+    end: int
+    minter: str
+
+
 class IntervalTotalChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The open interval has this total from now on; a lower one may leave a debt."""
 

@@ -81,6 +81,18 @@ class MetaRetired(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     ended_before: int
 
 
+class MetaLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This is the newest definition of a cap whose home is another data centre, as that has it."""
+
+    cap: str
+    home: str
+    version: Version
+    definition: Definition
+    paused: bool
+    retired: bool
+    ended_before: int
+
+
 class TemplateDefined(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A cap whose id matches `match` (with `*` for any characters) is defined on first use."""
 

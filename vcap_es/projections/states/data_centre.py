@@ -16,30 +16,38 @@ from vcap_es.events.facts import (
     Fact,
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
+    MetaLearned,
     MetaPaused,
     MetaResumed,
     MetaRetired,
     NodeAddressChanged,
+    PhaseChanged,
     PromotionForced,
     Returned,
     SecondarySpawned,
+    SharesSet,
     SpendReported,
     SwitchoverStarted,
     TemplateDefined,
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
+    TransferReceived,
+    TransferSent,
+    TransferSettled,
 )
-from vcap_es.projections.states import access, interval, meta, node, primacy, volumecap
+from vcap_es.projections.states import access, interval, meta, node, primacy, transfer, volumecap
 from vcap_es.projections.states.access import Access
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.node import NodeSeen
 from vcap_es.projections.states.primacy import Primacy, PrimacyFact
+from vcap_es.projections.states.transfer import TransferFact
 
 T = TypeVar("T")
 
@@ -91,6 +99,11 @@ class Fold:
         meta.evolve(found, fact)
         self._share_meta(found)
 
+    def _meta_learned(self, fact: MetaLearned) -> None:
+        found = meta.learned(fact, self.state.metas.get(fact.cap))
+        self.state.metas[fact.cap] = found
+        self._share_meta(found)
+
     def _template_defined(self, fact: TemplateDefined) -> None:
         self.state.templates[fact.match] = fact.definition
 
@@ -108,6 +121,17 @@ class Fold:
         if found.definition.interval == "single":
             found.single_number = fact.number
 
+    def _interval_learned(self, fact: IntervalLearned) -> None:
+        found = self.state.metas[fact.cap]
+        assert found.interval(fact.number) is None, f"{fact.cap} {fact.number} is known already"
+        assert fact.number >= found.closed_before, f"{fact.cap} {fact.number} is closed"
+        learned = interval.learned(fact)
+        self._share_bounds(learned)
+        both = (*found.intervals, learned)
+        found.intervals = tuple(sorted(both, key=lambda each: each.number))
+        found.next_number = max(found.next_number, fact.number + 1)
+        found.opened_until = max(found.opened_until, fact.end)
+
     def _interval_changed(self, fact: IntervalTotalChanged | IntervalEnded) -> None:
         interval.evolve(self._interval(fact.cap, fact.number), fact)
 
@@ -116,9 +140,14 @@ class Fold:
         interval.evolve(closing, fact)
         found = self.state.metas[fact.cap]
         found.intervals = tuple(each for each in found.intervals if each is not closing)
+        if closing.sharing is not None:
+            found.closed_before = max(found.closed_before, fact.number + 1)
 
     def _moved(self, fact: ToppedUp | TopupRecovered | Returned) -> None:
         volumecap.evolve_moved(self._interval(fact.cap, fact.number).pool, fact)
+
+    def _transferred(self, fact: TransferFact) -> None:
+        transfer.evolve(self._interval(fact.cap, fact.number), fact)
 
     def _spend_reported(self, fact: SpendReported) -> None:
         told = [(self._interval(each.cap, each.number).pool, each) for each in fact.entries]
@@ -170,9 +199,11 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     MetaPaused: Fold._meta_changed,
     MetaResumed: Fold._meta_changed,
     MetaRetired: Fold._meta_changed,
+    MetaLearned: Fold._meta_learned,
     TemplateDefined: Fold._template_defined,
     TemplateRetired: Fold._template_retired,
     IntervalOpened: Fold._interval_opened,
+    IntervalLearned: Fold._interval_learned,
     IntervalTotalChanged: Fold._interval_changed,
     IntervalEnded: Fold._interval_changed,
     IntervalClosed: Fold._interval_closed,
@@ -180,6 +211,11 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     TopupRecovered: Fold._moved,
     Returned: Fold._moved,
     SpendReported: Fold._spend_reported,
+    SharesSet: Fold._transferred,
+    PhaseChanged: Fold._transferred,
+    TransferSent: Fold._transferred,
+    TransferReceived: Fold._transferred,
+    TransferSettled: Fold._transferred,
     EpochStarted: Fold._epoch_started,
     ClusterCreated: Fold._primacy_changed,
     ConfigDecided: Fold._primacy_changed,

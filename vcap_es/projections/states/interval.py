@@ -5,19 +5,39 @@ from msgspec import Struct
 from vcap_es.events.facts import (
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    Phase,
 )
 from vcap_es.projections.states.places import Pool, close, end, mint
 
 
+class Sharing(Struct, gc=False):
+    """What an interval is to several data centres.
+
+    `minter` opened it, "" where this data centre did. `phase` is None until the shares are given
+    out; `shares` are those that its minter decided, `split` what there was when they were last
+    given out.
+    """
+
+    minter: str = ""
+    phase: Phase | None = None
+    split: int = 0
+    shares: dict[str, int] = {}
+
+
 class Interval(Struct, gc=False):
-    """One serving period `[start, end)`, in microseconds UTC, and where its amounts are."""
+    """One serving period `[start, end)`, in microseconds UTC, and where its amounts are.
+
+    `sharing` is None where it is for this data centre alone.
+    """
 
     number: int
     start: int
     end: int
     pool: Pool
+    sharing: Sharing | None = None
 
 
 def opened(fact: IntervalOpened) -> Interval:
@@ -25,6 +45,11 @@ def opened(fact: IntervalOpened) -> Interval:
     pool = Pool()
     mint(pool, fact.total)
     return Interval(fact.number, fact.start, fact.end, pool)
+
+
+def learned(fact: IntervalLearned) -> Interval:
+    """The interval of another data centre, as it is when it has just been heard of."""
+    return Interval(fact.number, fact.start, fact.end, Pool(), Sharing(fact.minter))
 
 
 def evolve(interval: Interval, fact: IntervalTotalChanged | IntervalEnded | IntervalClosed) -> None:

@@ -6,6 +6,7 @@ from vcap_es.events.facts import (
     Definition,
     MetaChanged,
     MetaDefined,
+    MetaLearned,
     MetaPaused,
     MetaResumed,
     MetaRetired,
@@ -15,12 +16,13 @@ from vcap_es.projections.states.interval import Interval
 
 
 class Meta(Struct, gc=False):
-    """A cap's definition in force.
+    """A cap's definition in force. `home` is the data centre that decides it, "" for this one.
 
     `next_number` is the number that the next interval gets; a cap keeps its numbers for ever.
     `opened_until` is the end of the last period opened, in microseconds UTC; `single_number` is
     the last one that was opened as a `single`, -1 for none. Every interval below
-    `ended_before` is over. `intervals` are those not closed yet, oldest first.
+    `ended_before` is over, and of other data centres every one below `closed_before` is closed.
+    `intervals` are those not closed yet, oldest first.
     """
 
     cap: str
@@ -33,6 +35,8 @@ class Meta(Struct, gc=False):
     opened_until: int = 0
     single_number: int = -1
     intervals: tuple[Interval, ...] = ()
+    home: str = ""
+    closed_before: int = 0
 
     @property
     def total(self) -> int:
@@ -59,6 +63,16 @@ def defined(fact: MetaDefined, before: Meta | None) -> Meta:
     before.version, before.definition = fact.version, fact.definition
     before.retired = before.paused = False
     return before
+
+
+def learned(fact: MetaLearned, before: Meta | None) -> Meta:
+    """The meta as its home has it."""
+    meta = before or Meta(fact.cap, fact.version, fact.definition)
+    assert before is None or fact.version > before.version, f"{fact} is not newer than {before}"
+    meta.home, meta.version, meta.definition = fact.home, fact.version, fact.definition
+    meta.paused, meta.retired = fact.paused, fact.retired
+    meta.ended_before = max(meta.ended_before, fact.ended_before)
+    return meta
 
 
 def evolve(meta: Meta, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:

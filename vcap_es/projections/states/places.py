@@ -33,10 +33,25 @@ class Account(Struct, gc=False):
         return self.out - self.back - self.spent + self.refunded
 
 
+class Sent(Struct, gc=False):
+    """What a pool has moved to another data centre in all, and what of that is surely there."""
+
+    moved: int = 0
+    settled: int = 0
+
+
+class Transfers(Struct):
+    """The movements of a pool to and from other data centres, by their names; running totals."""
+
+    sent: dict[str, Sent] = {}
+    received: dict[str, int] = {}
+
+
 class Pool(Struct, gc=False):
     """The amounts of one interval in one data centre.
 
     `available` is signed: a total lowered below what has left makes it a debt, paid by returns.
+    `transfers` is None where nothing ever came from another data centre or went there.
     """
 
     minted: int = 0
@@ -46,6 +61,7 @@ class Pool(Struct, gc=False):
     ended: bool = False
     closed: bool = False
     accounts: dict[str, Account] | None = None
+    transfers: Transfers | None = None
 
     def account(self, place: str) -> Account:
         """The account of `place`, opened on first use."""
@@ -70,6 +86,26 @@ class Pool(Struct, gc=False):
     def held(self) -> int:
         """Units at all other places together, as far as they have told."""
         return sum(account.held for account in self.places.values())
+
+    @property
+    def sent(self) -> dict[str, Sent]:
+        """What was moved to other data centres; an empty mapping where nothing was."""
+        return self.transfers.sent if self.transfers is not None else {}
+
+    @property
+    def received(self) -> dict[str, int]:
+        """What has come from other data centres; an empty mapping where nothing has."""
+        return self.transfers.received if self.transfers is not None else {}
+
+    def sent_to(self, centre: str) -> int:
+        """Units moved to another data centre in all."""
+        found = self.sent.get(centre)
+        return found.moved if found is not None else 0
+
+    @property
+    def net(self) -> int:
+        """Units that came from other data centres less those that went there."""
+        return sum(self.received.values()) - sum(each.moved for each in self.sent.values())
 
 
 def mint(pool: Pool, total: int) -> None:
@@ -111,6 +147,45 @@ def move_back(pool: Pool, place: str, total: int) -> None:
     amount = max(0, total - account.back)
     assert amount <= account.held, f"{place} gives back {amount} units, but holds {account.held}"
     account.back += amount
+    _take_in(pool, amount)
+
+
+def send(pool: Pool, centre: str, total: int) -> None:
+    """Move on to another data centre until the running total is `total`; the pool must have it."""
+    amount = total - pool.sent_to(centre)
+    if amount <= 0:
+        return
+    assert amount <= pool.available, f"cannot send {amount} of {pool.available} to {centre}"
+    assert not pool.ended, "nothing is sent after the end"
+    pool.available -= amount
+    _transfers(pool).sent.setdefault(intern(centre), Sent()).moved = total
+
+
+def receive(pool: Pool, centre: str, total: int) -> None:
+    """Take in what another data centre has moved here, `total` in all so far."""
+    assert not pool.closed, "nothing comes after the close"
+    amount = max(0, total - pool.received.get(centre, 0))
+    if amount:
+        _transfers(pool).received[intern(centre)] = total
+        _take_in(pool, amount)
+
+
+def settle(pool: Pool, centre: str, total: int) -> None:
+    """Another data centre has what was moved to it, up to `total` in all."""
+    sent = pool.sent.get(centre)
+    assert sent is not None, f"nothing was sent to {centre}"
+    assert total <= sent.moved, f"{centre} has {total}, and {sent.moved} was sent there"
+    sent.settled = max(sent.settled, total)
+
+
+def _transfers(pool: Pool) -> Transfers:
+    if pool.transfers is None:
+        pool.transfers = Transfers()
+    return pool.transfers
+
+
+def _take_in(pool: Pool, amount: int) -> None:
+    """What comes after the end pays a debt, and the rest of it expires."""
     paid = min(amount, max(0, -pool.available)) if pool.ended else amount
     pool.available += paid
     pool.expired += amount - paid
