@@ -19,6 +19,8 @@ from vcap_es.projections.states.interval import Interval
 
 RECALL_US = 2_000_000
 DEBT_RECALL_US = 1_000_000
+ELSEWHERE = "elsewhere"
+"""The head of a round that is for another data centre."""
 
 
 class Office(Protocol):
@@ -40,6 +42,18 @@ class Office(Protocol):
 
     def is_connected(self, incarnation: str) -> bool:
         """Whether the incarnation has a connection now."""
+
+    def may_come(self, desk: "Desk", missing: int, now: int, /) -> bool:
+        """Whether other data centres may have so many units more; then they are asked for."""
+
+    def left_elsewhere(self, desk: "Desk", /) -> int:
+        """Units that other data centres may have, though fewer than were asked of them."""
+
+    def is_scarce(self, desk: "Desk", /) -> bool:
+        """Whether nobody should get more than it needs now."""
+
+    def reserved(self, desk: "Desk", now: int, /) -> int:
+        """Units of the pool that are another data centre's before they are anybody's here."""
 
 
 class Wish(Struct):
@@ -184,6 +198,34 @@ class Desk:
         if wish.want > out:
             self._eager[incarnation] = None
 
+    @property
+    def waiting(self) -> list[int]:
+        """The units that each server in the queue is short of, first in, first out."""
+        short = [self._wishes[each].need - self._pool.peek(each).out for each in self._queue]
+        return [units for units in short if units > 0]
+
+    @property
+    def ahead(self) -> int:
+        """The units that connected servers would have ahead of need, and have not."""
+        return sum(
+            max(0, wish.want - self._pool.peek(each).out)
+            for each, wish in self._wishes.items()
+            if self._office.is_connected(each)
+        )
+
+    def recall(self, missing: int, now: int) -> bool:
+        """Let servers give back so many units for another data centre; whether some have yet to.
+
+        With 0 units nothing is asked, and a need of this data centre goes first.
+        """
+        if missing > 0 and (self._round is None or self._round.head in ("", ELSEWHERE)):
+            self._start_recall(ELSEWHERE, missing, now)
+        current = self._round
+        if current is None or current.head != ELSEWHERE:
+            return False
+        current.waiting = {each for each in current.waiting if self._office.is_connected(each)}
+        return bool(current.waiting)
+
     def bump(self) -> None:
         """There may be more than the verdicts said: wake those who were told otherwise."""
         self._version += 1
@@ -229,6 +271,8 @@ class Desk:
         if recall.version != self._version:
             self._start_recall(head, missing - available, recall.since)
             return not self._round_is_waiting()
+        if self._office.may_come(self, missing - available, now):
+            return False
         self._give_verdict(head, available)
         return self._leave(head)
 
@@ -250,6 +294,8 @@ class Desk:
 
     def _serve_eager(self, now: int) -> None:
         eager, self._eager = self._eager, {}
+        if self._office.is_scarce(self):
+            return
         for incarnation in eager:
             out, available = self._pool.peek(incarnation).out, self._free(now)
             target = min(self._eager_target(self._wishes[incarnation], available), out + available)
@@ -264,10 +310,12 @@ class Desk:
         return sum(map(self._office.is_connected, self._wishes))
 
     def _free(self, now: int) -> int:
-        return free(self.interval, now) if self.paced else self._pool.available
+        units = free(self.interval, now) if self.paced else self._pool.available
+        return units - self._office.reserved(self, now)
 
     def _top_up(self, incarnation: str, moved: int) -> None:
-        asked = self._round.targets if self._round and self._round.head else ()
+        is_own = self._round is not None and self._round.head not in ("", ELSEWHERE)
+        asked = self._round.targets if self._round is not None and is_own else ()
         assert incarnation not in asked, "who is asked to give back gets nothing meanwhile"
         self._office.record(
             ToppedUp(
@@ -293,7 +341,7 @@ class Desk:
         }
         self._rounds += 1
         number = (self._office.epoch, self._rounds)
-        need = self._wishes[head].need if head else 0
+        need = self._wishes[head].need if head in self._wishes else 0
         self._round = Recall(number, head, need, self._version, since, targets, set(targets))
         for place in targets:
             self._office.tell(place, self)
@@ -309,6 +357,7 @@ class Desk:
         returned, rest = self._pool.peek(head).back, max(0, available)
         more = self.paced and rest < self._pool.available
         until = released_at(self.interval, rest + 1) if more else 0
+        rest += self._office.left_elsewhere(self)
         self._verdicts[head] = Verdict(rest, returned, self._pool_version(), until)
         self._office.tell(head, self)
 

@@ -7,6 +7,7 @@ everything decided before and leaves when that is durable.
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import count, islice
+from typing import Protocol
 
 from msgspec import Struct, field
 
@@ -31,6 +32,7 @@ from vcap_es.components.whereabouts import masters_of, servers_of
 from vcap_es.errors import SuspectServer
 from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp, TopupRecovered
 from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 
 GRANTS_PER_MESSAGE = 2000
@@ -64,6 +66,48 @@ class Server(Struct):
     remind_at: int = 0
 
 
+class Abroad(Protocol):
+    """What the local handler needs of other data centres."""
+
+    def may_come(self, key: Key, missing: int, now: int) -> bool:
+        """Whether so many units may be had there; then they are asked for."""
+
+    def touch(self, key: Key) -> None:
+        """Something about an interval has changed here."""
+
+    def left(self, key: Key) -> int:
+        """Units that there may be, though fewer than were asked for."""
+
+    def is_scarce(self, key: Key) -> bool:
+        """Whether the rest of the interval is gathered at one of them."""
+
+    def reserved(self, key: Key, now: int) -> int:
+        """Units of the pool here that were promised there."""
+
+
+class Nowhere:
+    """There is no other data centre."""
+
+    def may_come(self, _key: Key, _missing: int, _now: int) -> bool:
+        """Nothing ever comes."""
+        return False
+
+    def touch(self, _key: Key) -> None:
+        """Nobody cares."""
+
+    def left(self, _key: Key) -> int:
+        """Nothing is there."""
+        return 0
+
+    def is_scarce(self, _key: Key) -> bool:
+        """Nothing is gathered."""
+        return False
+
+    def reserved(self, _key: Key, _now: int) -> int:
+        """Nothing is promised."""
+        return 0
+
+
 class LocalHandler:
     """The desks of all intervals, and the servers that stand at them."""
 
@@ -89,6 +133,7 @@ class LocalHandler:
         self._liveness = Liveness(now)
         self._liveness.expect(self._absent(now))
         self._directory_is_due = self._keyring_is_due = False
+        self.abroad: Abroad = Nowhere()
 
     def _absent(self, now: int) -> Iterator[Sighting]:
         """Whoever holds something should be here, though this master has not seen them yet."""
@@ -118,6 +163,22 @@ class LocalHandler:
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
         return bool(self._state.primacy.forced)
+
+    def may_come(self, desk: Desk, missing: int, now: int) -> bool:
+        """Whether other data centres may have so many units more."""
+        return self.abroad.may_come((desk.cap, desk.interval.number), missing, now)
+
+    def left_elsewhere(self, desk: Desk) -> int:
+        """Units that other data centres may have."""
+        return self.abroad.left((desk.cap, desk.interval.number))
+
+    def is_scarce(self, desk: Desk) -> bool:
+        """Whether the rest of the interval is gathered at one data centre."""
+        return self.abroad.is_scarce((desk.cap, desk.interval.number))
+
+    def reserved(self, desk: Desk, now: int) -> int:
+        """Units that another data centre waits for, since before the servers here did."""
+        return self.abroad.reserved((desk.cap, desk.interval.number), now)
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true."""
@@ -267,6 +328,29 @@ class LocalHandler:
             desk.bump()
             self._serve(desk, now)
 
+    def waiting(self, key: Key) -> list[int]:
+        """The units that each server that queues is short of."""
+        desk = self._desk(*key)
+        return desk.waiting if desk is not None else []
+
+    def ahead(self, key: Key) -> int:
+        """The units that servers would have ahead of need, and have not."""
+        desk = self._desk(*key)
+        return desk.ahead if desk is not None else 0
+
+    def recall(self, key: Key, missing: int, now: int) -> bool:
+        """Let servers give back units for another data centre; whether some have yet to answer."""
+        desk = self._desk(*key)
+        return desk is not None and desk.recall(missing, now)
+
+    def resume(self, key: Key, now: int, *, has_more: bool) -> None:
+        """Other data centres have given something, or will not for now: serve again."""
+        desk = self._desk(*key)
+        if desk is not None:
+            if has_more:
+                desk.bump()
+            self._serve(desk, now)
+
     def topped_up(self, fact: ToppedUp | TopupRecovered) -> None:
         """An amount was moved to a server."""
         self._holders.add(fact.incarnation, (fact.cap, fact.number))
@@ -386,7 +470,7 @@ class LocalHandler:
             return Notice(cap, "unknown", "", "hard", "asap", None, [])
         definition = meta.definition
         periods = [
-            Period(each.number, each.start, each.end, each.pool.minted)
+            Period(each.number, each.start, each.end, _total(meta, each))
             for each in meta.intervals
             if not each.pool.ended
         ]
@@ -425,6 +509,7 @@ class LocalHandler:
             desk.bump()
         desk.serve(now)
         key = (desk.cap, desk.interval.number)
+        self.abroad.touch(key)
         if desk.busy and not desk.interval.pool.ended:
             self._busy[key] = None
         else:
@@ -480,6 +565,12 @@ class Holders:
             if not keys:
                 del self._keys[incarnation]
         return incarnations
+
+
+def _total(meta: Meta, interval: Interval) -> int:
+    """The total in force of an interval; another data centre's is not minted here."""
+    is_foreign = interval.sharing is not None and interval.sharing.minter
+    return meta.total if is_foreign else interval.pool.minted
 
 
 def _notice_state(meta: Meta, now: int) -> str:

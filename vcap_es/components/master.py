@@ -50,6 +50,7 @@ from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
+from vcap_es.components.transfer_messages import BetweenCentres
 from vcap_es.components.voter import MS, Ballot, Keep, Voter
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
@@ -88,7 +89,10 @@ class Approval(NamedTuple):
 
 
 class Identity(Struct, frozen=True, kw_only=True, gc=False):
-    """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one."""
+    """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one.
+
+    `centres` are the data centres that share caps, with their weights; empty where there is one.
+    """
 
     dc: str
     slot: int
@@ -97,6 +101,7 @@ class Identity(Struct, frozen=True, kw_only=True, gc=False):
     host: str = ""
     cluster: str = ""
     spawns: bool = False
+    centres: dict[str, int] = {}
 
 
 class Master:
@@ -224,6 +229,14 @@ class Master:
             self._hear(connection, message, moment)
         except PrefixLost as error:
             self._end(Halt(str(error)))
+
+    def forwarded(self, centre: str, message: BetweenCentres, moment: Moment) -> bool:
+        """The primary of another data centre says something; False where nobody can hear it now."""
+        if not self._is_serving or self._is_swamped:
+            return False
+        assert self.primary is not None
+        self.primary.forwarded(centre, message, moment.utc)
+        return True
 
     def disconnected(self, connection: int, moment: Moment) -> None:
         """A connection is gone."""
@@ -691,6 +704,7 @@ class Master:
             epoch=candidacy.epoch,
             now=max(moment.utc, self.replica.recorded_at),
             founding=founding,
+            centres=self.identity.centres,
         )
         if candidacy.is_forced:
             self._note_force(candidacy, moment)

@@ -5,7 +5,7 @@ was decided. `begin_round` hands out the facts to append; `round_committed` rele
 A failed append is not reported here: the process stops and comes back by replay.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -17,6 +17,8 @@ from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
 from vcap_es.components.meta_handler import MetaHandler
 from vcap_es.components.primacy_messages import BetweenMasters
+from vcap_es.components.remote_handler import RemoteHandler
+from vcap_es.components.transfer_messages import BetweenCentres
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
@@ -27,10 +29,12 @@ from vcap_es.events.facts import (
     Fact,
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
+    MetaLearned,
     MetaPaused,
     MetaResumed,
     MetaRetired,
@@ -84,7 +88,14 @@ class Spawn(Struct, frozen=True, gc=False):
     spawn: str
 
 
-Output = Send | Close | Answer | Spawn
+class Forward(Struct, frozen=True, gc=False):
+    """Send `message` to the data centre `centre`."""
+
+    centre: str
+    message: BetweenCentres
+
+
+Output = Send | Close | Answer | Spawn | Forward
 
 
 class Round(Struct, frozen=True, kw_only=True):
@@ -107,10 +118,12 @@ class PrimaryMaster:
         epoch: int,
         now: int,
         founding: ClusterCreated | None = None,
+        centres: Mapping[str, int] | None = None,
     ) -> None:
         """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended.
 
-        On a log of a new cluster, `founding` comes before it.
+        On a log of a new cluster, `founding` comes before it. `centres` are the data centres that
+        share caps, this one among them, with their weights; None where there is no other.
         """
         self.dc = dc
         self.name = name
@@ -125,6 +138,10 @@ class PrimaryMaster:
         self.metas = MetaHandler(self.state, self._record)
         self.intervals = IntervalHandler(self.state, self._record, now)
         self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template, now)
+        self.remote = RemoteHandler(
+            self.state, self._record, dc=dc, centres=centres or {dc: 1}, local=self.locals, now=now
+        )
+        self.locals.abroad = self.remote
         self._epoch = epoch
         if founding is not None:
             self._record(founding)
@@ -151,6 +168,11 @@ class PrimaryMaster:
             case Report():
                 self._actor = message.incarnation
                 self.locals.report(connection, message, self._now)
+
+    def forwarded(self, centre: str, message: BetweenCentres, now: int) -> None:
+        """A message has come from the primary master of another data centre."""
+        self._advance(now)
+        self.remote.received(centre, message, self._now)
 
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""
@@ -199,14 +221,15 @@ class PrimaryMaster:
         self._advance(now)
         if len(self._drafts) < BACKLOG_FACTS_MAX:
             self.intervals.step(self._now)
+        self.remote.step(self._now)
         for connection in self.locals.step(self._now):
             self._outputs.append(Close(connection, "this server was silent for too long"))
 
     def next_tick(self, now: int) -> int | None:
         """The instant at which `tick` is wanted next, in microseconds UTC."""
         desks = now + DESKS_EVERY_US if self.locals.busy else None
-        wanted = [each for each in (self.intervals.next_due(now), desks) if each is not None]
-        return min(wanted, default=None)
+        instants = (self.intervals.next_due(now), self.remote.next_due(), desks)
+        return min((each for each in instants if each is not None), default=None)
 
     @property
     def backlog(self) -> int:
@@ -218,7 +241,9 @@ class PrimaryMaster:
     def begin_round(self, now: int) -> Round | None:
         """Start a commit round with all that was decided so far; None where nothing waits."""
         self._advance(now)
+        self.remote.look(self._now)
         sends: list[Output] = [Send(*each) for each in self.locals.compose(self._now)]
+        sends += [Forward(*each) for each in self.remote.compose()]
         if not (self._drafts or self._outputs or self._commands or sends):
             return None
         started = Round(drafts=self._drafts, outputs=self._outputs + sends, commands=self._commands)
@@ -282,14 +307,25 @@ class PrimaryMaster:
                 self.intervals.look_at(fact.cap, self._now)
                 self.locals.changed(fact.cap)
                 self.locals.repaced(fact.cap, self._now)
+                self.remote.definition_changed(fact.cap)
+            case MetaLearned():
+                self.intervals.look_at(fact.cap, self._now)
+                self.locals.changed(fact.cap)
+                self.locals.repaced(fact.cap, self._now)
             case IntervalOpened():
+                self.locals.changed(fact.cap)
+                self.remote.opened(fact.cap, fact.number)
+            case IntervalLearned():
+                self.intervals.look_later(fact.cap)
                 self.locals.changed(fact.cap)
             case IntervalTotalChanged():
                 self.locals.total_changed(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
+                self.remote.total_changed((fact.cap, fact.number))
             case IntervalEnded():
                 self.locals.ended(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
+                self.remote.touch((fact.cap, fact.number))
             case ToppedUp() | TopupRecovered():
                 self.locals.topped_up(fact)
             case IntervalClosed():
@@ -310,6 +346,7 @@ class PrimaryMaster:
 
     def _settle_return(self, fact: Returned) -> None:
         """A return after the last report may have been all that an ended interval waited for."""
+        self.remote.touch((fact.cap, fact.number))
         interval = self.state.interval(fact.cap, fact.number)
         if interval is not None and interval.pool.ended:
             self.intervals.look_later(fact.cap)

@@ -9,6 +9,7 @@ from vcap_es.components.primacy_messages import (
     Leading,
     ToVoter,
 )
+from vcap_es.components.transfer_messages import BetweenCentres
 
 AtMaster = FromServer | BetweenMasters
 """What a master may hear, from servers, witnesses and the other master."""
@@ -19,3 +20,4 @@ AtServer = FromMaster | Greeting | Leading | ToVoter
 encode = msgpack.Encoder().encode
 decode_at_master = msgpack.Decoder(AtMaster).decode
 decode_at_server = msgpack.Decoder(AtServer).decode
+decode_between_centres = msgpack.Decoder(BetweenCentres).decode

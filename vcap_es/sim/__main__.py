@@ -18,7 +18,7 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 54,
+    "failover": 52,
     "exactly": 5,
     "growth": 8,
     "disks": 12,
@@ -26,7 +26,7 @@ MIXTURE = {
     "joint": 2,
     "solo": 2,
 }
-MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1}
+MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1, "transfers": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")

@@ -11,7 +11,7 @@ from vcap_es.components.decisions.primacy import Config, created, master_id
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
-from vcap_es.components.primary_master import Answer, Close, Send, Spawn
+from vcap_es.components.primary_master import Answer, Close, Forward, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot
 from vcap_es.events.log import Head
@@ -86,7 +86,8 @@ class MasterProcess(Process):
         random = self.site.streams.cores
         self.core = Master(
             Identity(
-                dc="dc1",
+                dc=self.site.dc,
+                centres=self.site.centres,
                 slot=self.slot,
                 name=self.name,
                 address="",
@@ -232,6 +233,9 @@ class MasterProcess(Process):
                 self.site.command_answers[token] = outcome
             case Spawn(slot):
                 self.site.spawn(slot)
+            case Forward(centre, message):
+                if self.site.forward is not None:
+                    self.site.forward(centre, wire.encode(message))
             case Restart() | Renew() | Halt():
                 self._stop(output)
 

@@ -239,6 +239,22 @@ def _forced(random: Random) -> list[Mishap]:
     ]
 
 
+def _transfers(random: Random) -> list[Mishap]:
+    """Masters die and links break, among as many as five data centres."""
+    kinds = ("crash", "crash", "power", "part", "part", "isolate")
+    mishaps = [
+        Mishap(
+            random.randint(0, 8000),
+            random.choice(kinds),
+            random.choice("abcde"),
+            random.choice("abcde"),
+            random.choice((20, 300, 2000, 6000)),
+        )
+        for _ in range(random.randint(0, 12))
+    ]
+    return sorted(mishaps, key=lambda each: each.at_ms)
+
+
 LOSSY = Profile(
     name="lossy",
     weights={"reset": 10, "crash": 10, "cut": 10},
@@ -309,6 +325,7 @@ FORCED = Profile(
     lossy_percent=0,
     is_busy=True,
 )
+TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
     name="exactly",
@@ -343,6 +360,7 @@ PROFILES = {
         DEPOSED,
         TAILS,
         FORCED,
+        TRANSFERS,
         EXACTLY,
     )
 }

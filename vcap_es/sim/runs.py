@@ -13,7 +13,8 @@ from msgspec import Struct, field
 from vcap_es.sim.demands import ExactLife
 from vcap_es.sim.lives import Figures, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import EXACTLY, PROFILES
+from vcap_es.sim.profiles import EXACTLY, PROFILES, TRANSFERS
+from vcap_es.sim.shared_lives import SharedLife
 from vcap_es.sim.violations import Violation
 
 LIVES_PER_COLLECTION = 16
@@ -22,6 +23,13 @@ REPEATED_EVERY = 100
 
 CHUNK = 4
 """So many lives go to a process at once."""
+
+
+KINDS: dict[str, type[Life | SharedLife]] = {
+    EXACTLY.name: ExactLife,
+    TRANSFERS.name: SharedLife,
+}
+"""Lives that are of another kind than most."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -60,8 +68,9 @@ def live_once(
     say: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Live one life to its end, well or not."""
-    kind = ExactLife if profile == EXACTLY.name else Life
-    life = kind(PROFILES[profile], seed, planned=planned, safety_ms=safety_ms, say=say)
+    life = KINDS.get(profile, Life)(
+        PROFILES[profile], seed, planned=planned, safety_ms=safety_ms, say=say
+    )
     check = finding = ""
     try:
         life.live()

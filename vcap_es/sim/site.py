@@ -20,10 +20,21 @@ class Site:
     where somebody wants to read it.
     """
 
-    def __init__(self, *, seed: int, now: int, faults: Faults, timings: Timings) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        now: int,
+        faults: Faults,
+        timings: Timings,
+        dc: str,
+        scheduler: Scheduler | None,
+    ) -> None:
         self.began_us = now
         self.timings = timings
-        self.scheduler = Scheduler()
+        self.dc, self.centres = dc, dict[str, int]()
+        self.forward: Callable[[str, bytes], None] | None = None
+        self.scheduler = scheduler or Scheduler()
         self.streams = Streams(seed)
         self.random = Random(seed)
         self.network = Network(self.scheduler, self.streams.net, faults)

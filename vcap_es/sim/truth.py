@@ -19,7 +19,7 @@ from vcap_es.sim.violations import Violation
 
 
 def equation_holds(state: DataCentre) -> None:
-    """Minted is available + held + net spent + expired + unreported, in every interval.
+    """Minted and moved here is available + held + net spent + expired + unreported, everywhere.
 
     When it is over, nothing is available any more.
     """
@@ -29,7 +29,7 @@ def equation_holds(state: DataCentre) -> None:
             places = pool.places.values()
             spent = sum(each.spent - each.refunded for each in places)
             there = pool.available + pool.held + spent + pool.expired + pool.unreported
-            if pool.minted != there:
+            if pool.minted + pool.net != there:
                 raise Violation("C1", f"{cap} {interval.number}: {pool}")
             if any(each.held < 0 for each in places):
                 raise Violation("C9", f"{cap} {interval.number}: {pool}")

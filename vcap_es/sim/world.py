@@ -19,6 +19,7 @@ from vcap_es.projections.states.data_centre import DataCentre, Fold
 from vcap_es.projections.states.places import Pool
 from vcap_es.sim.masters import MasterProcess
 from vcap_es.sim.network import US, Faults
+from vcap_es.sim.scheduler import Scheduler
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.site import NOON, Site
 
@@ -40,10 +41,19 @@ class World(Site):
         witnesses: int = 0,
         timings: Timings | None = None,
         spawns: bool = False,
+        dc: str = "dc1",
+        centres: dict[str, int] | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__(
-            seed=seed, now=now, faults=faults or Faults(), timings=timings or Timings()
+            seed=seed,
+            now=now,
+            faults=faults or Faults(),
+            timings=timings or Timings(),
+            dc=dc,
+            scheduler=scheduler,
         )
+        self.centres = centres or {}
         self.steps: list[Callable[[], None]] = []
         self.masters = [
             MasterProcess(self, slot, is_founder=slot == 0, spawns=spawns)

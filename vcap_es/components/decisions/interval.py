@@ -45,7 +45,7 @@ def _next_due(interval: Interval) -> int:
 
 def _future_start(meta: Meta, now: int) -> list[int]:
     """A cap that starts later opens its first interval a little before, not long before."""
-    window = _next_window(meta, now)
+    window = None if meta.home else _next_window(meta, now)
     if window is None or window.start <= now:
         return []
     return [opening_instant(window, now)] if opening_instant(window, now) > now else []
@@ -54,6 +54,11 @@ def _future_start(meta: Meta, now: int) -> list[int]:
 def opening_instant(window: Window, now: int) -> int:
     """When a window after now may be opened: one length ahead of its start, not earlier."""
     return max(now, window.start - (window.end - window.start))
+
+
+def _is_foreign(interval: Interval) -> bool:
+    """Whether another data centre has opened it: that one changes its total."""
+    return interval.sharing is not None and bool(interval.sharing.minter)
 
 
 def _is_over(meta: Meta, interval: Interval, now: int) -> bool:
@@ -66,7 +71,7 @@ def _ended(meta: Meta, interval: Interval) -> IntervalEnded:
 
 
 def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
-    if interval.pool.ended or _is_over(meta, interval, now):
+    if interval.pool.ended or _is_over(meta, interval, now) or _is_foreign(interval):
         return []
     total = _total(meta, Window(interval.start, interval.end))
     if total == interval.pool.minted:
@@ -84,7 +89,7 @@ def _total(meta: Meta, window: Window) -> int:
 def _opened(meta: Meta, now: int) -> list[Fact]:
     """The current interval and the next one, as far as they are not open yet."""
     facts: list[Fact] = []
-    window = None if meta.retired else _next_window(meta, now)
+    window = None if meta.retired or meta.home else _next_window(meta, now)
     number, ahead = (
         meta.next_number,
         sum(each.start > now and not each.pool.ended for each in meta.intervals),
@@ -124,6 +129,11 @@ def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
 
 
 def _is_settled(interval: Interval, now: int) -> bool:
+    """The books can be closed here alone; where it is shared, all data centres have to agree."""
+    return interval.sharing is None and is_settled_here(interval, now)
+
+
+def is_settled_here(interval: Interval, now: int) -> bool:
     """Every holder has told its last and holds nothing, or a day has passed."""
     pool = interval.pool
     if not pool.ended:

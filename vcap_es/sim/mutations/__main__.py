@@ -2,11 +2,15 @@
 
 import sys
 
-from vcap_es.sim.mutations import primacy
+from vcap_es.sim.mutations import primacy, transfers
 from vcap_es.sim.mutations.gate import pass_gate
 from vcap_es.sim.mutations.slices import SLICES
 
-CATALOGUES = {"slices": SLICES, "primacy": primacy.MUTATIONS}
+CATALOGUES = {
+    "slices": SLICES,
+    "primacy": primacy.MUTATIONS,
+    "transfers": transfers.MUTATIONS,
+}
 
 
 def main(names: list[str]) -> int:

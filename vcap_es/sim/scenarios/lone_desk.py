@@ -36,6 +36,22 @@ class LoneDesk:
         """See `Office`."""
         return False
 
+    def may_come(self, _desk: Desk, _missing: int, _now: int) -> bool:
+        """See `Office`."""
+        return False
+
+    def left_elsewhere(self, _desk: Desk) -> int:
+        """See `Office`."""
+        return 0
+
+    def is_scarce(self, _desk: Desk) -> bool:
+        """See `Office`."""
+        return False
+
+    def reserved(self, _desk: Desk, _now: int) -> int:
+        """See `Office`."""
+        return 0
+
     def record(self, fact: Fact) -> None:
         """See `Office`."""
         assert isinstance(fact, ToppedUp | Returned)

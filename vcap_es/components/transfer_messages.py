@@ -1,0 +1,110 @@
+"""The typed messages between the primary masters of different data centres.
+
+They may be lost, repeated, late and out of order: every amount is a running total merged by
+maximum, and of everything else the newest counts. Each carries the version of the cap's
+definition that its sender has, so that whoever is behind learns of it.
+"""
+
+from msgspec import Struct
+
+from vcap_es.components.messages import Order, Total
+from vcap_es.events.facts import Definition, Phase, Version
+
+
+class About(Struct, frozen=True, array_like=True, gc=False):
+    """An interval as the sender has it.
+
+    `start` and `end` are instants in microseconds UTC; who hears of it first needs them. `minter`
+    opened it. `available` units are in the sender's pool, `held` at its servers.
+    """
+
+    cap: str
+    version: Version
+    number: int
+    start: int
+    end: int
+    minter: str
+    phase: Phase | None
+    available: int
+    held: int
+
+
+class Movement(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """In all, `moved` units of this interval were moved from me to you."""
+
+    about: About
+    moved: Total
+
+
+class Receipt(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """In all, `moved` units of this interval have come from you to me."""
+
+    about: About
+    moved: Total
+
+
+class Wish(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """I have seen what you moved to me, and want that running total to be `target`.
+
+    Less than `atom` more helps nobody here. Of two wishes the one with the larger `order` counts;
+    an `atom` of 0 withdraws the earlier ones.
+    """
+
+    about: About
+    order: Order
+    target: Total
+    atom: int
+
+
+class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """To the wish of that `order` you had `gave` units more, and `left` may be here still."""
+
+    about: About
+    order: Order
+    gave: int
+    left: int
+
+
+class Status(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """How these intervals stand with me."""
+
+    intervals: list[About]
+
+
+class Books(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The interval is over here, and none of my servers will tell anything more.
+
+    `sent` and `received` are running totals by data centre.
+    """
+
+    about: About
+    sent: dict[str, Total]
+    received: dict[str, Total]
+
+
+class Closed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """All data centres have told their books of the interval, and they agree."""
+
+    about: About
+
+
+class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The newest definition of a cap that I know, and its intervals that are open here."""
+
+    cap: str
+    home: str
+    version: Version
+    definition: Definition
+    paused: bool
+    retired: bool
+    ended_before: int
+    intervals: list[About]
+
+
+class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """You know a newer definition of this cap: tell me."""
+
+    cap: str
+
+
+BetweenCentres = Movement | Receipt | Wish | Reply | Status | Books | Closed | Register | Inquiry

@@ -1,0 +1,168 @@
+"""Several simulated data centres on one clock, and what their masters say to each other.
+
+A message between them may be lost, come twice, late or out of order, and finds whoever leads there
+when it comes; where nobody leads, it is gone.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from msgspec import Struct
+
+from vcap_es.components.limits import Limits
+from vcap_es.components.outcomes import Consumed
+from vcap_es.components.wire import decode_between_centres
+from vcap_es.projections.states.places import Pool
+from vcap_es.sim.invariants import must, watch_closely
+from vcap_es.sim.network import US
+from vcap_es.sim.scheduler import Scheduler
+from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.site import NOON
+from vcap_es.sim.violations import Violation
+from vcap_es.sim.world import World
+
+
+class Post(Struct):
+    """How bad the way between data centres is: what is lost or repeated, of a hundred; delays."""
+
+    lost_percent: int = 0
+    repeated_percent: int = 0
+    delay_us: tuple[int, int] = (1_000, 1_000)
+
+
+class Centres:
+    """The data centres by name, and the post between them."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        servers: int = 1,
+        seed: int = 0,
+        now: int = NOON,
+        limits: Limits | None = None,
+        masters: int = 1,
+        witnesses: int = 0,
+        post: Post | None = None,
+    ) -> None:
+        self.scheduler = Scheduler()
+        self.post = post or Post()
+        self.cut: set[tuple[str, str]] = set()
+        self.carried = self.lost = 0
+        self._random = Random(f"{seed} post")
+        weights = dict.fromkeys(names, 1)
+        self.worlds = {
+            name: World(
+                servers,
+                seed=seed + index,
+                now=now,
+                limits=limits,
+                masters=masters,
+                witnesses=witnesses,
+                dc=name,
+                centres=weights,
+                scheduler=self.scheduler,
+            )
+            for index, name in enumerate(names)
+        }
+        self.served = {
+            name: watch_closely(world, is_alone=False) for name, world in self.worlds.items()
+        }
+        for name, world in self.worlds.items():
+            world.forward = self._forwarding(name)
+
+    def __getitem__(self, name: str) -> World:
+        return self.worlds[name]
+
+    def run(self, duration_us: int) -> None:
+        """Let time pass everywhere."""
+        until_ns = self.scheduler.now_ns + duration_us * US
+        while self.scheduler.step(until_ns):
+            for world in self.worlds.values():
+                for step in world.steps:
+                    step()
+
+    def define(self, at: str, cap: str, total: int, **fields: object) -> object:
+        """Define a cap at one data centre."""
+        return self.worlds[at].define(cap, total, **fields)
+
+    def consume(self, at: str, cap: str, amount: int = 1, *, tries: int = 1) -> int:
+        """The units that a client gets there, asking so often until it is told yes."""
+        world = self.worlds[at]
+        for _ in range(tries):
+            if isinstance(world.consume(world.servers[0], cap, amount), Consumed):
+                return amount
+            self.run(100_000)
+        return 0
+
+    @property
+    def servers(self) -> list[ServerProcess]:
+        """All servers of all data centres."""
+        return [each for world in self.worlds.values() for each in world.servers]
+
+    # ---- the post
+
+    def _forwarding(self, source: str) -> Callable[[str, bytes], None]:
+        def forward(target: str, data: bytes) -> None:
+            copies = 1 + (self._random.randrange(100) < self.post.repeated_percent)
+            for _ in range(copies):
+                self._carry(source, target, data)
+
+        return forward
+
+    def _carry(self, source: str, target: str, data: bytes) -> None:
+        self.carried += 1
+        if (source, target) in self.cut or self._random.randrange(100) < self.post.lost_percent:
+            self.lost += 1
+            return
+        delay_us = self._random.randint(*self.post.delay_us)
+        self.scheduler.later(delay_us * US, lambda: self._deliver(source, target, data))
+
+    def _deliver(self, source: str, target: str, data: bytes) -> None:
+        leader = self.worlds[target].leader
+        if leader is None or leader.core is None or leader.is_paused:
+            self.lost += 1
+            return
+        leader.core.forwarded(source, decode_between_centres(data), leader.moment)
+        leader.flush()
+
+    # ---- what must hold
+
+    def in_transit(self, cap: str, number: int) -> int:
+        """Units on their way between data centres, as the acknowledged events have it."""
+        pools = self._pools(cap, number)
+        sent = sum(each.moved for pool in pools.values() for each in pool.sent.values())
+        return sent - sum(sum(pool.received.values()) for pool in pools.values())
+
+    def check(self) -> None:
+        """C1, C2, C14: nothing is minted twice, served beyond the total, or received unsent."""
+        self._check_served()
+        keys = {
+            (cap, interval.number)
+            for world in self.worlds.values()
+            for cap, meta in world.committed.state.metas.items()
+            for interval in meta.intervals
+        }
+        for cap, number in keys:
+            pools = self._pools(cap, number)
+            minters = [name for name, pool in pools.items() if pool.minted]
+            if len(minters) > 1:
+                raise Violation("C1", f"{cap} {number} is minted by {minters}")
+            for source, pool in pools.items():
+                for target, sent in pool.sent.items():
+                    known = pools[target].received.get(source, 0) if target in pools else 0
+                    if known > sent.moved:
+                        finding = f"{target} has {known} of {cap} {number}, {sent.moved} were sent"
+                        raise Violation("C14", finding)
+
+    def _check_served(self) -> None:
+        for key in {key for served in self.served.values() for key in served.units}:
+            units = sum(served.units.get(key, 0) for served in self.served.values())
+            limit = max(world.truth.minted_max.get(key, 0) for world in self.worlds.values())
+            must(units <= limit, "C2", f"{key}: {units} served of {limit}")
+
+    def _pools(self, cap: str, number: int) -> dict[str, Pool]:
+        found = {
+            name: world.committed.state.interval(cap, number) for name, world in self.worlds.items()
+        }
+        return {name: each.pool for name, each in found.items() if each is not None}

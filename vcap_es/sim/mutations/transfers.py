@@ -1,0 +1,97 @@
+"""Bugs of the protocol between data centres: what is sent, received, wished for and gathered."""
+
+from functools import partial
+
+from vcap_es.components import exchange
+from vcap_es.components.exchange import Exchange
+from vcap_es.components.remote_handler import RemoteHandler
+from vcap_es.components.transfer_messages import About, Movement
+from vcap_es.events.facts import TransferReceived
+from vcap_es.projections.states import transfer
+from vcap_es.projections.states.places import Pool
+from vcap_es.projections.states.places import receive as _receive
+from vcap_es.sim.mutations import Mutation, Plant, change
+from vcap_es.sim.profiles import TRANSFERS
+from vcap_es.sim.shared_lives import SharedLife
+
+_heard = Exchange.heard
+
+
+def _nothing(*_: object, **__: object) -> None:
+    pass
+
+
+def _no(*_: object, **__: object) -> bool:
+    return False
+
+
+def _zero(*_: object, **__: object) -> int:
+    return 0
+
+
+def _receive_again(pool: Pool, centre: str, total: int) -> None:
+    _receive(pool, centre, total + pool.received.get(centre, 0))
+
+
+def _take_any(self: RemoteHandler, centre: str, at: Exchange, message: Movement) -> None:
+    number, before = at.interval.number, at.interval.pool.received.get(centre, 0)
+    moved = max(message.moved, before + 1)
+    self._record(TransferReceived(cap=at.cap, number=number, source=centre, moved=moved))
+    at.received(centre, self._now)
+
+
+def _hear_but_phase(self: Exchange, centre: str, about: About, now: int) -> None:
+    if about.phase is None or about.phase.mode != "gather":
+        _heard(self, centre, about, now)
+
+
+def _live(seed: int) -> None:
+    SharedLife(TRANSFERS, seed).live()
+
+
+def _mutation(name: str, rule: str, plant: Plant, seeds: int = 40) -> Mutation:
+    return Mutation(name=name, rule=rule, plant=plant, life=partial(_live), seeds=seeds)
+
+
+MUTATIONS = [
+    _mutation(
+        "received_as_deltas",
+        "a movement is a running total, taken in by maximum",
+        change(transfer, "receive", _receive_again),
+    ),
+    _mutation(
+        "received_without_being_sent",
+        "nothing is taken in that was not moved here",
+        change(RemoteHandler, "_moved_here", _take_any),
+    ),
+    _mutation(
+        "movement_told_once",
+        "the log is the outbox: what is not known to be there is told again",
+        change(RemoteHandler, "_tell_movements_again", _nothing),
+    ),
+    _mutation(
+        "gathering_not_heard",
+        "every message carries the phase, and the later one counts",
+        change(Exchange, "heard", _hear_but_phase),
+    ),
+    _mutation(
+        "refused_by_what_is_here",
+        "a refusal says what is left elsewhere",
+        change(Exchange, "left", _zero),
+    ),
+    _mutation(
+        "nobody_asked",
+        "who runs low asks the others",
+        change(Exchange, "may_come", _no),
+    ),
+    _mutation(
+        "never_gathered",
+        "what cannot be met from shares is gathered",
+        change(Exchange, "_gather_if_low", _nothing),
+    ),
+    _mutation(
+        "nothing_given",
+        "a wish is met where there is enough",
+        change(exchange, "gift", _zero),
+    ),
+]
