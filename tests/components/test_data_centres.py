@@ -3,7 +3,9 @@
 import pytest
 
 from tests.projections.lives import recorded
+from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Refused
+from vcap_es.events.facts import IntervalClosed
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.history import statement
@@ -123,3 +125,46 @@ def test_a_lower_total_is_paid_by_all() -> None:
     centres.run(5 * SECOND)
     assert centres.consume("south", "c", 100, tries=40) == 100
     assert centres.consume("south", "c", 1, tries=5) == 0
+
+
+def test_books_close_when_all_have_told_theirs() -> None:
+    """A minute is over: what nobody spent expires where it is, and every data centre closes."""
+    centres = Centres(("north", "south"), limits=Limits(refund_window_ms=300))
+    centres.run(100_000)
+    centres.define("north", "c", 100, placement="even", interval="minute")
+    centres.run(SECOND)
+    assert centres.consume("south", "c", 60, tries=40) == 60
+    # Given that the last transfer is lost on its way, until after the end
+    centres.cut = {("north", "south"), ("south", "north")}
+    centres.run(70 * SECOND)
+    assert all(world.committed.state.interval("c", 0) for world in centres.worlds.values())
+    # When they hear of each other again
+    centres.cut = set()
+    centres.run(20 * SECOND)
+    # Then the books are closed everywhere, and nothing is missing
+    closed = [world.facts(IntervalClosed) for world in centres.worlds.values()]
+    assert [[(fact.number, fact.unreported) for fact in facts] for facts in closed] == [
+        [(0, 0)],
+        [(0, 0)],
+    ]
+    whole = Amounts()
+    for world in centres.worlds.values():
+        audit = Audit()
+        for event in recorded(world.log):
+            audit.feed(event)
+        assert audit.findings == []
+        whole += audit.totals().closed
+    assert (whole.total, whole.spent, whole.expired) == (100, 60, 40)
+
+
+def test_who_is_cut_off_at_the_boundary_has_its_share() -> None:
+    """Without any link for a whole interval, a data centre still serves its share of it."""
+    centres = Centres(("north", "south"), limits=Limits(refund_window_ms=300))
+    centres.run(100_000)
+    centres.define("north", "c", 100, placement="even", interval="minute")
+    centres.run(20 * SECOND)
+    centres.cut = {("north", "south"), ("south", "north")}
+    centres.run(45 * SECOND)
+    assert sum(centres.consume("south", "c", tries=3) for _ in range(60)) == 50
+    assert sum(centres.consume("north", "c", tries=3) for _ in range(60)) == 50
+    centres.check()

@@ -43,7 +43,9 @@ from vcap_es.projections.states.meta import Meta
 STEP_US = 500_000
 """How often exchanges are looked at where time alone may change something."""
 
-STATUS_US = 1_000_000
+STATUS_US, STATUS_AGAIN_US = 1_000_000, 5_000_000
+"""So often the others hear what has changed, and what has not."""
+
 BOOKS_US = 2_000_000
 REGISTER_US = 500_000
 """A definition is told to, or asked of, the same data centre no more often than this."""
@@ -86,6 +88,7 @@ class RemoteHandler:
         self._resends: dict[tuple[Key, str], Resend] = {}
         self._registered: dict[tuple[str, str], int] = {}
         self._books: dict[Key, dict[str, Books]] = {}
+        self._told: dict[Key, tuple[About, int]] = {}
         self._step_at = self._status_at = self._books_at = now
         for cap, meta in state.metas.items():
             for interval in meta.intervals:
@@ -391,11 +394,21 @@ class RemoteHandler:
                 self._resends[key, centre] = Resend(self._now + wait, later)
 
     def _tell_status(self) -> None:
-        abouts = [each.about for each in self._exchanges.values()]
-        for at in range(0, len(abouts), INTERVALS_PER_MESSAGE):
+        """Tell of what has changed, and now and then of the rest; and that somebody is here."""
+        news = [each for key, each in self._exchanges.items() if self._is_news(key, each)]
+        abouts = [each.about for each in news]
+        for at in range(0, max(1, len(abouts)), INTERVALS_PER_MESSAGE):
             part = abouts[at : at + INTERVALS_PER_MESSAGE]
             for centre in self._others:
                 self._outbox.append((centre, Status(intervals=part)))
+
+    def _is_news(self, key: Key, exchange: Exchange) -> bool:
+        about = exchange.about
+        told, at = self._told.get(key, (None, 0))
+        if told == about and self._now - at < STATUS_AGAIN_US:
+            return False
+        self._told[key] = (about, self._now)
+        return True
 
     # ---- the end
 
@@ -433,6 +446,7 @@ class RemoteHandler:
         self._record(IntervalClosed(cap=cap, number=number, unreported=interval.pool.held))
         self._exchanges.pop(key, None)
         self._books.pop(key, None)
+        self._told.pop(key, None)
         self._touched.pop(key, None)
 
     # ---- inside
