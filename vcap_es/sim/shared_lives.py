@@ -12,6 +12,8 @@ from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.events.facts import Definition
+from vcap_es.events.sealing import recorded
+from vcap_es.projections.audit import Audit
 from vcap_es.sim.centres import Centres, Post
 from vcap_es.sim.invariants import must
 from vcap_es.sim.lives import Figures
@@ -84,6 +86,7 @@ class SharedLife:
         for cap in self.caps:
             self._drain(cap)
         self._converge()
+        self._compare()
 
     @property
     def figures(self) -> Figures:
@@ -193,6 +196,19 @@ class SharedLife:
             if not missing:
                 return
         raise Violation("C8", f"{CONVERGENCE_US // SECOND_US} s after all is healed: {missing}")
+
+    def _compare(self) -> None:
+        """C7: replaying a log gives what is live there; and its audit finds nothing."""
+        self.centres.run(SECOND_US)
+        for name, world in self.centres.worlds.items():
+            audit = Audit()
+            for entry in world.truth.entries:
+                audit.feed(recorded(entry))
+            must(not audit.findings, "C1", f"{name}: {audit.findings[:1]}")
+            leader = world.leader
+            leads = leader.core.leadership if leader is not None and leader.core else None
+            if leads is not None and leads.is_settled:
+                must(world.replay().state == world.state, "C7", f"{name} lives in another state")
 
     def _missing(self) -> str:
         """What is not as it should be, "" where all is well."""
