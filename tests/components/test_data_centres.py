@@ -3,9 +3,10 @@
 import pytest
 
 from tests.projections.lives import recorded
+from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Refused
-from vcap_es.events.facts import IntervalClosed
+from vcap_es.events.facts import IntervalClosed, Version
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.history import statement
@@ -84,6 +85,20 @@ def test_every_log_alone_explains_itself() -> None:
         whole += audit.totals().intervals["c", 0]
     assert (whole.total, whole.spent, whole.received) == (90, 60, whole.sent)
     assert whole.difference == 0
+
+
+def test_a_cap_is_decided_at_its_home() -> None:
+    """Elsewhere the definition is known, and a change of it is refused by name."""
+    centres = living("north", "south")
+    centres.define("north", "c", 100, placement="even")
+    centres.run(SECOND)
+    denied = centres.define("south", "c", 200, placement="even")
+    assert isinstance(denied, Denied)
+    assert (denied.code, "north" in denied.detail) == ("not_home", True)
+    centres.define("north", "c", 300, placement="even")
+    centres.run(SECOND)
+    known = [world.state.metas["c"] for world in centres.worlds.values()]
+    assert {(meta.version, meta.definition.total) for meta in known} == {(Version(0, 2), 300)}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "too_many_keys": Kind(409, "Too many API keys"),
     "version_conflict": Kind(412, "Version conflict"),
     "retired": Kind(409, "Retired"),
+    "not_home": Kind(409, "Not at home"),
     # Refusals of primacy.
     "not_primary": Kind(421, "Not the primary", retry=True),
     "not_in_sync": Kind(409, "Not in sync", retry=True),

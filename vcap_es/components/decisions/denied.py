@@ -13,6 +13,7 @@ DenialCode = Literal[
     "too_many_keys",
     "version_conflict",
     "retired",
+    "not_home",
     "not_in_sync",
     "switchover_failed",
     "leads_already",

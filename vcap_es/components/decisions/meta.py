@@ -88,6 +88,9 @@ def decide(state: DataCentre, command: MetaCommand) -> list[Fact] | Denied:
 def _decide_cap(
     meta: Meta | None, command: Define | Pause | Resume | Retire
 ) -> list[Fact] | Denied:
+    if meta is not None and meta.home:
+        detail = f"{command.cap} is decided at the data centre {meta.home}: ask there"
+        return Denied(code="not_home", detail=detail)
     wanted, found = command.if_version, meta.version if meta else NO_VERSION
     if wanted is not None and wanted != found:
         detail = f"{command.cap} has version {found}, not {wanted}: read it again, then change it"
