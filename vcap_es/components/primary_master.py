@@ -141,7 +141,8 @@ class PrimaryMaster:
         self.remote = RemoteHandler(
             self.state, self._record, dc=dc, centres=centres or {dc: 1}, local=self.locals, now=now
         )
-        self.locals.abroad = self.remote
+        if self.remote.others:
+            self.locals.abroad = self.remote
         self._epoch = epoch
         if founding is not None:
             self._record(founding)

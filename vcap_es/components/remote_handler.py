@@ -90,9 +90,10 @@ class RemoteHandler:
         self._books: dict[Key, dict[str, Books]] = {}
         self._told: dict[Key, tuple[About, int]] = {}
         self._step_at = self._status_at = self._books_at = now
-        for cap, meta in state.metas.items():
-            for interval in meta.intervals:
-                self._exchange((cap, interval.number))
+        if self._others:  # who is alone shares nothing, and need not look for it
+            for cap, meta in state.metas.items():
+                for interval in meta.intervals:
+                    self._exchange((cap, interval.number))
         self._touched |= dict.fromkeys(self._exchanges)
 
     # ---- what an exchange asks for
@@ -202,7 +203,7 @@ class RemoteHandler:
 
     def touch(self, key: Key) -> None:
         """Something about an interval has changed: look at it before the next commit round."""
-        if self._is_shared(key):
+        if self._exchange(key) is not None:
             self._touched[key] = None
 
     # ---- what others say
@@ -298,20 +299,10 @@ class RemoteHandler:
     # ---- definitions
 
     def _learn(self, centre: str, register: Register) -> None:
-        meta = self._state.metas.get(register.cap)
-        is_own = register.home == self.dc or (meta is not None and not meta.home)
-        if not is_own and (meta is None or register.version > meta.version):
-            self._record(
-                MetaLearned(
-                    cap=register.cap,
-                    home=register.home,
-                    version=register.version,
-                    definition=register.definition,
-                    paused=register.paused,
-                    retired=register.retired,
-                    ended_before=register.ended_before,
-                )
-            )
+        learned, meta = register.meta, self._state.metas.get(register.meta.cap)
+        is_own = learned.home == self.dc or (meta is not None and not meta.home)
+        if not is_own and (meta is None or learned.version > meta.version):
+            self._record(learned)
         for about in register.intervals:
             self._hear(centre, about)
 
@@ -333,16 +324,17 @@ class RemoteHandler:
         return True
 
     def _register(self, meta: Meta) -> Register:
-        shared = [each for each in meta.intervals if self._is_shared((meta.cap, each.number))]
-        exchanges = [self._exchange((meta.cap, each.number)) for each in shared]
+        exchanges = [self._exchange((meta.cap, each.number)) for each in meta.intervals]
         return Register(
-            cap=meta.cap,
-            home=meta.home or self.dc,
-            version=meta.version,
-            definition=meta.definition,
-            paused=meta.paused,
-            retired=meta.retired,
-            ended_before=meta.ended_before,
+            meta=MetaLearned(
+                cap=meta.cap,
+                home=meta.home or self.dc,
+                version=meta.version,
+                definition=meta.definition,
+                paused=meta.paused,
+                retired=meta.retired,
+                ended_before=meta.ended_before,
+            ),
             intervals=[each.about for each in exchanges if each is not None],
         )
 
@@ -450,10 +442,6 @@ class RemoteHandler:
         self._touched.pop(key, None)
 
     # ---- inside
-
-    def _is_shared(self, key: Key) -> bool:
-        interval = self._state.interval(*key)
-        return interval is not None and interval.sharing is not None
 
     def _exchange(self, key: Key) -> Exchange | None:
         interval = self._state.interval(*key)

@@ -8,7 +8,7 @@ definition that its sender has, so that whoever is behind learns of it.
 from msgspec import Struct
 
 from vcap_es.components.messages import Order, Total
-from vcap_es.events.facts import Definition, Phase, Version
+from vcap_es.events.facts import MetaLearned, Phase, Version
 
 
 class About(Struct, frozen=True, array_like=True, gc=False):
@@ -91,13 +91,7 @@ class Closed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The newest definition of a cap that I know, and its intervals that are open here."""
 
-    cap: str
-    home: str
-    version: Version
-    definition: Definition
-    paused: bool
-    retired: bool
-    ended_before: int
+    meta: MetaLearned
     intervals: list[About]
 
 
