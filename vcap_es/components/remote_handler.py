@@ -440,6 +440,8 @@ class RemoteHandler:
         self._books.pop(key, None)
         self._told.pop(key, None)
         self._touched.pop(key, None)
+        for centre in self._others:
+            self._resends.pop((key, centre), None)
 
     # ---- inside
 

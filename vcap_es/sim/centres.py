@@ -16,7 +16,6 @@ from vcap_es.projections.states.places import Pool
 from vcap_es.sim.invariants import must, watch_closely
 from vcap_es.sim.network import US
 from vcap_es.sim.scheduler import Scheduler
-from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.site import NOON
 from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
@@ -94,11 +93,6 @@ class Centres:
                 return amount
             self.run(100_000)
         return 0
-
-    @property
-    def servers(self) -> list[ServerProcess]:
-        """All servers of all data centres."""
-        return [each for world in self.worlds.values() for each in world.servers]
 
     # ---- the post
 
