@@ -21,7 +21,7 @@ test: .venv/.ready ## run all tests; the last line has the totals
 lint: .venv/.ready ## check style, types and architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict vcap_es
+	$(BIN)/mypy --strict vcap_es compose
 	$(BIN)/python -m pytest -q tests/architecture
 
 sim: .venv/.ready ## live 10,000 simulated lives, and hunt every planted bug

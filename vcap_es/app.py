@@ -24,13 +24,15 @@ from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key, new_key
 from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
+from vcap_es.adapters.rabbitmq import Broker
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.adapters.supervisor import Supervisor
+from vcap_es.adapters.wires import Peer, Wires
 from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.primary_master import Spawn
 from vcap_es.errors import BallotLocked, CopyUnsound, LogLocked, OutcomeUnknown, SettingsError
 from vcap_es.events.logs.sqlite import SqliteLog
-from vcap_es.settings import ServerSettings, Settings, read_secret
+from vcap_es.settings import ServerSettings, Settings, read_private, read_secret, read_secrets
 
 ADMIN_KEY_FILE = "admin.key"
 LOG_FILE, SNAPSHOT_FILE, BALLOT_FILE = "log.sqlite", "snapshot", "ballot"
@@ -143,6 +145,7 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             spawn=await _spawner(settings, address, stack),
             suspicion=_suspicion(directory),
             absolve=lambda: (directory / SUSPECT_FILE).unlink(missing_ok=True),
+            wires=wires_of(settings),
         )
         await stack.enter_async_context(node)
         if node.role == "primary":
@@ -152,6 +155,31 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
         )
         log.info("serving", url=f"http://{own.host}:{port}", data=str(directory))
         await _until(stop, node.failure)
+
+
+def wires_of(settings: Settings) -> Wires | None:
+    """How other data centres are reached; None where there are none."""
+    remote = settings.remote
+    if not remote.centres:
+        return None
+    if settings.data_centre in remote.centres:
+        raise SettingsError(f"remote.centres.{settings.data_centre}: that is this data centre")
+    broker = _broker(remote.broker, remote.password_file)
+    return Wires(
+        broker=broker,
+        peers=tuple(
+            Peer(
+                name=name,
+                broker=_broker(own.broker, own.password_file) if own.broker else broker,
+                secrets=read_secrets(Path(own.secret_file)),
+            )
+            for name, own in sorted(remote.centres.items())
+        ),
+    )
+
+
+def _broker(url: str, password_file: str) -> Broker:
+    return Broker(url, read_private(Path(password_file))) if password_file else Broker(url)
 
 
 async def _spawner(

@@ -23,6 +23,8 @@
     ├── JournalError
     │   └── JournalDamaged  a server's journal is not what was written
     ├── SuspectServer       a volumecap server tells what cannot be true
+    ├── LetterRefused       what came from another data centre cannot be opened; says why
+    ├── BrokerLost          there is no connection to a broker; says which and what to do
     ├── RequestRefused      a request over HTTP cannot be carried out; has the problem's code
     └── Unreachable         a node did not answer
 
@@ -120,6 +122,18 @@ class JournalDamaged(JournalError):
 
 class SuspectServer(VcapError):
     """A volumecap server tells what cannot be true; it is not listened to."""
+
+
+class LetterRefused(VcapError):
+    """What came as a letter of another data centre is not listened to; `reason` is one of a few."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class BrokerLost(VcapError):
+    """A broker cannot be used (any more); the message names it, and says what to do."""
 
 
 class RequestRefused(VcapError):

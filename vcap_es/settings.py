@@ -16,13 +16,19 @@ from msgspec import Meta, Struct, field
 from vcap_es.components.holdings import Limits
 from vcap_es.components.timings import Timings
 from vcap_es.errors import SettingsError
+from vcap_es.events.placements import CENTRE
 
 PREFIX = "VCAP__"
+SECRET_LENGTH_MIN = 32
 Level = Literal["debug", "info", "warning", "error", "critical"]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[\w.~-]+)"
 _PORT = r"(:(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]?\d{1,4}))?"
 HttpUrl = Annotated[str, Meta(pattern=f"^https?://{_HOST}{_PORT}$")]
+AmqpUrl = Annotated[str, Meta(pattern=f"^amqps?://([^@:/]+@)?{_HOST}{_PORT}(/[^/]*)?$")]
+"""The URL of a broker. A password in it is refused: it belongs in a file."""
+
+CentreName = Annotated[str, Meta(pattern=f"^{CENTRE}$")]
 Slot = Literal[0, 1]
 """A data centre has room for two masters. Which of them is the primary changes; slots do not."""
 
@@ -75,14 +81,40 @@ class ServerSettings(Struct, forbid_unknown_fields=True, kw_only=True):
             self.masters = ["http://127.0.0.1:7100"]
 
 
+class CentreSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Another data centre, as this one reaches it.
+
+    `secret_file` holds a secret that only the two of them have; a second line in it is one that is
+    good as well, while they change it. `broker` is the broker that it reads from, by default ours,
+    and `password_file` holds the password of the user in that URL.
+    """
+
+    secret_file: str
+    broker: AmqpUrl | Literal[""] = ""
+    password_file: str = ""
+
+
+class RemoteSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The RabbitMQ `broker` that this data centre reads from, and the others by their names.
+
+    `password_file` holds the password of the user in the broker's URL. Without `centres`, this
+    data centre is alone, and needs no broker.
+    """
+
+    broker: AmqpUrl = "amqp://guest@127.0.0.1:5672/%2F"
+    password_file: str = ""
+    centres: dict[CentreName, CentreSettings] = {}
+
+
 class Settings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Everything that a node can be told."""
 
-    data_centre: str = "dc1"
+    data_centre: CentreName = "dc1"
     node_secret_file: str = "vcap-data/node.secret"  # noqa: S105  # a path, not a secret
     log_level: Level = "info"
     master: MasterSettings = field(default_factory=MasterSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
 
 
 def load(
@@ -115,17 +147,34 @@ def load(
 
 def read_secret(path: Path) -> str:
     """The secret that a file holds; refuses one that others may read."""
+    secret = read_private(path)
+    if len(secret) < SECRET_LENGTH_MIN:
+        raise SettingsError(f"{path}: a secret has at least {SECRET_LENGTH_MIN} characters")
+    return secret
+
+
+def read_secrets(path: Path) -> tuple[str, ...]:
+    """The secrets that a file holds, one a line: the one in use, and another that is good too."""
+    secrets = tuple(filter(None, map(str.strip, read_private(path).splitlines())))
+    if not 1 <= len(secrets) <= 2 or min(map(len, secrets)) < SECRET_LENGTH_MIN:
+        raise SettingsError(
+            f"{path}: write one secret or two, a line each, of at least "
+            f"{SECRET_LENGTH_MIN} characters"
+        )
+    return secrets
+
+
+def read_private(path: Path) -> str:
+    """What a file holds that only its owner may read."""
     try:
         mode = path.stat().st_mode
         secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}: the node secret must be there") from error
+        raise SettingsError(f"{path}: {error.strerror}: this secret must be there") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: a secret is text, such as 64 hexadecimal digits") from error
     if mode & 0o077:
         raise SettingsError(f"{path}: others may read this secret: chmod 600 {path}")
-    if len(secret) < 32:
-        raise SettingsError(f"{path}: a secret has at least 32 characters")
     return secret
 
 

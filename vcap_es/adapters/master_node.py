@@ -20,8 +20,10 @@ from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining, is_node
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.log_writer import LogWriter
+from vcap_es.adapters.post import Post
 from vcap_es.adapters.readiness import Check, PrimacyView, checks_of, primacy_of, role_of
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
+from vcap_es.adapters.wires import Wires
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.decisions.access import AccessCommand
 from vcap_es.components.decisions.denied import Denied
@@ -40,10 +42,19 @@ from vcap_es.components.master_outputs import (
     SwitchedOver,
 )
 from vcap_es.components.messages import Presence, Whereabouts
-from vcap_es.components.primary_master import Answer, Close, Done, Send, Spawn
+from vcap_es.components.primary_master import (
+    Acknowledge,
+    Answer,
+    Close,
+    Done,
+    Forward,
+    Send,
+    Spawn,
+)
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
+from vcap_es.components.transfer_messages import BetweenCentres
 from vcap_es.components.voter import Keep
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
@@ -84,6 +95,7 @@ class MasterNode:
         spawn: Callable[[Spawn], None] | None = None,
         suspicion: str = "",
         absolve: Callable[[], None] = lambda: None,
+        wires: Wires | None = None,
     ) -> None:
         """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
@@ -93,7 +105,7 @@ class MasterNode:
         of nodes that know them.
         With an empty log, it `founds` a cluster or waits to be admitted to one. `spawn` starts a
         secondary master. `suspicion` says why the log may not be whole; who leads nevertheless is
-        not suspect any more, and `absolve` is called.
+        not suspect any more, and `absolve` is called. `wires` lead to other data centres.
         """
         self.log, self.metrics = events, CollectorRegistry()
         self.dc, self.name = dc, name
@@ -108,7 +120,12 @@ class MasterNode:
             address=address,
             cluster=token_hex(16) if founds else "",
             spawns=spawn is not None,
+            centres=dict.fromkeys((dc, *(each.name for each in wires.peers)), 1)
+            if wires is not None
+            else {},
         )
+        self.post = None if wires is None else Post(dc, wires, self._hear_letter)
+        self._post_epoch = 0
         self._tokens, self._connections = count(1), count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
@@ -290,6 +307,8 @@ class MasterNode:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
+        if self.post is not None:
+            await self.post.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -389,6 +408,7 @@ class MasterNode:
             return
         if self._core is not None:
             self._tell_role(self._core)
+            self._open_post(self._core)
             self._set_timer(self._core)
 
     def _do(self, output: Output) -> None:
@@ -414,6 +434,12 @@ class MasterNode:
             case Spawn():
                 if self._spawn is not None:
                     self._spawn(output)
+            case Forward(centre, message):
+                if self.post is not None:
+                    self.post.send(centre, message)
+            case Acknowledge(delivery):
+                if self.post is not None:
+                    self.post.acknowledge(delivery)
             case Restart(reason):
                 self._end_life(reason)
             case Renew(reason):
@@ -428,6 +454,27 @@ class MasterNode:
             if core.role == "leading" and self._suspicion:
                 self._suspicion = ""
                 self._absolve()
+
+    def _open_post(self, core: Master) -> None:
+        """Only who leads with a majority reads letters: others would keep them from it."""
+        leads = core.leadership is not None and core.leadership.is_active
+        epoch = core.epoch if leads else 0
+        if self.post is not None and epoch != self._post_epoch:
+            self._post_epoch = epoch
+            if epoch:
+                self.post.lead(epoch)
+            else:
+                self.post.rest()
+
+    def _hear_letter(self, delivery: int, centre: str, messages: list[BetweenCentres]) -> bool:
+        heard = False
+
+        def hear(core: Master) -> None:
+            nonlocal heard
+            heard = core.forwarded(delivery, centre, messages, self.moment())
+
+        self._let(hear)
+        return heard
 
     def _set_timer(self, core: Master) -> None:
         if self._timer is not None:
@@ -482,6 +529,9 @@ class MasterNode:
         log.warning("begins anew", reason=reason)
         self._core, self._role = None, ""
         self._life += 1
+        if self.post is not None:
+            self.post.rest()
+            self._post_epoch = 0
         self._writer.begin_anew()
         for future in self._waiting.values():
             if not future.done():

@@ -4,7 +4,7 @@ Plain code: it is told the time and rolls no dice of its own. What it wants done
 `take`, in order; what stands behind a `Keep` leaves only when that ballot is durable.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -230,12 +230,17 @@ class Master:
         except PrefixLost as error:
             self._end(Halt(str(error)))
 
-    def forwarded(self, centre: str, message: BetweenCentres, moment: Moment) -> bool:
-        """The primary of another data centre says something; False where nobody can hear it now."""
+    def forwarded(
+        self, delivery: int, centre: str, messages: Sequence[BetweenCentres], moment: Moment
+    ) -> bool:
+        """The primary of another data centre says something; False where nobody can hear it now.
+
+        `Acknowledge` with that `delivery` comes when what follows is durable.
+        """
         if not self._is_serving or self._is_swamped:
             return False
         assert self.primary is not None
-        self.primary.forwarded(centre, message, moment.utc)
+        self.primary.forwarded(delivery, centre, messages, moment.utc)
         return True
 
     def disconnected(self, connection: int, moment: Moment) -> None:

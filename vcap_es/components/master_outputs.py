@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from vcap_es.components.leadership import Fetch
-from vcap_es.components.primary_master import Answer, Close, Forward, Send, Spawn
+from vcap_es.components.primary_master import Acknowledge, Answer, Close, Forward, Send, Spawn
 from vcap_es.components.replica import Cut, Store
 from vcap_es.components.voter import Keep
 
@@ -48,5 +48,17 @@ class SwitchedOver(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Output = (
-    Keep | Store | Cut | Fetch | Send | Close | Answer | Spawn | Forward | Restart | Renew | Halt
+    Keep
+    | Store
+    | Cut
+    | Fetch
+    | Send
+    | Close
+    | Answer
+    | Spawn
+    | Forward
+    | Acknowledge
+    | Restart
+    | Renew
+    | Halt
 )

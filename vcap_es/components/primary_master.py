@@ -5,7 +5,7 @@ was decided. `begin_round` hands out the facts to append; `round_committed` rele
 A failed append is not reported here: the process stops and comes back by replay.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -95,7 +95,13 @@ class Forward(Struct, frozen=True, gc=False):
     message: BetweenCentres
 
 
-Output = Send | Close | Answer | Spawn | Forward
+class Acknowledge(Struct, frozen=True, gc=False):
+    """What came from another data centre as `delivery` is durable, with all that follows."""
+
+    delivery: int
+
+
+Output = Send | Close | Answer | Spawn | Forward | Acknowledge
 
 
 class Round(Struct, frozen=True, kw_only=True):
@@ -170,10 +176,14 @@ class PrimaryMaster:
                 self._actor = message.incarnation
                 self.locals.report(connection, message, self._now)
 
-    def forwarded(self, centre: str, message: BetweenCentres, now: int) -> None:
-        """A message has come from the primary master of another data centre."""
+    def forwarded(
+        self, delivery: int, centre: str, messages: Sequence[BetweenCentres], now: int
+    ) -> None:
+        """Messages have come as `delivery` from the primary master of another data centre."""
         self._advance(now)
-        self.remote.received(centre, message, self._now)
+        for message in messages:
+            self.remote.received(centre, message, self._now)
+        self._outputs.append(Acknowledge(delivery))
 
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""

@@ -15,6 +15,7 @@ from vcap_es.events.amounts import check_amount
 from vcap_es.events.facts.meta import Definition, IntervalKind, Mode, Pacing
 from vcap_es.events.instants import check_instant, format_instant, instant_of, parse_instant
 from vcap_es.events.periods import check_single_has_end, start_of_day
+from vcap_es.events.placements import check_placement
 from vcap_es.events.zones import check_timezone
 from vcap_es.shown import shown
 
@@ -68,7 +69,7 @@ def definition_from(fields: Mapping[str, object], where: str) -> Definition:
         labels=read("labels", _labels, {}),
         mode=read("mode", _one_of(get_args(Mode)), "hard"),
         pacing=read("pacing", _one_of(get_args(Pacing)), "asap"),
-        placement=read("placement", _placement, "local"),
+        placement=read("placement", check_placement, "local"),
     )
     try:
         _check_together(definition)
@@ -173,12 +174,6 @@ def _label(value: object) -> str:
     raise InvalidInput(
         f"a label is a text of at most {MAX_LABEL_LENGTH} characters, not {shown(value)}"
     )
-
-
-def _placement(value: object) -> str:
-    if value == "local":
-        return "local"
-    raise InvalidInput(f'this data centre knows only the placement "local", not {shown(value)}')
 
 
 def _check_together(definition: Definition) -> None:

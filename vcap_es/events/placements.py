@@ -1,20 +1,71 @@
-"""Which data centres have a share of a cap's intervals, and how large. Pure."""
+"""Which data centres have a share of a cap's intervals, and how large. Pure.
 
+A placement is `local`: its home alone; `even`: all, alike; `weighted`: all, by the weights that
+the data centres have; `weighted dc1=3 dc2=1`: these, by these; or `spread 2`: two of all, alike.
+"""
+
+import re
 from collections.abc import Mapping
 from hashlib import blake2b
+
+from vcap_es.errors import InvalidInput
+from vcap_es.shown import shown
+
+CENTRES_MAX = 32
+WEIGHT_MAX = 1_000_000
+CENTRE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
+"""The name of a data centre: it is a word of topics, and of queue names."""
+
+_WEIGHTS = re.compile(rf"weighted( {CENTRE}=[0-9]{{1,7}}){{1,{CENTRES_MAX}}}")
+_SPREAD = re.compile(r"spread ([1-9][0-9]?)")
+PLACEMENT = (
+    rf"^(local|even|weighted( {CENTRE}=[0-9]{{1,7}}){{0,{CENTRES_MAX}}}|spread [1-9][0-9]?)$"
+)
+
+
+def check_placement(value: object) -> str:
+    """`value` itself, if it is a placement; raises InvalidInput if not."""
+    if value in ("local", "even", "weighted"):
+        return str(value)
+    if isinstance(value, str):
+        spread = _SPREAD.fullmatch(value)
+        if spread is not None and int(spread[1]) <= CENTRES_MAX:
+            return value
+        if _WEIGHTS.fullmatch(value):
+            return _checked_weights(value)
+    raise InvalidInput(
+        f"{shown(value)} is no placement: write local, even, weighted, "
+        "weighted dc1=3 dc2=1, or spread 2"
+    )
+
+
+def _checked_weights(placement: str) -> str:
+    weights = weights_in(placement)
+    if len(weights) < len(placement.split()) - 1:
+        raise InvalidInput(f"{shown(placement)} names a data centre twice")
+    if not any(weights.values()) or max(weights.values()) > WEIGHT_MAX:
+        raise InvalidInput(f"a weight is 0 to {WEIGHT_MAX}, and one of them is not 0")
+    return placement
+
+
+def weights_in(placement: str) -> dict[str, int]:
+    """The weights that a `weighted` placement spells out; none where it names no data centre."""
+    pairs = (word.partition("=") for word in placement.split()[1:])
+    return {name: int(weight) for name, _, weight in pairs}
 
 
 def shares_of(placement: str, cap: str, home: str, centres: Mapping[str, int]) -> dict[str, int]:
     """The weights by which an interval of `cap` is split over data centres.
 
-    `centres` are those that take part, with the weights of a `weighted` placement. `spread k`
-    chooses k by rendezvous hashing (Thaler and Ravishankar, 1998), so one that comes or goes
-    moves no other.
+    `centres` are those that take part, with the weights that they have. `spread k` chooses k by
+    rendezvous hashing (Thaler and Ravishankar, 1998), so one that comes or goes moves no other.
+    Where nobody that takes part has a weight, the home has it all.
     """
     if placement == "even":
         return dict.fromkeys(centres, 1)
-    if placement == "weighted":
-        weights = {name: weight for name, weight in centres.items() if weight}
+    if placement.startswith("weighted"):
+        wanted = weights_in(placement) or centres
+        weights = {name: weight for name, weight in wanted.items() if weight and name in centres}
         return weights or {home: 1}
     if placement.startswith("spread "):
         count = int(placement.partition(" ")[2])

@@ -1,7 +1,8 @@
 """Several simulated data centres on one clock, and what their masters say to each other.
 
 A message between them may be lost, come twice, late or out of order, and finds whoever leads there
-when it comes; where nobody leads, it is gone.
+when it comes; where nobody leads, it is gone. Like a broker, the post keeps what was delivered
+until it is acknowledged, and delivers it again where that takes too long.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from msgspec import Struct
 
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed
+from vcap_es.components.transfer_messages import Movement
 from vcap_es.components.wire import decode_between_centres
+from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.places import Pool
 from vcap_es.sim.invariants import must, watch_closely
 from vcap_es.sim.network import US
@@ -19,6 +22,28 @@ from vcap_es.sim.scheduler import Scheduler
 from vcap_es.sim.site import NOON
 from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
+
+REDELIVERY_US = 3_000_000
+
+
+class Delivery(Struct, frozen=True):
+    """What was delivered, and is not acknowledged."""
+
+    source: str
+    target: str
+    data: bytes
+
+    def is_taken(self, state: DataCentre) -> bool:
+        """Whether what it moves is in `state`; what moves nothing is."""
+        message = decode_between_centres(self.data)
+        if not isinstance(message, Movement):
+            return True
+        about = message.about
+        interval = state.interval(about.cap, about.number)
+        if interval is None:
+            meta = state.metas.get(about.cap)
+            return meta is not None and about.number < meta.closed_before
+        return interval.pool.received.get(self.source, 0) >= message.moved
 
 
 class Post(Struct):
@@ -47,7 +72,9 @@ class Centres:
         self.scheduler = Scheduler()
         self.post = post or Post()
         self.cut: set[tuple[str, str]] = set()
-        self.carried = self.lost = 0
+        self.carried = self.lost = self.redelivered = 0
+        self._deliveries: dict[int, Delivery] = {}
+        self._last = 0
         self._random = Random(f"{seed} post")
         weights = dict.fromkeys(names, 1)
         self.worlds = {
@@ -69,6 +96,7 @@ class Centres:
         }
         for name, world in self.worlds.items():
             world.forward = self._forwarding(name)
+            world.acknowledged = self._acknowledged
 
     def __getitem__(self, name: str) -> World:
         return self.worlds[name]
@@ -110,15 +138,38 @@ class Centres:
             self.lost += 1
             return
         delay_us = self._random.randint(*self.post.delay_us)
-        self.scheduler.later(delay_us * US, lambda: self._deliver(source, target, data))
+        delivery = Delivery(source, target, data)
+        self.scheduler.later(delay_us * US, lambda: self._deliver(delivery))
 
-    def _deliver(self, source: str, target: str, data: bytes) -> None:
-        leader = self.worlds[target].leader
+    def _deliver(self, delivery: Delivery) -> None:
+        leader = self.worlds[delivery.target].leader
         if leader is None or leader.core is None or leader.is_paused:
             self.lost += 1
             return
-        leader.core.forwarded(source, decode_between_centres(data), leader.moment)
+        self._last += 1
+        number, messages = self._last, [decode_between_centres(delivery.data)]
+        if not leader.core.forwarded(number, delivery.source, messages, leader.moment):
+            self.lost += 1
+            return
+        if delivery.is_taken(leader.core.state):
+            self._deliveries[number] = delivery
+            self.scheduler.later(REDELIVERY_US * US, lambda: self._deliver_again(number))
         leader.flush()
+
+    def _deliver_again(self, number: int) -> None:
+        """The broker has waited long enough: who took it is gone."""
+        delivery = self._deliveries.pop(number, None)
+        if delivery is not None:
+            self.redelivered += 1
+            self._deliver(delivery)
+
+    def _acknowledged(self, number: int) -> None:
+        """An acknowledged message is forgotten: by then, what it brought must be durable."""
+        delivery = self._deliveries.pop(number, None)
+        if delivery is not None and not delivery.is_taken(
+            self.worlds[delivery.target].committed.state
+        ):
+            raise Violation("C14", f"{delivery} was acknowledged before it was durable")
 
     # ---- what must hold
 

@@ -11,7 +11,7 @@ from vcap_es.components.decisions.primacy import Config, created, master_id
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
-from vcap_es.components.primary_master import Answer, Close, Forward, Send, Spawn
+from vcap_es.components.primary_master import Acknowledge, Answer, Close, Forward, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot
 from vcap_es.events.log import Head
@@ -236,6 +236,9 @@ class MasterProcess(Process):
             case Forward(centre, message):
                 if self.site.forward is not None:
                     self.site.forward(centre, wire.encode(message))
+            case Acknowledge(delivery):
+                if self.site.acknowledged is not None:
+                    self.site.scheduler.later(US, partial(self.site.acknowledged, delivery))
             case Restart() | Renew() | Halt():
                 self._stop(output)
 

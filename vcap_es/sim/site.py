@@ -34,6 +34,7 @@ class Site:
         self.timings = timings
         self.dc, self.centres = dc, dict[str, int]()
         self.forward: Callable[[str, bytes], None] | None = None
+        self.acknowledged: Callable[[int], None] | None = None
         self.scheduler = scheduler or Scheduler()
         self.streams = Streams(seed)
         self.random = Random(seed)

@@ -20,6 +20,7 @@ from vcap_es.events.facts.access import Role
 from vcap_es.events.facts.meta import IntervalKind, Mode, Pacing
 from vcap_es.events.facts.node import Role as NodeRole
 from vcap_es.events.instants import format_instant
+from vcap_es.events.placements import PLACEMENT
 from vcap_es.projections.balances import IntervalBalance, ServerBalance, interval_balance
 from vcap_es.projections.history import Line, Place, What
 from vcap_es.projections.states.meta import Meta as MetaState
@@ -59,7 +60,15 @@ class Terms(Struct, frozen=True, kw_only=True):
     labels: Annotated[dict[Name, Label], Meta(max_length=MAX_LABELS)] | UnsetType = UNSET
     mode: Mode = "hard"
     pacing: Pacing = "asap"
-    placement: Literal["local"] = "local"
+    placement: Annotated[
+        str,
+        Meta(
+            pattern=PLACEMENT,
+            description="Which data centres have a share: the home alone, all alike, all or some "
+            "by their weights, or so many of all.",
+            examples=["local", "even", "weighted", "weighted dc1=3 dc2=1", "spread 2"],
+        ),
+    ] = "local"
 
 
 class IntervalSummary(Struct, frozen=True, kw_only=True):

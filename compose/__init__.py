@@ -1,0 +1,1 @@
+"""Whole deployments on one machine, and the broker that they need."""

@@ -1,0 +1,91 @@
+"""The letters that come to a data centre.
+
+Each is acknowledged last: when what follows from it is durable. What cannot be opened is parked,
+with the reason, and acknowledged when it is.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+from msgspec import Struct
+
+from vcap_es.adapters.letters import Reader
+from vcap_es.adapters.rabbitmq import Connection
+from vcap_es.adapters.wires import LETTERS, PARKED, Peer, letters_queue, parked_queue
+from vcap_es.components.transfer_messages import BetweenCentres
+from vcap_es.errors import LetterRefused
+
+UNACKNOWLEDGED_MAX = 200
+
+Hear = Callable[[int, str, list[BetweenCentres]], bool]
+"""Takes (delivery, data centre, messages); whether somebody hears it, who acknowledges it then."""
+
+log = structlog.get_logger()
+
+
+class Received(Struct):
+    """What became of what has come, as running totals."""
+
+    letters: int = 0
+    messages: int = 0
+    parked: dict[str, int] = {}
+
+
+class Inbox:
+    """Reads the letters from some data centres."""
+
+    def __init__(self, dc: str, peers: Sequence[Peer], hear: Hear, received: Received) -> None:
+        """Read what the `peers` write to `dc`; `hear` takes it in."""
+        self._dc, self._hear, self._received = dc, hear, received
+        self._sources = [each.name for each in peers]
+        self._reader = Reader(dc, {each.name: each.secrets for each in peers})
+        self._connection: Connection | None = None
+        self._first = self._last = 0
+
+    async def serve(self, connection: Connection, works: Callable[[], None]) -> None:
+        """Read from `connection` until it is lost."""
+        await connection.declare_queue(parked_queue(self._dc), PARKED)
+        for source in self._sources:
+            await connection.declare_queue(letters_queue(source, self._dc), LETTERS)
+        # Deliveries are numbered on, so that none of an earlier connection is taken for one here.
+        self._connection, self._first = connection, self._last
+        try:
+            for source in self._sources:
+                queue = letters_queue(source, self._dc)
+                await connection.consume(
+                    queue, self._deliver, unacknowledged_max=UNACKNOWLEDGED_MAX
+                )
+            works()
+            await connection.lost()
+        finally:
+            self._connection = None
+
+    def acknowledge(self, delivery: int) -> None:
+        """What was heard as `delivery` is durable here."""
+        if self._connection is not None and delivery > self._first:
+            self._connection.acknowledge(delivery - self._first)
+
+    def _deliver(self, tag: int, body: bytes, is_redelivered: bool) -> None:
+        assert self._connection is not None
+        self._last = self._first + tag
+        self._received.letters += 1
+        try:
+            letter = self._reader.open(body, is_redelivered=is_redelivered)
+        except LetterRefused as refusal:
+            self._park(self._connection, tag, body, refusal)
+            return
+        self._received.messages += len(letter.messages)
+        if not self._hear(self._last, letter.source, letter.messages):
+            self._connection.give_back(tag)
+
+    def _park(self, connection: Connection, tag: int, body: bytes, refusal: LetterRefused) -> None:
+        parked = self._received.parked
+        parked[refusal.reason] = parked.get(refusal.reason, 0) + 1
+        log.warning("a letter was parked", reason=str(refusal), bytes=len(body))
+
+        def settle(is_parked: bool) -> None:
+            if is_parked:
+                connection.acknowledge(tag)
+
+        headers = {"reason": str(refusal)}
+        connection.publish("", parked_queue(self._dc), body, settle, headers=headers)

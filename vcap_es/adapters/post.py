@@ -1,0 +1,77 @@
+"""The post between data centres, for a master that leads: letters over RabbitMQ.
+
+What is lost on the way is told again by the core, so nothing is kept here for long.
+"""
+
+import asyncio
+
+from vcap_es.adapters.inbox import Hear, Inbox, Received
+from vcap_es.adapters.outbox import Outbox, Sent
+from vcap_es.adapters.reconnecting import Reconnecting
+from vcap_es.adapters.wires import Wires
+from vcap_es.components.transfer_messages import BetweenCentres
+from vcap_es.components.wire import encode
+
+
+class Post:
+    """Writes and reads letters while its master leads."""
+
+    def __init__(self, dc: str, wires: Wires, hear: Hear) -> None:
+        """The post of data centre `dc`; `hear` takes what the others say."""
+        self.dc, self.wires = dc, wires
+        self.sent, self.received = Sent(), Received()
+        self._hear = hear
+        self._inbox: Inbox | None = None
+        self._outboxes: dict[str, Outbox] = {}
+        self._lines: list[Reconnecting] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """The lines that do not work while they should, and why."""
+        return {each.name: each.trouble for each in self._lines if each.trouble}
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for a broker."""
+        return sum(each.waiting for each in set(self._outboxes.values()))
+
+    def lead(self, epoch: int) -> None:
+        """Its master leads `epoch` from now on: connect, and stay connected."""
+        self.rest()
+        own, peers = self.wires.broker, self.wires.peers
+        self._inbox = Inbox(self.dc, peers, self._hear, self.received)
+        self._lines = [Reconnecting(f"inbox at {own.url}", own, self._inbox.serve)]
+        for broker in dict.fromkeys(each.broker for each in peers):
+            readers = [each for each in peers if each.broker == broker]
+            outbox = Outbox(self.dc, readers, epoch, self.sent)
+            self._outboxes |= {each.name: outbox for each in readers}
+            self._lines.append(Reconnecting(f"outbox at {broker.url}", broker, outbox.serve))
+        self._tasks = [asyncio.create_task(each.run(), name=each.name) for each in self._lines]
+
+    def rest(self) -> list[asyncio.Task[None]]:
+        """Its master leads no more: close every connection; what is not acknowledged comes again.
+
+        Gives what is not yet at its end.
+        """
+        tasks, self._tasks = self._tasks, []
+        for each in tasks:
+            each.cancel()
+        self._inbox = None
+        self._outboxes, self._lines = {}, []
+        return tasks
+
+    async def close(self) -> None:
+        """Rest, and wait until every connection is closed."""
+        await asyncio.gather(*self.rest(), return_exceptions=True)
+
+    def send(self, centre: str, message: BetweenCentres) -> None:
+        """Let another data centre hear this. It may be lost."""
+        outbox = self._outboxes.get(centre)
+        if outbox is not None:
+            outbox.put(centre, encode(message))
+
+    def acknowledge(self, delivery: int) -> None:
+        """What was heard as `delivery` is durable here."""
+        if self._inbox is not None:
+            self._inbox.acknowledge(delivery)
