@@ -20,7 +20,10 @@ from vcap_es.projections.verification import Verification
 
 Fields = dict[str, Any]
 
-AMOUNTS = ("total", "available", "held", "spent", "refused", "expired", "unreported")
+AMOUNTS = (
+    *("total", "received", "sent", "available", "held"),
+    *("spent", "refused", "expired", "unreported"),
+)
 
 
 def balance(

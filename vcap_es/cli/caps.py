@@ -170,11 +170,21 @@ def change(
     group: str | None = None,
     mode: str | None = None,
     pacing: str | None = None,
+    placement: Annotated[
+        str | None, Parameter(help="local, even, weighted, weighted dc1=3 dc2=1, or spread 2.")
+    ] = None,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Change what is given and keep the rest; refused where somebody else changes it meanwhile."""
-    given = {"total": total, "end": end, "group": group, "mode": mode, "pacing": pacing}
+    given = {
+        "total": total,
+        "end": end,
+        "group": group,
+        "mode": mode,
+        "pacing": pacing,
+        "placement": placement,
+    }
     with Control(where) as control:
         response = control.response("GET", cap_path(name))
         definition = decoded(response)["definition"]

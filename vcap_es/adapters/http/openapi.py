@@ -83,7 +83,8 @@ def _operation(route: Route, schema_of: Mapping[Any, Json]) -> Json:
     else:
         operation["x-vcap-roles"] = sorted(ROLES[route.access])
     if route.body is not None:
-        content = {"application/json": {"schema": schema_of[route.body]}}
+        example = {} if route.example is None else {"example": route.example}
+        content = {"application/json": {"schema": schema_of[route.body], **example}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 

@@ -86,7 +86,7 @@ async def list_caps(call: Call) -> Reply:
         for meta in islice(state.metas.values(), place, place + SCAN_MAX):
             place += 1
             if _fits(meta, query, call.client):
-                caps.append(cap_of(meta, now))
+                caps.append(cap_of(meta, now, call.node.dc))
             if len(caps) == query.limit:
                 break
         more = place < len(state.metas)
@@ -120,15 +120,15 @@ def _place(cursor: str | None, epoch: int) -> int:
 async def show_cap(call: Call) -> Reply:
     """The cap, with its version as the entity tag."""
     now = call.node.now()
-    cap = await call.node.view(lambda state: _found(state, call.path["cap"], now))
+    cap = await call.node.view(lambda state: _found(state, call.path["cap"], now, call.node.dc))
     if cap is None:
         raise RequestRefused("unknown_cap", f"no cap {call.path['cap']}: define it first")
     return Reply(value=cap, headers={"etag": f'"{cap.version}"'})
 
 
-def _found(state: DataCentre, name: str, now: int) -> Cap | None:
+def _found(state: DataCentre, name: str, now: int, dc: str) -> Cap | None:
     meta = state.metas.get(name)
-    return None if meta is None else cap_of(meta, now)
+    return None if meta is None else cap_of(meta, now, dc)
 
 
 async def define_cap(call: Call) -> Reply:
@@ -333,6 +333,7 @@ async def revoke_key(call: Call) -> Reply:
 
 # ---- the table
 
+EXAMPLE = {"total": 1000, "interval": "day", "timezone": "Europe/Berlin", "placement": "even"}
 _CAP, _TEMPLATE = "/v1/caps/{cap}", "/v1/templates/{match}"
 
 
@@ -346,6 +347,7 @@ OPERATORS = (
         define_cap,
         "Define or change a cap",
         body=Terms,
+        example=EXAMPLE,
         answer=Cap,
         statuses=(200, 201),
         conditions=("If-Match", "If-None-Match"),
@@ -394,6 +396,7 @@ OPERATORS = (
         define_template,
         "Define or change a template",
         body=Terms,
+        example=EXAMPLE,
         answer=Template,
         statuses=(200, 201),
     ),

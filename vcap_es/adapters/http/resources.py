@@ -21,7 +21,12 @@ from vcap_es.events.facts.meta import IntervalKind, Mode, Pacing
 from vcap_es.events.facts.node import Role as NodeRole
 from vcap_es.events.instants import format_instant
 from vcap_es.events.placements import PLACEMENT
-from vcap_es.projections.balances import IntervalBalance, ServerBalance, interval_balance
+from vcap_es.projections.balances import (
+    CentreBalance,
+    IntervalBalance,
+    ServerBalance,
+    interval_balance,
+)
 from vcap_es.projections.history import Line, Place, What
 from vcap_es.projections.states.meta import Meta as MetaState
 
@@ -66,7 +71,6 @@ class Terms(Struct, frozen=True, kw_only=True):
             pattern=PLACEMENT,
             description="Which data centres have a share: the home alone, all alike, all or some "
             "by their weights, or so many of all.",
-            examples=["local", "even", "weighted", "weighted dc1=3 dc2=1", "spread 2"],
         ),
     ] = "local"
 
@@ -74,14 +78,19 @@ class Terms(Struct, frozen=True, kw_only=True):
 class IntervalSummary(Struct, frozen=True, kw_only=True):
     """Where the units of an interval are.
 
-    total = available + held + spent + expired + unreported, exactly. `available` below 0 is a debt
-    that a lowered total left; `over` is that debt. `spent` is net of refunds.
+    total + received - sent = available + held + spent + expired + unreported, exactly. `total` is
+    what was minted here, `received` and `sent` what came from other data centres and went there.
+    `available` below 0 is a debt that a lowered total left; `over` is that debt. `spent` is net of
+    refunds. `minter` is the data centre that opened it; `phase` says how they deal with the rest,
+    "" where it is for one alone.
     """
 
     number: int
     start: Instant
     end: Instant
     total: int
+    received: int
+    sent: int
     available: int
     held: int
     spent: int
@@ -92,18 +101,25 @@ class IntervalSummary(Struct, frozen=True, kw_only=True):
     over: int
     ended: bool
     closed: bool
+    minter: str
+    phase: str
 
 
 class IntervalBooks(IntervalSummary, frozen=True, kw_only=True):
-    """Where the units of an interval are, down to each server."""
+    """Where the units of an interval are, down to each server and each other data centre."""
 
     servers: list[ServerBalance]
+    centres: list[CentreBalance]
 
 
 class Cap(Struct, frozen=True, kw_only=True):
-    """A cap: its definition in force, and the interval that is open now."""
+    """A cap: its definition in force, and the interval that is open now.
+
+    `home` is the data centre that decides it.
+    """
 
     id: str
+    home: str
     state: State
     version: str
     definition: Terms
@@ -469,11 +485,12 @@ def terms_of(definition: Definition) -> Terms:
     return msgspec.convert(shown, Terms)
 
 
-def cap_of(meta: MetaState, now: int) -> Cap:
-    """A cap as it is at the instant `now`, in microseconds UTC."""
+def cap_of(meta: MetaState, now: int, dc: str) -> Cap:
+    """A cap as the data centre `dc` has it at the instant `now`, in microseconds UTC."""
     current = meta.at(now)
     return Cap(
         id=meta.cap,
+        home=meta.home or dc,
         state=state_of(meta),
         version=str(meta.version),
         definition=terms_of(meta.definition),

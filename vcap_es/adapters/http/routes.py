@@ -114,8 +114,9 @@ class Route(Struct, frozen=True):
     """One call of the API.
 
     `answer` is the type of what it answers (None: nothing), `media` its media type, `statuses` the
-    successes it can have. `needs_all`: only for a key that opens every cap. `conditions` are the
-    request headers it heeds. `anywhere`: a master that does not lead answers as well as another.
+    successes it can have, `example` a body that it takes. `needs_all`: only for a key that opens
+    every cap. `conditions` are the request headers it heeds. `anywhere`: a master that does not
+    lead answers as well as another.
     """
 
     method: Method
@@ -125,6 +126,7 @@ class Route(Struct, frozen=True):
     summary: str
     query: type[Query] = Query
     body: Any = None
+    example: Any = None
     answer: Any = None
     media: str = "application/json"
     statuses: Sequence[int] = (200,)
