@@ -1,23 +1,37 @@
 """Several data centres share a cap: exact in the sum, whatever becomes of what they say."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.projections.lives import recorded
+from vcap_es.components.approvals import Approved
+from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
 from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import Define, MoveHome
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Refused
-from vcap_es.events.facts import IntervalClosed, Version
+from vcap_es.components.primary_master import Done
+from vcap_es.events.facts import Definition, IntervalClosed, IntervalOpened, MetaChanged, Version
+from vcap_es.events.sealing import recorded as sealed
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.history import statement
 from vcap_es.sim.centres import Centres, Post
+from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 
 
-def living(*names: str, post: Post | None = None, seed: int = 0) -> Centres:
-    """Data centres with a master and a server each, watched at every step."""
-    centres = Centres(names, post=post, seed=seed)
+def living(
+    *names: str,
+    post: Post | None = None,
+    seed: int = 0,
+    members: Sequence[str] | None = None,
+    limits: Limits | None = None,
+) -> Centres:
+    """Data centres with a master and a server each, watched at every step; `members` take part."""
+    centres = Centres(names, post=post, seed=seed, members=members, limits=limits)
     centres.run(100_000)
     return centres
 
@@ -25,6 +39,13 @@ def living(*names: str, post: Post | None = None, seed: int = 0) -> Centres:
 def available(centres: Centres, cap: str, number: int = 0) -> dict[str, int]:
     """What the pool of each data centre has."""
     return {name: world.pool(cap, number).available for name, world in centres.worlds.items()}
+
+
+def current(world: World, cap: str = "c") -> int:
+    """The number of the interval that is open now."""
+    interval = world.state.metas[cap].at(world.now_us)
+    assert interval is not None
+    return interval.number
 
 
 @pytest.mark.parametrize(
@@ -87,18 +108,149 @@ def test_every_log_alone_explains_itself() -> None:
     assert whole.difference == 0
 
 
-def test_a_cap_is_decided_at_its_home() -> None:
-    """Elsewhere the definition is known, and a change of it is refused by name."""
+def test_a_change_is_carried_to_the_home() -> None:
+    """Any data centre takes it; it is decided at home, and known where it was asked for."""
     centres = living("north", "south")
     centres.define("north", "c", 100, placement="even")
     centres.run(SECOND)
-    denied = centres.define("south", "c", 200, placement="even")
-    assert isinstance(denied, Denied)
-    assert (denied.code, "north" in denied.detail) == ("not_home", True)
-    centres.define("north", "c", 300, placement="even")
-    centres.run(SECOND)
+    done = centres.define("south", "c", 300, placement="even")
+    assert isinstance(done, Done)
     known = [world.state.metas["c"] for world in centres.worlds.values()]
     assert {(meta.version, meta.definition.total) for meta in known} == {(Version(0, 2), 300)}
+    events = map(sealed, centres["north"].truth.entries)
+    assert [each.actor for each in events if isinstance(each.fact, MetaChanged)] == [
+        "operator@south"
+    ]
+
+
+def test_a_home_out_of_reach_is_told_by_name() -> None:
+    """Nothing is decided elsewhere; what comes of a lost answer is known to nobody, and said so."""
+    centres = living("north", "south")
+    centres.define("north", "c", 100, placement="even")
+    centres.run(SECOND)
+    centres.cut = {("north", "south")}
+    token = centres["south"].order(Define(cap="c", definition=Definition(total=7)))
+    centres.run(6 * SECOND)
+    denied = centres["south"].command_answers[token]
+    assert isinstance(denied, Denied)
+    assert (denied.code, "north" in denied.detail) == ("home_unreachable", True)
+    # And the command that was carried, and done, is not undone
+    centres.cut = set()
+    centres.run(3 * SECOND)
+    assert centres["south"].state.metas["c"].definition.total == 7
+
+
+def test_a_moved_home_opens_what_was_not_open() -> None:
+    """No period is minted twice, and the new home's changes hold for intervals of the old one."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    centres["north"].order(MoveHome(cap="c", to="south"))
+    centres.run(SECOND)
+    assert {world.state.metas["c"].home for world in centres.worlds.values()} == {"", "south"}
+    assert centres["south"].state.metas["c"].home == ""
+    # When the new home raises the total
+    centres.define("east", "c", 120, placement="even")
+    centres.run(2 * SECOND)
+    # Then the old one does so with what it has opened
+    minted = centres["north"].state.metas["c"].intervals
+    assert [each.pool.minted for each in minted] == [120, 120]
+    assert sum(centres.consume("south", "c", tries=40) for _ in range(121)) == 120
+    # And the new one opens the next, of which each has its share
+    centres.run(60 * SECOND)
+    opened = centres["south"].facts(IntervalOpened)
+    assert [(each.number, each.start) for each in opened] == [(2, minted[1].end)]
+    assert available(centres, "c", 2) == {"east": 40, "north": 40, "south": 40}
+    centres.check()
+
+
+def test_one_that_is_added_has_shares_from_the_next_interval() -> None:
+    """It learns of every definition, and may wish at once."""
+    centres = living("east", "north", "south", members=("north", "south"))
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    assert "c" not in centres["east"].state.metas
+    centres["south"].order(AddCentre(centre="east"))
+    centres.run(3 * SECOND)
+    assert available(centres, "c") == {"east": 0, "north": 45, "south": 45}
+    assert centres.consume("east", "c", 20, tries=20) == 20
+    centres.run(120 * SECOND)
+    assert available(centres, "c", current(centres["north"])) == {
+        "east": 30,
+        "north": 30,
+        "south": 30,
+    }
+    centres.check()
+
+
+def test_one_that_was_alone_shares_what_it_has_open() -> None:
+    """A cap that is placed evenly can be had at a data centre that comes later."""
+    centres = living("north", "south", members=())
+    centres.define("north", "c", 90, placement="even")
+    centres.run(SECOND)
+    centres["north"].order(AddCentre(centre="south"))
+    centres.run(3 * SECOND)
+    assert centres.consume("south", "c", 90, tries=40) == 90
+    centres.check()
+
+
+def test_one_that_is_removed_drains_to_zero() -> None:
+    """What it had can be had elsewhere; it is out when every book that it is in is closed."""
+    centres = living("east", "north", "south", limits=Limits(refund_window_ms=300))
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    assert centres.consume("east", "c", 5, tries=10) == 5
+    # When
+    centres["north"].order(RemoveCentre(centre="east"))
+    centres.run(5 * SECOND)
+    # Then it has nothing, and grants nothing
+    assert available(centres, "c")["east"] == 0
+    assert centres["east"].pool("c").held == 0
+    assert centres.consume("east", "c", tries=3) == 0
+    assert sum(centres.consume("south", "c", tries=20) for _ in range(86)) == 85
+    # And when its intervals are over, it is out, and the others know
+    centres.run(240 * SECOND)
+    memberships = {world.state.centres["east"].membership for world in centres.worlds.values()}
+    assert memberships == {"out"}
+    assert not centres["east"].state.metas["c"].intervals
+    number = current(centres["north"])
+    for name in ("north", "south"):
+        assert centres[name].pool("c", number).available == 45
+    centres.check()
+
+
+def test_a_home_is_not_removed() -> None:
+    """Its caps are moved first."""
+    centres = living("north", "south")
+    centres.define("north", "c", 90, placement="even")
+    centres.run(SECOND)
+    for at in ("north", "south"):
+        denied = centres[at].command(RemoveCentre(centre="north"))
+        assert isinstance(denied, Denied)
+        assert denied.code == "is_home"
+
+
+def test_one_is_lost_when_two_operators_say_so() -> None:
+    """Nothing is reclaimed, it is not listened to, and the others close their books without it."""
+    centres = living("east", "north", "south", limits=Limits(refund_window_ms=300))
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    lose = LoseCentre(centre="east")
+    first = centres["north"].command(lose)
+    assert isinstance(first, Approved)
+    assert (first.approved_by, first.is_under_way) == (["operator"], False)
+    assert isinstance(centres["north"].command(lose), Approved)  # the same person twice
+    token = centres["north"].order(lose, actor="another")
+    centres.run(SECOND)
+    assert isinstance(centres["north"].command_answers[token], Done)
+    # It is alive, and serves its own share; the others have theirs
+    assert sum(centres.consume("east", "c", tries=2) for _ in range(31)) == 30
+    assert sum(centres.consume("south", "c", tries=20) for _ in range(61)) == 60
+    centres.run(120 * SECOND)
+    assert [fact.number for fact in centres["north"].facts(IntervalClosed)][:1] == [0]
+    denied = centres["south"].command(AddCentre(centre="east"))
+    assert isinstance(denied, Denied)
+    assert denied.code == "centre_lost"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -3,12 +3,14 @@
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
+    CentreChanged,
     ClusterCreated,
     ConfigDecided,
     Definition,
     DivergenceTruncated,
     EpochStarted,
     Fact,
+    HomeMoved,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
@@ -29,6 +31,7 @@ from vcap_es.events.facts import (
     SharesSet,
     Spend,
     SpendReported,
+    Stamp,
     SwitchoverStarted,
     TemplateDefined,
     TemplateRetired,
@@ -95,6 +98,14 @@ EXAMPLES: list[Fact] = [
         retired=True,
         ended_before=20_413,
     ),
+    HomeMoved(
+        cap="1111",
+        version=Version(0, 4),
+        home="south",
+        next_number=20_414,
+        opened_until=1_763_769_600_000_000,
+        single_number=-1,
+    ),
     IntervalLearned(cap="1111", number=20_412, start=1, end=2, minter="north"),
     SharesSet(cap="1111", number=20_412, shares={"north": 34, "south": 33, "west": 33}),
     PhaseChanged(
@@ -118,6 +129,7 @@ EXAMPLES: list[Fact] = [
         node="5f" * 16, name="s1", role="server", address="http://10.0.0.1:7101", stamp=7
     ),
     NodeAddressChanged(node="m0-a", name="m1", role="master", address="", stamp=1),
+    CentreChanged(centre="south", membership="drain", weight=0, stamp=Stamp(3, "north")),
     ApiKeyCreated(
         key="key-1",
         digest=bytes(range(32)),

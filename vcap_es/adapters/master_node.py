@@ -25,15 +25,13 @@ from vcap_es.adapters.readiness import Check, PrimacyView, checks_of, primacy_of
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.adapters.wires import Wires
 from vcap_es.clock import boot_ns, now_us
-from vcap_es.components.decisions.access import AccessCommand
+from vcap_es.components.approvals import Approved
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.decisions.primacy import created, is_quorum
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.local_handler import Server
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import (
-    Approved,
     Elsewhere,
     Halt,
     Output,
@@ -42,6 +40,7 @@ from vcap_es.components.master_outputs import (
     SwitchedOver,
 )
 from vcap_es.components.messages import Presence, Whereabouts
+from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primary_master import (
     Acknowledge,
     Answer,
@@ -120,9 +119,6 @@ class MasterNode:
             address=address,
             cluster=token_hex(16) if founds else "",
             spawns=spawn is not None,
-            centres=dict.fromkeys((dc, *(each.name for each in wires.peers)), 1)
-            if wires is not None
-            else {},
         )
         self.post = None if wires is None else Post(dc, wires, self._hear_letter)
         self._post_epoch = 0
@@ -338,13 +334,16 @@ class MasterNode:
     # ---- operators
 
     async def submit(
-        self, command: MetaCommand | AccessCommand, *, actor: str, correlation: str
-    ) -> Done | Denied | Elsewhere:
-        """Do what an operator asks; returns when it is durable on every master in sync."""
+        self, command: OperatorCommand, *, actor: str, correlation: str
+    ) -> Done | Denied | Elsewhere | Approved:
+        """Do what an operator asks; returns when it is durable on every master in sync.
+
+        `Approved`: another operator must want it as well.
+        """
         answer = await self._ask(
             lambda token: self.core.command(token, command, actor, correlation, self.moment())
         )
-        assert isinstance(answer, Done | Denied | Elsewhere)
+        assert isinstance(answer, Done | Denied | Elsewhere | Approved)
         return answer
 
     async def view(self, read: Callable[[DataCentre], T]) -> T:

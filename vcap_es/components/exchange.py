@@ -68,11 +68,18 @@ class Abroad(Protocol):
     def others(self) -> Sequence[str]:
         """The other data centres that take part."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether this data centre grants nothing any more, and sends on what it has."""
+
+    def stands_in(self, cap: str, minter: str) -> str:
+        """The data centre that gathers for `minter`: itself, or who decides the cap when lost."""
+
     def heard_at(self, centre: str) -> int:
         """When another data centre was heard last, in microseconds UTC; 0 for never."""
 
-    def weigh(self, total: int) -> dict[str, int]:
-        """`total` units split over all data centres that take part."""
+    def weigh(self, cap: str, total: int) -> dict[str, int]:
+        """`total` units split over the data centres that have a share of the cap."""
 
     def version(self, cap: str) -> Version:
         """The version of the cap's definition that is known here."""
@@ -169,7 +176,7 @@ class Exchange:
     @property
     def gatherer(self) -> str:
         """The data centre that sets the phase, and gathers the rest: who minted the interval."""
-        return self._sharing.minter or self._abroad.dc
+        return self._abroad.stands_in(self.cap, self._sharing.minter or self._abroad.dc)
 
     @property
     def is_gatherer(self) -> bool:
@@ -186,7 +193,7 @@ class Exchange:
             number=interval.number,
             start=interval.start,
             end=interval.end,
-            minter=self.gatherer,
+            minter=self._sharing.minter or self._abroad.dc,
             phase=phase_of(interval),
             available=self._pool.available,
             held=self._pool.held,
@@ -198,13 +205,15 @@ class Exchange:
 
     @property
     def _waiting(self) -> list[int]:
+        if self._abroad.is_draining:
+            return []
         return self._abroad.waiting(self.cap, self.interval.number)
 
     # ---- what the own servers are told
 
     def may_come(self, missing: int, now: int) -> bool:
         """Whether so many units more may be had from elsewhere; if so, they are asked for."""
-        if self.mode == "recall" or not self._abroad.others:
+        if self.mode == "recall" or not self._abroad.others or self._abroad.is_draining:
             return False
         if now < self._rests_until and missing > self._left:
             return False
@@ -217,7 +226,7 @@ class Exchange:
 
     def reserved(self, now: int) -> int:
         """Units of the pool that are another data centre's before they are the own servers'."""
-        if self.mode == "recall":
+        if self.mode == "recall" or self._abroad.is_draining:
             return max(0, self._pool.available)
         if not self.is_gatherer or self.mode != "gather":
             return 0
@@ -296,16 +305,22 @@ class Exchange:
         if self._seen is not None and now - self._refused_at > IDLE_US and self._others_hold:
             self._forget_refusal()
             self._abroad.resume(self.cap, self.interval.number, has_more=True)
+        is_draining = self._abroad.is_draining
+        if is_draining or (self.mode == "recall" and not self.is_gatherer):
+            self._recall_all(now)
         if self.is_gatherer:
             self._collect(now)
             return
-        if self.mode != "spread" and self._pool.available > 0:
+        if (self.mode != "spread" or is_draining) and self._pool.available > 0:
             self._send(self.gatherer, self._pool.available, asked=0)
-        if self.mode == "recall" and self._pool.held > 0 and now - self._recalled_at > RECALL_US:
-            self._recalled_at = now
-            self._recall(self._pool.held)
         self._answer_favour(now)
         self._wish(now)
+
+    def _recall_all(self, now: int) -> None:
+        """Nothing stays at own servers that they do not need to answer for."""
+        if self._pool.held > 0 and now - self._recalled_at > RECALL_US:
+            self._recalled_at = now
+            self._recall(self._pool.held)
 
     # ---- giving
 
@@ -493,7 +508,7 @@ class Exchange:
         if not (is_much and others and 2 * rest <= self._sharing.split):
             return
         self._change("spread", rest, now)
-        for centre, share in self._abroad.weigh(rest).items():
+        for centre, share in self._abroad.weigh(self.cap, rest).items():
             if centre in others and share:
                 self._send(centre, min(share, self._pool.available), asked=0)
 

@@ -9,16 +9,14 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from vcap_es.components.approvals import Approved
 from vcap_es.components.candidacy import Candidacy
-from vcap_es.components.decisions.access import AccessCommand
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.leadership import Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
-    Approved,
     Elsewhere,
     Halt,
     Output,
@@ -27,6 +25,7 @@ from vcap_es.components.master_outputs import (
     SwitchedOver,
 )
 from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Report, Watch
+from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primacy_messages import (
     Accept,
     Accepted,
@@ -89,10 +88,7 @@ class Approval(NamedTuple):
 
 
 class Identity(Struct, frozen=True, kw_only=True, gc=False):
-    """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one.
-
-    `centres` are the data centres that share caps, with their weights; empty where there is one.
-    """
+    """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one."""
 
     dc: str
     slot: int
@@ -101,7 +97,6 @@ class Identity(Struct, frozen=True, kw_only=True, gc=False):
     host: str = ""
     cluster: str = ""
     spawns: bool = False
-    centres: dict[str, int] = {}
 
 
 class Master:
@@ -477,7 +472,7 @@ class Master:
     def command(
         self,
         token: int,
-        command: MetaCommand | AccessCommand,
+        command: OperatorCommand,
         actor: str,
         correlation: str,
         moment: Moment,
@@ -709,7 +704,6 @@ class Master:
             epoch=candidacy.epoch,
             now=max(moment.utc, self.replica.recorded_at),
             founding=founding,
-            centres=self.identity.centres,
         )
         if candidacy.is_forced:
             self._note_force(candidacy, moment)

@@ -33,13 +33,6 @@ class Elsewhere(Struct, frozen=True, kw_only=True, gc=False):
     address: str
 
 
-class Approved(Struct, frozen=True, kw_only=True, gc=False):
-    """A forced promotion was approved by `approved_by`; with two who want the same, it begins."""
-
-    approved_by: list[str]
-    is_under_way: bool
-
-
 class SwitchedOver(Struct, frozen=True, kw_only=True, gc=False):
     """Another master leads now, at `address`."""
 

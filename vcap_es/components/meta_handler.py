@@ -1,14 +1,17 @@
-"""The meta handler: takes operators' commands about caps and API keys."""
+"""The meta handler: takes operators' commands about caps, API keys and data centres."""
 
 from collections.abc import Callable
 
-from vcap_es.components.decisions import access, meta
+from vcap_es.components.decisions import access, centre, meta
 from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey
+from vcap_es.components.decisions.centre import CentreCommand
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MetaCommand
 from vcap_es.events.facts import Definition, Fact
 from vcap_es.events.patterns import best_match
 from vcap_es.projections.states.data_centre import DataCentre
+
+OperatorCommand = MetaCommand | AccessCommand | CentreCommand
 
 CAPS_MAX = 1_000_000
 """Templates define no more caps than this, whoever asks for how many ids."""
@@ -17,11 +20,10 @@ CAPS_MAX = 1_000_000
 class MetaHandler:
     """Decides commands against the state and records what follows."""
 
-    def __init__(self, state: DataCentre, record: Callable[[Fact], None]) -> None:
-        self._state = state
-        self._record = record
+    def __init__(self, state: DataCentre, record: Callable[[Fact], None], dc: str) -> None:
+        self._state, self._record, self._dc = state, record, dc
 
-    def handle(self, command: MetaCommand | AccessCommand) -> Denied | None:
+    def handle(self, command: OperatorCommand) -> Denied | None:
         """Record what follows from `command`, or say why nothing does."""
         decided = self._decide(command)
         if isinstance(decided, Denied):
@@ -37,10 +39,12 @@ class MetaHandler:
             return False
         return self.handle(Define(cap=cap, definition=template)) is None
 
-    def _decide(self, command: MetaCommand | AccessCommand) -> list[Fact] | Denied:
+    def _decide(self, command: OperatorCommand) -> list[Fact] | Denied:
         if isinstance(command, CreateKey | RevokeKey):
             return access.decide(self._state, command)
-        return meta.decide(self._state, command)
+        if isinstance(command, CentreCommand):
+            return centre.decide(self._state, self._dc, command)
+        return meta.decide(self._state, self._dc, command)
 
     def _template_for(self, cap: str) -> Definition | None:
         match = best_match(self._state.templates, cap)

@@ -5,28 +5,32 @@ was decided. `begin_round` hands out the facts to append; `round_committed` rele
 A failed append is not reported here: the process stops and comes back by replay.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from vcap_es.components.decisions.access import AccessCommand
+from vcap_es.components.approvals import Approvals
+from vcap_es.components.carrying import Carrier
+from vcap_es.components.decisions.centre import NEEDS_TWO
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.components.decisions.meta import MetaCommand
+from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.interval_handler import IntervalHandler
-from vcap_es.components.local_handler import LocalHandler
+from vcap_es.components.local_handler import LocalHandler, Nowhere
 from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
-from vcap_es.components.meta_handler import MetaHandler
+from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.components.remote_handler import RemoteHandler
-from vcap_es.components.transfer_messages import BetweenCentres
+from vcap_es.components.transfer_messages import Answered, Ask, BetweenCentres
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
+    CentreChanged,
     ClusterCreated,
     EpochStarted,
     Fact,
+    HomeMoved,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
@@ -104,12 +108,19 @@ class Acknowledge(Struct, frozen=True, gc=False):
 Output = Send | Close | Answer | Spawn | Forward | Acknowledge
 
 
+class Asked(Struct, frozen=True, gc=False):
+    """Who wants to hear of a command: the data centre that has carried it here as `number`."""
+
+    centre: str
+    number: int
+
+
 class Round(Struct, frozen=True, kw_only=True):
     """One group commit: what to append, and what leaves when it is durable."""
 
     drafts: list[Draft]
     outputs: list[Output]
-    commands: list[tuple[int, int, int]]
+    commands: list[tuple[int | Asked, int, int]]
 
 
 class PrimaryMaster:
@@ -124,12 +135,10 @@ class PrimaryMaster:
         epoch: int,
         now: int,
         founding: ClusterCreated | None = None,
-        centres: Mapping[str, int] | None = None,
     ) -> None:
         """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended.
 
-        On a log of a new cluster, `founding` comes before it. `centres` are the data centres that
-        share caps, this one among them, with their weights; None where there is no other.
+        On a log of a new cluster, `founding` comes before it.
         """
         self.dc = dc
         self.name = name
@@ -140,16 +149,21 @@ class PrimaryMaster:
         self._sequence = 0
         self._drafts: list[Draft] = []
         self._outputs: list[Output] = []
-        self._commands: list[tuple[int, int, int]] = []
-        self.metas = MetaHandler(self.state, self._record)
+        self._commands: list[tuple[int | Asked, int, int]] = []
+        self.metas = MetaHandler(self.state, self._record, dc)
         self.intervals = IntervalHandler(self.state, self._record, now)
         self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template, now)
-        self.remote = RemoteHandler(
-            self.state, self._record, dc=dc, centres=centres or {dc: 1}, local=self.locals, now=now
+        self.remote = RemoteHandler(self.state, self._record, dc=dc, local=self.locals, now=now)
+        self._look_abroad()
+        self._carrier = Carrier(
+            self.state,
+            tell=lambda centre, message: self._outputs.append(Forward(centre, message)),
+            conclude=lambda token, facts, position: self._outputs.append(
+                Answer(token, Done(facts=facts, position=position))
+            ),
+            deny=lambda token, denied: self._outputs.append(Answer(token, denied)),
         )
-        if self.remote.others:
-            self.locals.abroad = self.remote
-        self._epoch = epoch
+        self._epoch, self._approvals = epoch, Approvals()
         if founding is not None:
             self._record(founding)
         self._record(EpochStarted(epoch=epoch, leader=name))
@@ -182,8 +196,21 @@ class PrimaryMaster:
         """Messages have come as `delivery` from the primary master of another data centre."""
         self._advance(now)
         for message in messages:
-            self.remote.received(centre, message, self._now)
+            match message:
+                case Ask():
+                    self._asked(centre, message)
+                case Answered():
+                    self._carrier.answered(centre, message)
+                case _:
+                    self.remote.received(centre, message, self._now)
         self._outputs.append(Acknowledge(delivery))
+
+    def _asked(self, centre: str, ask: Ask) -> None:
+        """Another data centre carries a command here; it has checked who may give it."""
+        actor = f"{ask.actor}@{centre}"
+        denied = self._handle(Asked(centre, ask.number), ask.command, actor, ask.correlation)
+        if denied is not None:
+            self._outputs.append(Forward(centre, Answered(number=ask.number, denied=denied)))
 
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""
@@ -192,23 +219,42 @@ class PrimaryMaster:
     def command(
         self,
         token: int,
-        command: MetaCommand | AccessCommand,
+        command: OperatorCommand,
         actor: str,
         correlation: str,
         now: int,
     ) -> None:
-        """An operator asks for something; `token` is answered with `Done` or `Denied`."""
+        """An operator asks for something; `token` is answered with `Done` or `Denied`.
+
+        What two must want is answered with `Approved` where another one is still needed.
+        """
         self._advance(now)
-        self._actor, self._correlation = actor, correlation
+        if isinstance(command, NEEDS_TWO):
+            approved = self._approvals.approve(command, actor, self._now)
+            if not approved.is_under_way:
+                self._outputs.append(Answer(token, approved))
+                return
+        denied = self._handle(token, command, actor, correlation)
+        if denied is None:
+            return
+        if denied.home and isinstance(command, CapCommand):
+            self._carrier.carry(token, denied.home, command, actor, correlation, self._now)
+        else:
+            self._outputs.append(Answer(token, denied))
+
+    def _handle(
+        self, asked: int | Asked, command: OperatorCommand, actor: str, correlation: str
+    ) -> Denied | None:
+        """Record what follows; unless it is denied, who `asked` hears when that is durable."""
         before = len(self._drafts)
+        self._actor, self._correlation = actor, correlation
         try:
             denied = self.metas.handle(command)
         finally:
             self._actor, self._correlation = self.name, ""
-        if denied is not None:
-            self._outputs.append(Answer(token, denied))
-        else:
-            self._commands.append((token, before, len(self._drafts)))
+        if denied is None:
+            self._commands.append((asked, before, len(self._drafts)))
+        return denied
 
     def read(self, token: int, view: Callable[[DataCentre], object]) -> None:
         """Somebody reads: `token` is answered with what `view` gives now, when that is durable."""
@@ -233,13 +279,15 @@ class PrimaryMaster:
         if len(self._drafts) < BACKLOG_FACTS_MAX:
             self.intervals.step(self._now)
         self.remote.step(self._now)
+        self._carrier.step(self._now)
         for connection in self.locals.step(self._now):
             self._outputs.append(Close(connection, "this server was silent for too long"))
 
     def next_tick(self, now: int) -> int | None:
         """The instant at which `tick` is wanted next, in microseconds UTC."""
         desks = now + DESKS_EVERY_US if self.locals.busy else None
-        instants = (self.intervals.next_due(now), self.remote.next_due(), desks)
+        remote = (self.remote.next_due(), self._carrier.next_due())
+        instants = (self.intervals.next_due(now), *remote, desks)
         return min((each for each in instants if each is not None), default=None)
 
     @property
@@ -264,9 +312,8 @@ class PrimaryMaster:
     def round_committed(self, committed: Round, position: int) -> list[Output]:
         """The round is committed, and ends at `position` of the log: what may leave now."""
         facts = [draft.fact for draft in committed.drafts] if committed.commands else []
-        answers: list[Output] = [
-            Answer(token, Done(facts=facts[start:end], position=position))
-            for token, start, end in committed.commands
+        answers = [
+            _answer(asked, facts[start:end], position) for asked, start, end in committed.commands
         ]
         return answers + committed.outputs
 
@@ -314,12 +361,20 @@ class PrimaryMaster:
 
     def _react(self, fact: Fact) -> None:
         match fact:
-            case MetaDefined() | MetaChanged() | MetaPaused() | MetaResumed() | MetaRetired():
+            case (
+                MetaDefined()
+                | MetaChanged()
+                | MetaPaused()
+                | MetaResumed()
+                | MetaRetired()
+                | HomeMoved()
+            ):
                 self.intervals.look_at(fact.cap, self._now)
                 self.locals.changed(fact.cap)
                 self.locals.repaced(fact.cap, self._now)
                 self.remote.definition_changed(fact.cap)
             case MetaLearned():
+                self._carrier.learned(fact.cap)
                 self.intervals.look_at(fact.cap, self._now)
                 self.locals.changed(fact.cap)
                 self.locals.repaced(fact.cap, self._now)
@@ -349,6 +404,13 @@ class PrimaryMaster:
                 self.locals.access_changed()
             case NodeAddressChanged():
                 self.locals.nodes_changed()
+            case CentreChanged():
+                self.remote.centres_changed()
+                self._look_abroad()
+
+    def _look_abroad(self) -> None:
+        """Who is alone asks nobody."""
+        self.locals.abroad = self.remote if self.remote.others else Nowhere()
 
     def _settle(self, fact: SpendReported) -> None:
         for entry in fact.entries:
@@ -361,6 +423,13 @@ class PrimaryMaster:
         interval = self.state.interval(fact.cap, fact.number)
         if interval is not None and interval.pool.ended:
             self.intervals.look_later(fact.cap)
+
+
+def _answer(asked: int | Asked, facts: list[Fact], position: int) -> Output:
+    if isinstance(asked, int):
+        return Answer(asked, Done(facts=facts, position=position))
+    answered = Answered(number=asked.number, facts=facts, position=position)
+    return Forward(asked.centre, answered)
 
 
 __all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send", "Spawn"]

@@ -4,29 +4,36 @@ It tells them of definitions and intervals, moves amounts to them and takes in w
 The log is its outbox: what was moved and is not known to be there is told again, for ever.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from vcap_es.components.decisions.centre import NO_CENTRE, changed
 from vcap_es.components.decisions.interval import CLOSE_AFTER_US, is_settled_here
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.local_handler import Key, LocalHandler
 from vcap_es.components.transfer_messages import (
     About,
+    AmongRemotes,
     BetweenCentres,
     Books,
     Closed,
     Inquiry,
+    Members,
     Movement,
+    OfAnInterval,
     Receipt,
     Register,
     Reply,
     Status,
+    Versions,
     Wish,
 )
 from vcap_es.events.amounts import split
 from vcap_es.events.facts import (
     Fact,
+    HomeMoved,
     IntervalClosed,
     IntervalLearned,
     MetaLearned,
@@ -36,6 +43,7 @@ from vcap_es.events.facts import (
     Version,
 )
 from vcap_es.events.placements import shares_of
+from vcap_es.projections.states.centre import registers_of
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
@@ -54,6 +62,8 @@ RESENDS_US = (800_000, 6_000_000)
 """A movement is told again after the first of these, then after twice as long, up to the last."""
 
 INTERVALS_PER_MESSAGE = 100
+METAS_PER_STEP = 200
+"""So many caps are looked at in one step, round and round: all others hear their versions."""
 
 
 class Resend(Struct):
@@ -72,15 +82,17 @@ class RemoteHandler:
         record: Callable[[Fact], None],
         *,
         dc: str,
-        centres: Mapping[str, int],
         local: LocalHandler,
         now: int,
     ) -> None:
-        """Deal with the `centres`, this one among them, which have these weights."""
+        """Deal with the data centres that the `state` knows."""
         self.dc = dc
         self._state, self._record, self._local, self._now = state, record, local, now
-        self._centres = dict(centres)
-        self._others = sorted(centres.keys() - {dc})
+        self._centres: dict[str, int] = {}
+        self._others: list[str] = []
+        self._neighbours: list[str] = []
+        self._swept: Iterator[str] = iter(())
+        self.is_draining = False
         self._exchanges: dict[Key, Exchange] = {}
         self._touched: dict[Key, None] = {}
         self._outbox: list[tuple[str, BetweenCentres]] = []
@@ -89,8 +101,9 @@ class RemoteHandler:
         self._registered: dict[tuple[str, str], int] = {}
         self._books: dict[Key, dict[str, Books]] = {}
         self._told: dict[Key, tuple[About, int]] = {}
-        self._step_at = self._status_at = self._books_at = now
-        if self._others:  # who is alone shares nothing, and need not look for it
+        self._step_at = self._status_at = self._books_at = self._members_at = now
+        self.centres_changed()
+        if self._neighbours:  # who is alone shares nothing, and need not look for it
             for cap, meta in state.metas.items():
                 for interval in meta.intervals:
                     self._exchange((cap, interval.number))
@@ -112,9 +125,21 @@ class RemoteHandler:
         """When another data centre was heard last; 0 for never."""
         return self._heard.get(centre, 0)
 
-    def weigh(self, total: int) -> dict[str, int]:
-        """`total` units split over all data centres."""
-        return split(total, self._centres)
+    def stands_in(self, cap: str, minter: str) -> str:
+        """The data centre that gathers for `minter`: itself, or who decides the cap when lost."""
+        found = self._state.centres.get(minter)
+        if found is None or found.membership != "lost":
+            return minter
+        return self._state.metas[cap].home or self.dc
+
+    def weigh(self, cap: str, total: int) -> dict[str, int]:
+        """`total` units split over the data centres that have a share of the cap."""
+        return split(total, self._shares(cap))
+
+    def _shares(self, cap: str) -> dict[str, int]:
+        meta = self._state.metas[cap]
+        placement, home = meta.definition.placement, meta.home or self.dc
+        return shares_of(placement, cap, home, self._centres)
 
     def version(self, cap: str) -> Version:
         """The version of the definition that is known here."""
@@ -176,6 +201,32 @@ class RemoteHandler:
 
     # ---- what has become true here
 
+    def centres_changed(self) -> None:
+        """Some data centre takes part, or drains, or is out, or lost: others hear at once."""
+        known = self._state.centres
+        own = known.get(self.dc, NO_CENTRE).membership
+        self.is_draining = own != "in" and bool(known)
+        self._neighbours = sorted(
+            name for name, each in known.items() if name != self.dc and each.membership != "lost"
+        )
+        takes_part = own in ("in", "drain")
+        self._others = [
+            name
+            for name in self._neighbours
+            if takes_part and known[name].membership in ("in", "drain")
+        ]
+        self._centres = {
+            name: each.weight for name, each in sorted(known.items()) if each.membership == "in"
+        }
+        self._swept = iter(())
+        self._touched |= dict.fromkeys(self._exchanges)
+        self._tell_members()
+
+    def _tell_members(self) -> None:
+        self._members_at = self._now + STATUS_AGAIN_US
+        registers = registers_of(self._state.centres)
+        self._outbox += [(each, Members(registers=registers)) for each in self._neighbours]
+
     def definition_changed(self, cap: str) -> None:
         """A definition that is decided here has changed: all others must hear."""
         for centre in self._others:
@@ -187,7 +238,7 @@ class RemoteHandler:
         interval = meta.interval(number)
         if interval is None or not self._others:
             return
-        weights = shares_of(meta.definition.placement, cap, self.dc, self._centres)
+        weights = self._shares(cap)
         if weights.keys() == {self.dc}:
             return
         shares = split(interval.pool.minted, weights)
@@ -208,9 +259,12 @@ class RemoteHandler:
 
     # ---- what others say
 
-    def received(self, centre: str, message: BetweenCentres, now: int) -> None:
+    def received(self, centre: str, message: AmongRemotes, now: int) -> None:
         """Another data centre says something. Who is none of them is not listened to."""
         self._now = max(self._now, now)
+        if isinstance(message, Members):
+            self._merge(centre, message)
+            return
         if centre not in self._others:
             return
         self._heard[centre] = self._now
@@ -222,12 +276,36 @@ class RemoteHandler:
             case Status(intervals=intervals):
                 for about in intervals:
                     self._hear(centre, about)
+            case Versions(versions=versions):
+                for cap, version in versions:
+                    self._compare(centre, cap, version)
             case _:
                 self._take(centre, message)
 
-    def _take(
-        self, centre: str, message: Movement | Receipt | Wish | Reply | Books | Closed
-    ) -> None:
+    def _merge(self, centre: str, message: Members) -> None:
+        """Of two registers the newer one holds; who tells of an older one hears the newer one."""
+        known = self._state.centres
+        if known.get(centre, NO_CENTRE).membership == "lost":
+            return
+        news = [
+            each
+            for each in message.registers
+            if each.stamp > known.get(each.centre, NO_CENTRE).stamp
+        ]
+        for each in news:
+            self._record(each)
+        told = {each.centre: each.stamp for each in message.registers}
+        if any(told.get(name, NO_CENTRE.stamp) < each.stamp for name, each in known.items()):
+            self._outbox.append((centre, Members(registers=registers_of(known))))
+
+    def _compare(self, centre: str, cap: str, version: Version) -> None:
+        meta = self._state.metas.get(cap)
+        if meta is None or version > meta.version:
+            self._inquire(centre, cap)
+        elif version < meta.version:
+            self._tell_register(centre, cap)
+
+    def _take(self, centre: str, message: OfAnInterval) -> None:
         exchange = self._hear(centre, message.about)
         if exchange is None:
             return
@@ -249,16 +327,16 @@ class RemoteHandler:
 
     def _hear(self, centre: str, about: About) -> Exchange | None:
         """Compare versions, learn of the interval; None where nothing can be done with it."""
+        self._compare(centre, about.cap, about.version)
         meta = self._state.metas.get(about.cap)
-        if meta is None or about.version > meta.version:
-            self._inquire(centre, about.cap)
-        elif about.version < meta.version:
-            self._tell_register(centre, about.cap)
         if meta is None:
             return None  # whatever it brings will come again, when the definition is known
         key = about.cap, about.number
         if meta.interval(about.number) is None:
-            if about.number < meta.closed_before or about.minter == self.dc or not meta.home:
+            if about.number < meta.closed_before or about.minter == self.dc:
+                return None
+            if self.is_draining:
+                self._outbox.append((centre, Books(about=about, sent={}, received={})))
                 return None
             self._record(
                 IntervalLearned(
@@ -300,11 +378,21 @@ class RemoteHandler:
 
     def _learn(self, centre: str, register: Register) -> None:
         learned, meta = register.meta, self._state.metas.get(register.meta.cap)
-        is_own = learned.home == self.dc or (meta is not None and not meta.home)
-        if not is_own and (meta is None or learned.version > meta.version):
+        is_news = meta is None or (bool(meta.home) and learned.version > meta.version)
+        if is_news and learned.home != self.dc:
             self._record(learned)
+        elif is_news and register.moved is not None:
+            self._take_home(centre, learned, register.moved)
         for about in register.intervals:
             self._hear(centre, about)
+
+    def _take_home(self, centre: str, learned: MetaLearned, moved: HomeMoved) -> None:
+        """Decide the cap from here on: as its old home had it, and nothing that was opened."""
+        meta = self._state.metas.get(learned.cap)
+        before = Version(moved.version.generation, moved.version.number - 1)
+        if meta is None or meta.version < before:
+            self._record(structs.replace(learned, home=centre, version=before))
+        self._record(structs.replace(moved, home=""))
 
     def _inquire(self, centre: str, cap: str) -> None:
         if self._is_due(centre, cap):
@@ -336,6 +424,7 @@ class RemoteHandler:
                 ended_before=meta.ended_before,
             ),
             intervals=[each.about for each in exchanges if each is not None],
+            moved=meta.moved,
         )
 
     # ---- time
@@ -343,9 +432,13 @@ class RemoteHandler:
     def step(self, now: int) -> None:
         """Do what time alone makes due."""
         self._now = max(self._now, now)
-        if self._now < self._step_at or not self._others:
+        if self._now < self._step_at or not self._neighbours:
             return
         self._step_at = self._now + STEP_US
+        if self._now >= self._members_at:
+            self._tell_members()
+        self._sweep()
+        self._leave_if_drained()
         for key, exchange in self._exchanges.items():
             self._touched[key] = None
             self._tell_movements_again(key, exchange)
@@ -358,7 +451,7 @@ class RemoteHandler:
 
     def next_due(self) -> int | None:
         """When `step` is wanted next, in microseconds UTC; None where there are no others."""
-        return self._step_at if self._others else None
+        return self._step_at if self._neighbours else None
 
     def look(self, now: int) -> None:
         """See to every exchange that was touched."""
@@ -384,6 +477,40 @@ class RemoteHandler:
                 exchange.tell_moved(centre)
                 later = min(2 * wait, RESENDS_US[1])
                 self._resends[key, centre] = Resend(self._now + wait, later)
+
+    def _sweep(self) -> None:
+        """Let the others compare the versions of some more caps, and share what could be."""
+        caps = list(islice(self._swept, METAS_PER_STEP))
+        if not caps:
+            self._swept = iter(list(self._state.metas))
+            return
+        own = [meta for each in caps if not (meta := self._state.metas[each]).home]
+        for meta in own:
+            for interval in meta.intervals:
+                if interval.sharing is None and not interval.pool.ended:
+                    self._share_late(meta.cap, interval)
+        versions = Versions(versions=[(meta.cap, meta.version) for meta in own])
+        if own:
+            self._outbox += [(each, versions) for each in self._others]
+
+    def _share_late(self, cap: str, interval: Interval) -> None:
+        """An interval from before others took part: they have no share of it, but may wish."""
+        if self._others and self._shares(cap).keys() != {self.dc}:
+            shares = {self.dc: interval.pool.minted}
+            self._record(SharesSet(cap=cap, number=interval.number, shares=shares))
+            self.touch((cap, interval.number))
+
+    def _leave_if_drained(self) -> None:
+        """Who drains is out when its books of everything shared are closed, and it decides nothing.
+
+        Until then somebody may have sent it something, which it must send on.
+        """
+        centre = self._state.centres.get(self.dc, NO_CENTRE)
+        if centre.membership != "drain" or self._exchanges:
+            return
+        metas = self._state.metas.values()
+        if not any(meta.intervals or not (meta.home or meta.retired) for meta in metas):
+            self._record(changed(self._state.centres, self.dc, self.dc, "out", 0))
 
     def _tell_status(self) -> None:
         """Tell of what has changed, and now and then of the rest; and that somebody is here."""
@@ -423,7 +550,7 @@ class RemoteHandler:
     def _agree(self, books: Mapping[str, Books]) -> bool:
         """Whether everybody has told, and whatever was sent has come."""
         if any(each not in books for each in self._others):
-            return False
+            return False  # who drains tells that it has nothing of what it does not know
         return all(
             here.sent.get(there, 0) == books[there].received.get(centre, 0)
             for centre, here in books.items()

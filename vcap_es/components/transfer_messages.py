@@ -7,8 +7,10 @@ definition that its sender has, so that whoever is behind learns of it.
 
 from msgspec import Struct
 
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.messages import Order, Total
-from vcap_es.events.facts import MetaLearned, Phase, Version
+from vcap_es.events.facts import CentreChanged, Fact, HomeMoved, MetaLearned, Phase, Version
 
 
 class About(Struct, frozen=True, array_like=True, gc=False):
@@ -89,10 +91,14 @@ class Closed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The newest definition of a cap that I know, and its intervals that are open here."""
+    """The newest definition of a cap that I know, and its intervals that are open here.
+
+    `moved` is how I gave it to its home, if I did.
+    """
 
     meta: MetaLearned
     intervals: list[About]
+    moved: HomeMoved | None = None
 
 
 class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -101,4 +107,36 @@ class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     cap: str
 
 
-BetweenCentres = Movement | Receipt | Wish | Reply | Status | Books | Closed | Register | Inquiry
+class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """These caps are decided here, and have these versions: ask for what you do not know."""
+
+    versions: list[tuple[str, Version]]
+
+
+class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centres as I know them; of two registers the one with the larger stamp holds."""
+
+    registers: list[CentreChanged]
+
+
+class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """An operator of mine wants this of a cap that you decide; `actor` may do so."""
+
+    number: int
+    command: CapCommand
+    actor: str
+    correlation: str
+
+
+class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`."""
+
+    number: int
+    facts: list[Fact] = []
+    position: int = 0
+    denied: Denied | None = None
+
+
+OfAnInterval = Movement | Receipt | Wish | Reply | Books | Closed
+AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members
+BetweenCentres = AmongRemotes | Ask | Answered

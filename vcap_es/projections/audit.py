@@ -21,6 +21,7 @@ from vcap_es.events.facts import (
     ClusterCreated,
     ConfigDecided,
     EpochStarted,
+    HomeMoved,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
@@ -239,7 +240,9 @@ class Audit:
         self._check_version(fact.cap, cap, fact.version)
         cap.retired = False
 
-    def _changed(self, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
+    def _changed(
+        self, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired | HomeMoved
+    ) -> None:
         cap = self._cap(fact.cap)
         if cap is None:
             return
@@ -483,6 +486,7 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     MetaPaused: Audit._changed,
     MetaResumed: Audit._changed,
     MetaRetired: Audit._changed,
+    HomeMoved: Audit._changed,
     MetaLearned: Audit._learned,
     IntervalOpened: Audit._opened,
     IntervalLearned: Audit._interval_learned,

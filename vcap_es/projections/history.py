@@ -16,6 +16,7 @@ from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
     Definition,
     Fact,
+    HomeMoved,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
@@ -52,6 +53,7 @@ What = Literal[
     "resumed",
     "retired",
     "learned",
+    "moved",
     "opened",
     "total changed",
     "topup",
@@ -297,6 +299,11 @@ class Statement:
         detail = _told(fact.definition) if old is None else _difference(old, fact.definition)
         return [_Posting("learned", detail=f"of {fact.home}: {detail}")]
 
+    def _moved(self, fact: HomeMoved) -> list["_Posting"]:
+        self.history.evolve(fact)
+        to = fact.home or "this data centre"
+        return [_Posting("moved", detail=f"{to} decides it from interval {fact.next_number} on")]
+
     def _interval_learned(self, fact: IntervalLearned) -> list["_Posting"]:
         self.history.evolve(fact)
         return [_Posting("learned", fact.number, detail=f"opened by {fact.minter}")]
@@ -394,6 +401,7 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
     MetaResumed: Statement._turned,
     MetaRetired: Statement._turned,
     MetaLearned: Statement._learned,
+    HomeMoved: Statement._moved,
     IntervalLearned: Statement._interval_learned,
     SharesSet: Statement._shared,
     PhaseChanged: Statement._phase_changed,

@@ -5,11 +5,12 @@ when it comes; where nobody leads, it is gone. Like a broker, the post keeps wha
 until it is acknowledged, and delivers it again where that takes too long.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 from msgspec import Struct
 
+from vcap_es.components.decisions.centre import AddCentre
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.transfer_messages import Movement
@@ -24,6 +25,7 @@ from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
 
 REDELIVERY_US = 3_000_000
+JOIN_STEP_US, JOIN_STEPS_MAX = 10_000, 1_000
 
 
 class Delivery(Struct, frozen=True):
@@ -68,7 +70,9 @@ class Centres:
         masters: int = 1,
         witnesses: int = 0,
         post: Post | None = None,
+        members: Sequence[str] | None = None,
     ) -> None:
+        """All of `names` run; of them all, or those of `members`, share caps from the beginning."""
         self.scheduler = Scheduler()
         self.post = post or Post()
         self.cut: set[tuple[str, str]] = set()
@@ -76,7 +80,6 @@ class Centres:
         self._deliveries: dict[int, Delivery] = {}
         self._last = 0
         self._random = Random(f"{seed} post")
-        weights = dict.fromkeys(names, 1)
         self.worlds = {
             name: World(
                 servers,
@@ -86,7 +89,6 @@ class Centres:
                 masters=masters,
                 witnesses=witnesses,
                 dc=name,
-                centres=weights,
                 scheduler=self.scheduler,
             )
             for index, name in enumerate(names)
@@ -97,6 +99,30 @@ class Centres:
         for name, world in self.worlds.items():
             world.forward = self._forwarding(name)
             world.acknowledged = self._acknowledged
+        self._join(self.worlds if members is None else members)
+
+    def _join(self, members: Collection[str]) -> None:
+        """One data centre takes in all others; they hear of it before anything bad happens."""
+        post, self.post = self.post, Post()
+        self._run_until(lambda: all(each.leader for each in self.worlds.values()))
+        if members:
+            first = self.worlds[next(iter(members))]
+            for name in members:
+                first.order(AddCentre(centre=name))
+            self._run_until(
+                lambda: all(self._knows(self.worlds[each], members) for each in members)
+            )
+        self.post = post
+
+    def _knows(self, world: World, members: Collection[str]) -> bool:
+        return world.leader is not None and world.state.centres.keys() == set(members)
+
+    def _run_until(self, is_so: Callable[[], bool]) -> None:
+        for _ in range(JOIN_STEPS_MAX):
+            if is_so():
+                return
+            self.run(JOIN_STEP_US)
+        raise Violation("C8", "the data centres never knew each other")
 
     def __getitem__(self, name: str) -> World:
         return self.worlds[name]

@@ -87,7 +87,6 @@ class MasterProcess(Process):
         self.core = Master(
             Identity(
                 dc=self.site.dc,
-                centres=self.site.centres,
                 slot=self.slot,
                 name=self.name,
                 address="",

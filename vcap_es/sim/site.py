@@ -32,7 +32,7 @@ class Site:
     ) -> None:
         self.began_us = now
         self.timings = timings
-        self.dc, self.centres = dc, dict[str, int]()
+        self.dc = dc
         self.forward: Callable[[str, bytes], None] | None = None
         self.acknowledged: Callable[[int], None] | None = None
         self.scheduler = scheduler or Scheduler()

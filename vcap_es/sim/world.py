@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from vcap_es.components.commands import Command, Consume, Idempotency
-from vcap_es.components.decisions.access import AccessCommand
-from vcap_es.components.decisions.meta import Define, MetaCommand
+from vcap_es.components.decisions.meta import Define
 from vcap_es.components.limits import Limits
+from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import PrimaryMaster
 from vcap_es.components.timings import Timings
@@ -42,7 +42,6 @@ class World(Site):
         timings: Timings | None = None,
         spawns: bool = False,
         dc: str = "dc1",
-        centres: dict[str, int] | None = None,
         scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__(
@@ -53,7 +52,6 @@ class World(Site):
             dc=dc,
             scheduler=scheduler,
         )
-        self.centres = centres or {}
         self.steps: list[Callable[[], None]] = []
         self.masters = [
             MasterProcess(self, slot, is_founder=slot == 0, spawns=spawns)
@@ -114,7 +112,7 @@ class World(Site):
 
     # operators
 
-    def order(self, command: MetaCommand | AccessCommand, actor: str = "operator") -> int:
+    def order(self, command: OperatorCommand, actor: str = "operator") -> int:
         """Give an operator's command to the leader; the token under which its answer will be."""
         leader, token = self.leader, next(self.tokens)
         assert leader is not None
@@ -123,7 +121,7 @@ class World(Site):
         leader.flush()
         return token
 
-    def command(self, command: MetaCommand | AccessCommand) -> object:
+    def command(self, command: OperatorCommand) -> object:
         """An operator's command, and its answer."""
         token = self.order(command)
         self.run(5_000)

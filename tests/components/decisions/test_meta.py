@@ -37,7 +37,7 @@ COMMANDS = st.one_of(
 
 def follow(fold: Fold, command: MetaCommand) -> int:
     """Let what follows become true; the number of facts, -1 for a denial."""
-    decided = decide(fold.state, command)
+    decided = decide(fold.state, "dc1", command)
     if isinstance(decided, Denied):
         return -1
     for fact in decided:
@@ -81,7 +81,8 @@ def test_a_condition_on_the_version_is_kept(
     current = meta.version if meta else Version(0, 0)
     for number in range(6):
         wanted = Version(0, number)
-        decided = decide(fold.state, Define(cap=cap, definition=definition, if_version=wanted))
+        command = Define(cap=cap, definition=definition, if_version=wanted)
+        decided = decide(fold.state, "dc1", command)
         conflict = isinstance(decided, Denied) and decided.code == "version_conflict"
         assert conflict == (wanted != current)
 
@@ -92,11 +93,11 @@ def test_a_retired_cap_is_only_defined_again() -> None:
     follow(fold, Define(cap="a", definition=Definition(total=1)))
     follow(fold, Retire(cap="a"))
     for command in (Pause(cap="a"), Resume(cap="a")):
-        denied = decide(fold.state, command)
+        denied = decide(fold.state, "dc1", command)
         assert isinstance(denied, Denied)
         assert denied.code == "retired"
-    assert decide(fold.state, Retire(cap="a")) == []
-    decided = decide(fold.state, Define(cap="a", definition=Definition(total=1)))
+    assert decide(fold.state, "dc1", Retire(cap="a")) == []
+    decided = decide(fold.state, "dc1", Define(cap="a", definition=Definition(total=1)))
     assert decided == [MetaDefined(cap="a", version=Version(0, 3), definition=Definition(total=1))]
 
 
@@ -104,10 +105,10 @@ def test_what_is_not_there_is_denied() -> None:
     """Changes of unknown caps and templates say what is missing."""
     state = Fold().state
     for command in (Pause(cap="x"), Resume(cap="x"), Retire(cap="x")):
-        denied = decide(state, command)
+        denied = decide(state, "dc1", command)
         assert isinstance(denied, Denied)
         assert denied.code == "unknown_cap"
-    denied = decide(state, RetireTemplate(match="x*"))
+    denied = decide(state, "dc1", RetireTemplate(match="x*"))
     assert isinstance(denied, Denied)
     assert denied.code == "unknown_template"
 

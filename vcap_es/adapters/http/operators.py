@@ -14,6 +14,7 @@ from vcap_es.adapters.http.problems import not_primary
 from vcap_es.adapters.http.resources import (
     Cap,
     Caps,
+    HomeRequest,
     KeyRequest,
     Keys,
     MadeKey,
@@ -36,19 +37,22 @@ from vcap_es.adapters.http.routes import (
     next_page,
     read_body,
 )
-from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey
+from vcap_es.components.approvals import Approved
+from vcap_es.components.decisions.access import CreateKey, RevokeKey
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import (
     NO_VERSION,
+    CapCommand,
     Define,
     DefineTemplate,
-    MetaCommand,
+    MoveHome,
     Pause,
     Resume,
     Retire,
     RetireTemplate,
 )
 from vcap_es.components.master_outputs import Elsewhere
+from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primary_master import Done
 from vcap_es.errors import InvalidInput, RequestRefused
 from vcap_es.events.definitions import definition_from
@@ -156,10 +160,17 @@ async def retire_cap(call: Call) -> Reply:
     return await _change_cap(call, Retire(cap=call.path["cap"], if_version=_wanted_version(call)))
 
 
-async def _change_cap(call: Call, command: Define | Pause | Resume | Retire) -> Reply:
+async def move_cap(call: Call) -> Reply:
+    """Let another data centre decide the cap, from its first interval that is not open yet."""
+    to = read_body(call, HomeRequest).home
+    command = MoveHome(cap=call.path["cap"], to=to, if_version=_wanted_version(call))
+    return await _change_cap(call, command)
+
+
+async def _change_cap(call: Call, command: CapCommand) -> Reply:
     # From here to the decision nothing waits, so the scope checked is that of the cap changed.
     check_scope(call.node, call.client, command.cap)
-    done = await _submit(call, command)
+    done = await submit(call, command)
     shown = await show_cap(call)
     is_new = any(isinstance(each, MetaDefined) for each in done.facts)
     headers = {**shown.headers, POSITION: str(done.position)}
@@ -203,8 +214,15 @@ def _version_in(tag: str) -> Version:
     return Version(int(generation), int(number))
 
 
-async def _submit(call: Call, command: MetaCommand | AccessCommand) -> Done:
+async def submit(call: Call, command: OperatorCommand) -> Done:
     """Do it, durably; raises RequestRefused where the master says no."""
+    done = await submit_one(call, command)
+    assert isinstance(done, Done), f"{command} needs no second operator"
+    return done
+
+
+async def submit_one(call: Call, command: OperatorCommand) -> Done | Approved:
+    """Do it, or approve it where another operator must want it as well."""
     done = await call.node.submit(command, actor=call.client.key, correlation=call.request_id)
     if isinstance(done, Elsewhere):
         raise not_primary(done.leader, done.address)
@@ -248,7 +266,7 @@ async def define_template(call: Call) -> Reply:
     """Let caps whose id matches be defined so on first use; 201 where there was none."""
     match, definition = call.path["match"], _definition_in(call)
     is_new = match not in call.node.state.templates
-    done = await _submit(call, DefineTemplate(match=match, definition=definition))
+    done = await submit(call, DefineTemplate(match=match, definition=definition))
     return Reply(
         value=_template(match, definition),
         status=201 if is_new else 200,
@@ -258,7 +276,7 @@ async def define_template(call: Call) -> Reply:
 
 async def retire_template(call: Call) -> Reply:
     """Define no further caps by the template; those that were stay."""
-    done = await _submit(call, RetireTemplate(match=call.path["match"]))
+    done = await submit(call, RetireTemplate(match=call.path["match"]))
     return Reply(status=204, headers={POSITION: str(done.position)})
 
 
@@ -301,7 +319,7 @@ async def make_key(call: Call) -> Reply:
         scopes=wanted.scopes,
         expires_at=expires_at,
     )
-    done = await _submit(call, command)
+    done = await submit(call, command)
     answer = MadeKey(
         id=made.key,
         role=wanted.role,
@@ -327,7 +345,7 @@ async def revoke_key(call: Call) -> Reply:
     found = call.node.state.access.keys.get(call.path["key"])
     if found is not None and not _is_below(call.client, found):
         raise RequestRefused("forbidden", "that key opens what yours does not")
-    done = await _submit(call, RevokeKey(key=call.path["key"]))
+    done = await submit(call, RevokeKey(key=call.path["key"]))
     return Reply(status=204, headers={POSITION: str(done.position)})
 
 
@@ -376,6 +394,16 @@ OPERATORS = (
         "operate",
         resume_cap,
         "Resume a cap",
+        answer=Cap,
+        conditions=("If-Match",),
+    ),
+    Route(
+        "POST",
+        f"{_CAP}/move",
+        "operate",
+        move_cap,
+        "Move a cap to another home",
+        body=HomeRequest,
         answer=Cap,
         conditions=("If-Match",),
     ),

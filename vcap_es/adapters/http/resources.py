@@ -20,7 +20,7 @@ from vcap_es.events.facts.access import Role
 from vcap_es.events.facts.meta import IntervalKind, Mode, Pacing
 from vcap_es.events.facts.node import Role as NodeRole
 from vcap_es.events.instants import format_instant
-from vcap_es.events.placements import PLACEMENT
+from vcap_es.events.placements import CENTRE, PLACEMENT
 from vcap_es.projections.balances import (
     CentreBalance,
     IntervalBalance,
@@ -31,6 +31,7 @@ from vcap_es.projections.history import Line, Place, What
 from vcap_es.projections.states.meta import Meta as MetaState
 
 State = Literal["active", "paused", "retired"]
+CentreName = Annotated[str, Meta(pattern=f"^{CENTRE}$")]
 Name = Annotated[str, Meta(pattern=f"^{CAP_ID}$")]
 Units = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -124,6 +125,12 @@ class Cap(Struct, frozen=True, kw_only=True):
     version: str
     definition: Terms
     current: IntervalSummary | None
+
+
+class HomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The data centre that shall decide a cap."""
+
+    home: CentreName
 
 
 class Caps(Struct, frozen=True, kw_only=True):

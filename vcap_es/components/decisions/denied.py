@@ -14,6 +14,12 @@ DenialCode = Literal[
     "version_conflict",
     "retired",
     "not_home",
+    "home_unreachable",
+    "unknown_centre",
+    "centre_lost",
+    "too_many_centres",
+    "is_home",
+    "is_here",
     "not_in_sync",
     "switchover_failed",
     "leads_already",
@@ -22,7 +28,11 @@ DenialCode = Literal[
 
 
 class Denied(Struct, frozen=True, kw_only=True, gc=False):
-    """Nothing was recorded, because of `code`; `detail` says what to do."""
+    """Nothing was recorded, because of `code`; `detail` says what to do.
+
+    `home` is the data centre that decides it, where that is another one.
+    """
 
     code: DenialCode
     detail: str
+    home: str = ""

@@ -8,6 +8,7 @@ from vcap_es.components.decisions.denied import Denied
 from vcap_es.events.facts import (
     Definition,
     Fact,
+    HomeMoved,
     MetaChanged,
     MetaDefined,
     MetaPaused,
@@ -21,7 +22,7 @@ from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
 
 
-class Define(Struct, frozen=True, kw_only=True, gc=False):
+class Define(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Let `cap` have this definition, whether or not it exists.
 
     With `if_version`, only where that is the version in force (`Version(0, 0)`: does not exist).
@@ -32,24 +33,32 @@ class Define(Struct, frozen=True, kw_only=True, gc=False):
     if_version: Version | None = None
 
 
-class Pause(Struct, frozen=True, kw_only=True, gc=False):
+class Pause(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Let the total in force be 0 until `Resume`."""
 
     cap: str
     if_version: Version | None = None
 
 
-class Resume(Struct, frozen=True, kw_only=True, gc=False):
+class Resume(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Let the total of the definition be in force again."""
 
     cap: str
     if_version: Version | None = None
 
 
-class Retire(Struct, frozen=True, kw_only=True, gc=False):
+class Retire(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """End the cap and its open intervals."""
 
     cap: str
+    if_version: Version | None = None
+
+
+class MoveHome(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Let another data centre decide the cap, from its first interval that is not open yet."""
+
+    cap: str
+    to: str
     if_version: Version | None = None
 
 
@@ -66,12 +75,13 @@ class RetireTemplate(Struct, frozen=True, kw_only=True, gc=False):
     match: str
 
 
-MetaCommand = Define | Pause | Resume | Retire | DefineTemplate | RetireTemplate
+CapCommand = Define | Pause | Resume | Retire | MoveHome
+MetaCommand = CapCommand | DefineTemplate | RetireTemplate
 NO_VERSION = Version(0, 0)
 
 
-def decide(state: DataCentre, command: MetaCommand) -> list[Fact] | Denied:
-    """The facts that follow from `command`; none where it is so already."""
+def decide(state: DataCentre, dc: str, command: MetaCommand) -> list[Fact] | Denied:
+    """The facts that follow from `command` at the data centre `dc`; none where it is so already."""
     match command:
         case DefineTemplate():
             same = state.templates.get(command.match) == command.definition
@@ -82,15 +92,22 @@ def decide(state: DataCentre, command: MetaCommand) -> list[Fact] | Denied:
                 return Denied(code="unknown_template", detail=f"no template {command.match!r}")
             return [TemplateRetired(match=command.match)]
         case _:
-            return _decide_cap(state.metas.get(command.cap), command)
+            denied = _denied_move(state, command) if isinstance(command, MoveHome) else None
+            return denied or _decide_cap(state.metas.get(command.cap), dc, command)
 
 
-def _decide_cap(
-    meta: Meta | None, command: Define | Pause | Resume | Retire
-) -> list[Fact] | Denied:
+def _denied_move(state: DataCentre, command: MoveHome) -> Denied | None:
+    centre = state.centres.get(command.to)
+    if centre is not None and centre.membership == "in":
+        return None
+    detail = f"{command.to} takes no part here: add it first"
+    return Denied(code="unknown_centre", detail=detail)
+
+
+def _decide_cap(meta: Meta | None, dc: str, command: CapCommand) -> list[Fact] | Denied:
     if meta is not None and meta.home:
         detail = f"{command.cap} is decided at the data centre {meta.home}: ask there"
-        return Denied(code="not_home", detail=detail)
+        return Denied(code="not_home", detail=detail, home=meta.home)
     wanted, found = command.if_version, meta.version if meta else NO_VERSION
     if wanted is not None and wanted != found:
         detail = f"{command.cap} has version {found}, not {wanted}: read it again, then change it"
@@ -101,6 +118,8 @@ def _decide_cap(
         return Denied(code="unknown_cap", detail=f"no cap {command.cap!r}: define it first")
     if meta.retired:
         return [] if isinstance(command, Retire) else _retired(command.cap)
+    if isinstance(command, MoveHome):
+        return [] if command.to == dc else [_moved(meta, command.to)]
     return _CHANGES[type(command)](meta)
 
 
@@ -136,6 +155,17 @@ def _resume(meta: Meta) -> list[Fact]:
 def _retire(meta: Meta) -> list[Fact]:
     version, ended_before = following(meta.version), meta.next_number
     return [MetaRetired(cap=meta.cap, version=version, ended_before=ended_before)]
+
+
+def _moved(meta: Meta, home: str) -> HomeMoved:
+    return HomeMoved(
+        cap=meta.cap,
+        version=following(meta.version),
+        home=home,
+        next_number=meta.next_number,
+        opened_until=meta.opened_until,
+        single_number=meta.single_number,
+    )
 
 
 _CHANGES: dict[type, Callable[[Meta], list[Fact]]] = {

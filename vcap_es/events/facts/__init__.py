@@ -1,6 +1,7 @@
 """What can have happened, in the past tense, one module a noun."""
 
 from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
+from vcap_es.events.facts.centre import CentreChanged, Membership, Stamp
 from vcap_es.events.facts.interval import (
     IntervalClosed,
     IntervalEnded,
@@ -10,6 +11,7 @@ from vcap_es.events.facts.interval import (
 )
 from vcap_es.events.facts.meta import (
     Definition,
+    HomeMoved,
     MetaChanged,
     MetaDefined,
     MetaLearned,
@@ -53,6 +55,7 @@ Fact = (
     | MetaPaused
     | MetaResumed
     | MetaRetired
+    | HomeMoved
     | MetaLearned
     | TemplateDefined
     | TemplateRetired
@@ -78,6 +81,7 @@ Fact = (
     | DivergenceTruncated
     | PromotionForced
     | NodeAddressChanged
+    | CentreChanged
     | ApiKeyCreated
     | ApiKeyRevoked
 )
@@ -94,17 +98,20 @@ def caps_of(fact: Fact) -> list[str]:
 __all__ = [
     "ApiKeyCreated",
     "ApiKeyRevoked",
+    "CentreChanged",
     "ClusterCreated",
     "ConfigDecided",
     "Definition",
     "DivergenceTruncated",
     "EpochStarted",
     "Fact",
+    "HomeMoved",
     "IntervalClosed",
     "IntervalEnded",
     "IntervalLearned",
     "IntervalOpened",
     "IntervalTotalChanged",
+    "Membership",
     "MetaChanged",
     "MetaDefined",
     "MetaLearned",
@@ -121,6 +128,7 @@ __all__ = [
     "SharesSet",
     "Spend",
     "SpendReported",
+    "Stamp",
     "SwitchoverStarted",
     "TemplateDefined",
     "TemplateRetired",

@@ -81,6 +81,21 @@ class MetaRetired(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     ended_before: int
 
 
+class HomeMoved(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centre `home` decides the cap from now on; "" is the one that records this.
+
+    It opens the intervals from `next_number` on, of periods that begin at `opened_until`, in
+    microseconds UTC, or later. `single_number` is the one that was opened as a `single`, or -1.
+    """
+
+    cap: str
+    version: Version
+    home: str
+    next_number: int
+    opened_until: int
+    single_number: int
+
+
 class MetaLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This is the newest definition of a cap whose home is another data centre, as that has it."""
 

@@ -8,12 +8,14 @@ from msgspec import Struct, field, msgpack
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
+    CentreChanged,
     ClusterCreated,
     ConfigDecided,
     Definition,
     DivergenceTruncated,
     EpochStarted,
     Fact,
+    HomeMoved,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
@@ -41,10 +43,20 @@ from vcap_es.events.facts import (
     TransferSent,
     TransferSettled,
 )
-from vcap_es.projections.states import access, interval, meta, node, primacy, transfer, volumecap
+from vcap_es.projections.states import (
+    access,
+    centre,
+    interval,
+    meta,
+    node,
+    primacy,
+    transfer,
+    volumecap,
+)
 from vcap_es.projections.states.access import Access
+from vcap_es.projections.states.centre import Centre
 from vcap_es.projections.states.interval import Interval
-from vcap_es.projections.states.meta import Meta
+from vcap_es.projections.states.meta import Meta, MetaChange
 from vcap_es.projections.states.node import NodeSeen
 from vcap_es.projections.states.primacy import Primacy, PrimacyFact
 from vcap_es.projections.states.transfer import TransferFact
@@ -56,7 +68,7 @@ SHARED_MAX = 4096
 
 
 class DataCentre(Struct):
-    """All metas with their open intervals, templates, API keys and nodes, at one epoch."""
+    """All metas with their open intervals, templates, keys, nodes and centres, at one epoch."""
 
     epoch: int = 0
     leader: str = ""
@@ -65,6 +77,7 @@ class DataCentre(Struct):
     access: Access = field(default_factory=Access)
     primacy: Primacy = field(default_factory=Primacy)
     nodes: dict[str, NodeSeen] = {}
+    centres: dict[str, Centre] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
         """The interval `number` of `cap`, unless it is closed or unknown."""
@@ -94,7 +107,7 @@ class Fold:
         found = self.state.metas[fact.cap] = meta.defined(fact, found)
         self._share_meta(found)
 
-    def _meta_changed(self, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
+    def _meta_changed(self, fact: MetaChange) -> None:
         found = self.state.metas[fact.cap]
         meta.evolve(found, fact)
         self._share_meta(found)
@@ -164,6 +177,9 @@ class Fold:
     def _primacy_changed(self, fact: PrimacyFact) -> None:
         primacy.evolve(self.state.primacy, fact)
 
+    def _centre_changed(self, fact: CentreChanged) -> None:
+        centre.evolve(self.state.centres, fact)
+
     def _node_address_changed(self, fact: NodeAddressChanged) -> None:
         node.evolve(self.state.nodes, fact)
 
@@ -199,6 +215,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     MetaPaused: Fold._meta_changed,
     MetaResumed: Fold._meta_changed,
     MetaRetired: Fold._meta_changed,
+    HomeMoved: Fold._meta_changed,
     MetaLearned: Fold._meta_learned,
     TemplateDefined: Fold._template_defined,
     TemplateRetired: Fold._template_retired,
@@ -223,6 +240,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     SwitchoverStarted: Fold._primacy_changed,
     DivergenceTruncated: Fold._primacy_changed,
     PromotionForced: Fold._primacy_changed,
+    CentreChanged: Fold._centre_changed,
     NodeAddressChanged: Fold._node_address_changed,
     ApiKeyCreated: Fold._access_changed,
     ApiKeyRevoked: Fold._access_changed,

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from vcap_es.events.facts import (
     Definition,
+    HomeMoved,
     MetaChanged,
     MetaDefined,
     MetaLearned,
@@ -14,6 +15,8 @@ from vcap_es.events.facts import (
 )
 from vcap_es.projections.states.interval import Interval
 
+MetaChange = MetaChanged | MetaPaused | MetaResumed | MetaRetired | HomeMoved
+
 
 class Meta(Struct, gc=False):
     """A cap's definition in force. `home` is the data centre that decides it, "" for this one.
@@ -22,7 +25,8 @@ class Meta(Struct, gc=False):
     `opened_until` is the end of the last period opened, in microseconds UTC; `single_number` is
     the last one that was opened as a `single`, -1 for none. Every interval below
     `ended_before` is over, and of other data centres every one below `closed_before` is closed.
-    `intervals` are those not closed yet, oldest first.
+    `intervals` are those not closed yet, oldest first. `moved` is how this data centre gave the cap
+    away, until it hears of a later change.
     """
 
     cap: str
@@ -37,6 +41,7 @@ class Meta(Struct, gc=False):
     intervals: tuple[Interval, ...] = ()
     home: str = ""
     closed_before: int = 0
+    moved: HomeMoved | None = None
 
     @property
     def total(self) -> int:
@@ -72,10 +77,11 @@ def learned(fact: MetaLearned, before: Meta | None) -> Meta:
     meta.home, meta.version, meta.definition = fact.home, fact.version, fact.definition
     meta.paused, meta.retired = fact.paused, fact.retired
     meta.ended_before = max(meta.ended_before, fact.ended_before)
+    meta.moved = None
     return meta
 
 
-def evolve(meta: Meta, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetired) -> None:
+def evolve(meta: Meta, fact: MetaChange) -> None:
     """The meta has changed by `fact`."""
     assert fact.version > meta.version, f"{fact} is not newer than {meta.version}"
     meta.version = fact.version
@@ -89,3 +95,14 @@ def evolve(meta: Meta, fact: MetaChanged | MetaPaused | MetaResumed | MetaRetire
         case MetaRetired():
             meta.retired = True
             meta.ended_before = max(meta.ended_before, fact.ended_before)
+        case HomeMoved():
+            _move(meta, fact)
+
+
+def _move(meta: Meta, fact: HomeMoved) -> None:
+    """Whoever gives it away opens nothing more; who gets it opens nothing that was opened."""
+    meta.home, meta.moved = fact.home, fact if fact.home else None
+    if not fact.home:
+        meta.next_number = max(meta.next_number, fact.next_number)
+        meta.opened_until = max(meta.opened_until, fact.opened_until)
+        meta.single_number = max(meta.single_number, fact.single_number)

@@ -1,0 +1,98 @@
+"""What follows from a command about a data centre. The same command twice gives nothing new."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.events.facts import CentreChanged, Fact, Membership, Stamp
+from vcap_es.events.placements import CENTRES_MAX
+from vcap_es.projections.states.centre import Centre
+from vcap_es.projections.states.data_centre import DataCentre
+
+NO_CENTRE = Centre(membership="out", weight=0, stamp=Stamp())
+
+
+class AddCentre(Struct, frozen=True, kw_only=True, gc=False):
+    """Let a data centre take part, with this weight: shares from the next interval on."""
+
+    centre: str
+    weight: int = 1
+
+
+class RemoveCentre(Struct, frozen=True, kw_only=True, gc=False):
+    """Let a data centre drain, and be out when nothing is left there."""
+
+    centre: str
+
+
+class LoseCentre(Struct, frozen=True, kw_only=True, gc=False):
+    """A data centre is gone for good: nothing is told it, or heard of it, and nothing reclaimed."""
+
+    centre: str
+
+
+CentreCommand = AddCentre | RemoveCentre | LoseCentre
+NEEDS_TWO = (LoseCentre,)
+"""What two operators must want: it cannot be taken back."""
+
+
+def decide(state: DataCentre, dc: str, command: CentreCommand) -> list[Fact] | Denied:
+    """The facts that follow at the data centre `dc`; none where it is so already."""
+    known = state.centres.get(command.centre)
+    if isinstance(command, AddCentre):
+        return _added(state.centres, dc, command)
+    if known is None:
+        detail = f"no data centre {command.centre!r} takes part"
+        return Denied(code="unknown_centre", detail=detail)
+    if known.membership == "lost":
+        return [] if isinstance(command, LoseCentre) else _lost(command.centre)
+    if isinstance(command, LoseCentre):
+        return _lost_now(state, dc, command.centre)
+    if known.membership in ("drain", "out"):
+        return []
+    if caps := homed(state, dc, command.centre):
+        detail = f"{command.centre} is the home of {caps} caps: move them to another one first"
+        return Denied(code="is_home", detail=detail)
+    return [changed(state.centres, dc, command.centre, "drain", 0)]
+
+
+def _added(centres: Mapping[str, Centre], dc: str, command: AddCentre) -> list[Fact] | Denied:
+    known = centres.get(command.centre, NO_CENTRE)
+    if known.membership == "lost":
+        return _lost(command.centre)
+    if len({*centres, dc, command.centre}) > CENTRES_MAX:
+        return Denied(code="too_many_centres", detail=f"{CENTRES_MAX} data centres are the most")
+    # Whoever adds the first other one takes part itself.
+    added = {} if dc in centres else {dc: 1}
+    if (known.membership, known.weight) != ("in", command.weight):
+        added[command.centre] = command.weight
+    return [changed(centres, dc, name, "in", weight) for name, weight in added.items()]
+
+
+def _lost_now(state: DataCentre, dc: str, centre: str) -> list[Fact] | Denied:
+    if centre == dc:
+        detail = f"{dc} is this data centre, and it is here: say it at another one"
+        return Denied(code="is_here", detail=detail)
+    return [changed(state.centres, dc, centre, "lost", 0)]
+
+
+def _lost(centre: str) -> Denied:
+    detail = f"{centre} was declared lost: start it anew under another name"
+    return Denied(code="centre_lost", detail=detail)
+
+
+def changed(
+    centres: Mapping[str, Centre], dc: str, centre: str, membership: Membership, weight: int
+) -> CentreChanged:
+    """The next register of a data centre, as it is decided at `dc`."""
+    count = centres.get(centre, NO_CENTRE).stamp.count + 1
+    return CentreChanged(
+        centre=centre, membership=membership, weight=weight, stamp=Stamp(count, dc)
+    )
+
+
+def homed(state: DataCentre, dc: str, centre: str) -> int:
+    """How many caps that are not retired a data centre decides, as far as is known at `dc`."""
+    home = "" if centre == dc else centre
+    return sum(meta.home == home and not meta.retired for meta in state.metas.values())

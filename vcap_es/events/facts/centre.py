@@ -1,0 +1,31 @@
+"""Facts of a centre: a data centre, and what all data centres have to know alike.
+
+Each of them is a register: of two facts about the same thing, the one with the larger stamp holds,
+wherever it was decided and in whatever order the two are heard.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Membership = Literal["in", "drain", "out", "lost"]
+
+
+class Stamp(Struct, frozen=True, order=True, array_like=True, gc=False):
+    """Which of two values of a register is newer: the `count` of its changes, then who made it."""
+
+    count: int = 0
+    origin: str = ""
+
+
+class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centre `centre` is in, with this weight, or drains, or is out, or lost for good.
+
+    One that drains grants nothing and sends on what it has; one that is lost is not listened to,
+    and what it had counts as spent.
+    """
+
+    centre: str
+    membership: Membership
+    weight: int
+    stamp: Stamp

@@ -1,0 +1,30 @@
+"""The state of centres: the data centres that share caps, as their registers say."""
+
+from msgspec import Struct
+
+from vcap_es.events.facts import CentreChanged, Membership, Stamp
+
+
+class Centre(Struct, frozen=True, kw_only=True, gc=False):
+    """A data centre; `weight` is its part of what is placed by weights."""
+
+    membership: Membership
+    weight: int
+    stamp: Stamp
+
+
+def evolve(centres: dict[str, Centre], fact: CentreChanged) -> None:
+    """`fact` has become true; of two registers the one with the larger stamp holds."""
+    known = centres.get(fact.centre)
+    if known is None or fact.stamp > known.stamp:
+        centres[fact.centre] = Centre(
+            membership=fact.membership, weight=fact.weight, stamp=fact.stamp
+        )
+
+
+def registers_of(centres: dict[str, Centre]) -> list[CentreChanged]:
+    """What others have to know of them."""
+    return [
+        CentreChanged(centre=name, membership=each.membership, weight=each.weight, stamp=each.stamp)
+        for name, each in sorted(centres.items())
+    ]
