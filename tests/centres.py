@@ -8,7 +8,7 @@ import pytest
 
 from compose.broker import Broker
 from compose.packages import Unavailable
-from tests.deployment import Deployment, deployed
+from tests.deployment import Deployment, deployed, eventually
 
 SECRET = "between {} and {}: 0123456789abcdef"
 
@@ -88,4 +88,15 @@ def centres_in(
                     witnesses=1 if masters > 1 else 0,
                 )
             )
+        first = deployments[names[0]]
+        for name in names:
+            first.control("PUT", f"/v1/centres/{name}", {})
+        for each in deployments.values():
+            eventually(lambda each=each: members_of(each) == set(names), "all know each other")
         yield Centres(deployments)
+
+
+def members_of(centre: Deployment) -> set[str]:
+    """The data centres that take part, as one of them knows."""
+    found = centre.control("GET", "/v1/centres")["centres"]
+    return {each["name"] for each in found if each["membership"] == "in"}

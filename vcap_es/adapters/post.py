@@ -7,6 +7,7 @@ import asyncio
 
 from vcap_es.adapters.inbox import Hear, Inbox, Received
 from vcap_es.adapters.outbox import Outbox, Sent
+from vcap_es.adapters.rabbitmq import Broker
 from vcap_es.adapters.reconnecting import Reconnecting
 from vcap_es.adapters.wires import Wires
 from vcap_es.components.transfer_messages import BetweenCentres
@@ -32,6 +33,16 @@ class Post:
         return {each.name: each.trouble for each in self._lines if each.trouble}
 
     @property
+    def peers(self) -> set[str]:
+        """The data centres to which a way leads."""
+        return {each.name for each in self.wires.peers}
+
+    def trouble_to(self, centre: str) -> str:
+        """Why a data centre cannot be told anything now; "" where it can."""
+        broker = next(each.broker for each in self.wires.peers if each.name == centre)
+        return self.troubles.get(_outbox_at(broker), "")
+
+    @property
     def waiting(self) -> int:
         """How many messages wait for a broker."""
         return sum(each.waiting for each in set(self._outboxes.values()))
@@ -46,7 +57,7 @@ class Post:
             readers = [each for each in peers if each.broker == broker]
             outbox = Outbox(self.dc, readers, epoch, self.sent)
             self._outboxes |= {each.name: outbox for each in readers}
-            self._lines.append(Reconnecting(f"outbox at {broker.url}", broker, outbox.serve))
+            self._lines.append(Reconnecting(_outbox_at(broker), broker, outbox.serve))
         self._tasks = [asyncio.create_task(each.run(), name=each.name) for each in self._lines]
 
     def rest(self) -> list[asyncio.Task[None]]:
@@ -75,3 +86,7 @@ class Post:
         """What was heard as `delivery` is durable here."""
         if self._inbox is not None:
             self._inbox.acknowledge(delivery)
+
+
+def _outbox_at(broker: Broker) -> str:
+    return f"outbox at {broker.url}"

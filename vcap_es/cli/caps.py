@@ -209,6 +209,28 @@ def resume(name: str, *, where: Where = DEFAULT, json: Json = False) -> None:
 
 
 @cap.command
+def move(
+    name: str,
+    *,
+    to: Annotated[str, Parameter(help="The data centre that shall decide it.")],
+    where: Where = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Move a cap to another home, from its first interval that is not open yet."""
+    with Control(where) as control:
+        _print_cap(control.call("POST", cap_path(name, "move"), {"home": to}), json=json)
+
+
+@cap.command
+def resolve(name: str, *, where: Where = DEFAULT, json: Json = False) -> None:
+    """Tell who serves a cap: its home, who has a share, and the servers here."""
+    with Control(where) as control:
+        found = control.call("GET", f"/v1/resolve/{quote(name, safe='')}")
+    shares = {each["name"]: each["weight"] for each in found["centres"]}
+    print_json(found) if json else print_fields({**found, "centres": shares})
+
+
+@cap.command
 def retire(name: str, *, where: Where = DEFAULT, json: Json = False) -> None:
     """End a cap and its open intervals. To stop for an hour, use pause."""
     with Control(where) as control:

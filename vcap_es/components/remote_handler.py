@@ -109,6 +109,14 @@ class RemoteHandler:
                     self._exchange((cap, interval.number))
         self._touched |= dict.fromkeys(self._exchanges)
 
+    def in_transit(self) -> dict[str, int]:
+        """The units that were sent to each other data centre, and are not known to be there."""
+        units: dict[str, int] = {}
+        for exchange in self._exchanges.values():
+            for centre, sent in exchange.interval.pool.sent.items():
+                units[centre] = units.get(centre, 0) + sent.moved - sent.settled
+        return units
+
     # ---- what an exchange asks for
 
     @property

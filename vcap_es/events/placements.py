@@ -12,6 +12,7 @@ from vcap_es.errors import InvalidInput
 from vcap_es.shown import shown
 
 CENTRES_MAX = 32
+WEIGHT_MAX = 999_999
 CENTRE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 """The name of a data centre: it is a word of topics, and of queue names."""
 
@@ -19,6 +20,13 @@ PLACEMENT = (
     rf"^(local|even|weighted( {CENTRE}=[0-9]{{1,6}}){{0,{CENTRES_MAX}}}|spread [1-9][0-9]?)$"
 )
 _PLACEMENT = re.compile(PLACEMENT, re.ASCII)
+
+
+def check_centre(value: object) -> str:
+    """`value` itself, if it can be the name of a data centre; raises InvalidInput if not."""
+    if isinstance(value, str) and re.fullmatch(CENTRE, value):
+        return value
+    raise InvalidInput(f"{shown(value)} is not 1 to 32 letters, digits or _ - of ASCII")
 
 
 def check_placement(value: object) -> str:

@@ -15,6 +15,7 @@ from starlette.routing import WebSocketRoute
 
 from vcap_es.adapters.http import openapi
 from vcap_es.adapters.http.auditors import AUDITORS
+from vcap_es.adapters.http.centres import CENTRES
 from vcap_es.adapters.http.links import links_response
 from vcap_es.adapters.http.metrics import MasterMetrics
 from vcap_es.adapters.http.operators import OPERATORS
@@ -33,6 +34,7 @@ async def openapi_json(_: Call) -> Response:
 
 API: tuple[Route, ...] = (
     *OPERATORS,
+    *CENTRES,
     *AUDITORS,
     *PRIMACY,
     *HEALTH,

@@ -33,6 +33,7 @@ from vcap_es.adapters.master_node import MasterNode
 from vcap_es.errors import InvalidDefinition, InvalidInput, LogError, RequestRefused, VcapError
 from vcap_es.events.definitions import check_cap_id, check_match, refuse_unknown
 from vcap_es.events.facts.access import Role
+from vcap_es.events.placements import check_centre
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 Access = Literal["public", "read", "operate", "administer"]
@@ -320,6 +321,8 @@ def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> No
             detail = f"your key does not open all caps that {path['match']} matches"
             raise RequestRefused("forbidden", detail)
         check_match(path["match"])
+    if "centre" in path:
+        check_centre(path["centre"])
 
 
 def _check_primacy(node: MasterNode, *, changes: bool) -> None:

@@ -1,0 +1,258 @@
+"""The data centres: which take part, how they are reached, and who serves a cap."""
+
+from collections import Counter
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from vcap_es.adapters.http.operators import submit, submit_one
+from vcap_es.adapters.http.resources import Instant
+from vcap_es.adapters.http.routes import POSITION, Call, Reply, Route, read_body
+from vcap_es.adapters.master_node import MasterNode
+from vcap_es.components.approvals import OPERATORS_NEEDED, Approved
+from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
+from vcap_es.errors import RequestRefused
+from vcap_es.events.facts import Membership
+from vcap_es.events.instants import format_instant
+from vcap_es.events.placements import WEIGHT_MAX, shares_of
+from vcap_es.projections.states.data_centre import DataCentre
+
+
+class CentreView(Struct, frozen=True, kw_only=True):
+    """A data centre: whether it takes part, and its part of what is placed by weights.
+
+    `caps` that are not retired are decided there, as far as is known here. Units `in_transit` were
+    sent there from here, and may be on their way. `heard_at` is null where nothing was heard in
+    this epoch. `trouble` says why it cannot be reached, null where it can.
+    """
+
+    name: str
+    here: bool
+    membership: Membership
+    weight: int
+    caps: int
+    in_transit: int
+    heard_at: Instant | None
+    trouble: str | None
+
+
+class PostView(Struct, frozen=True, kw_only=True):
+    """What became of messages to and from other data centres, since this master started.
+
+    Those that were `lost` or `dropped` are told again. `parked` counts the letters that could not
+    be opened, by the reason; the broker keeps them. `troubles` are connections that do not work.
+    """
+
+    sent: int
+    confirmed: int
+    lost: int
+    dropped: int
+    waiting: int
+    received: int
+    parked: dict[str, int]
+    troubles: dict[str, str]
+
+
+class Centres(Struct, frozen=True, kw_only=True):
+    """The data centres that this one knows of, by name; none where it is alone."""
+
+    here: str
+    centres: list[CentreView]
+    post: PostView | None
+
+
+class CentreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of what is placed by weights the data centre gets; 1 where nothing is said."""
+
+    weight: Annotated[int, Meta(ge=0, le=WEIGHT_MAX)] | UnsetType = UNSET
+
+
+class Loss(Struct, frozen=True, kw_only=True):
+    """Who says that the data centre is lost, of the `needed` operators; with all of them it is."""
+
+    centre: str
+    approved_by: list[str]
+    needed: int
+    done: bool
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """A data centre's part of each interval of a cap."""
+
+    name: str
+    weight: int
+
+
+class Resolution(Struct, frozen=True, kw_only=True):
+    """Who serves a cap: its `home` decides it, and each of `centres` has a share of what is new.
+
+    Every data centre that takes part may have more by asking, unless the placement is local.
+    `servers` are the addresses of the volumecap servers of this one.
+    """
+
+    id: str
+    home: str
+    placement: str
+    centres: list[Part]
+    servers: list[str]
+
+
+async def list_centres(call: Call) -> Reply:
+    """The data centres that take part, how they are reached, and what is on its way to them."""
+    node = call.node
+    return Reply(value=await node.view(lambda state: _centres(node, state)))
+
+
+def _centres(node: MasterNode, state: DataCentre) -> Centres:
+    homes = Counter(meta.home or node.dc for meta in state.metas.values() if not meta.retired)
+    transit = Counter[str]()
+    primary = node.core.primary
+    if primary is not None:
+        transit.update(primary.remote.in_transit())
+    return Centres(
+        here=node.dc,
+        centres=[
+            CentreView(
+                name=name,
+                here=name == node.dc,
+                membership=each.membership,
+                weight=each.weight,
+                caps=homes[name],
+                in_transit=transit[name],
+                heard_at=_heard_at(node, name),
+                trouble=_trouble(node, name),
+            )
+            for name, each in sorted(state.centres.items())
+        ],
+        post=_post(node),
+    )
+
+
+def _heard_at(node: MasterNode, centre: str) -> str | None:
+    primary = node.core.primary
+    heard_at = primary.remote.heard_at(centre) if primary is not None else 0
+    return format_instant(heard_at) if heard_at else None
+
+
+def _trouble(node: MasterNode, centre: str) -> str | None:
+    if centre == node.dc:
+        return None
+    if node.post is None or centre not in node.post.peers:
+        return f"no way leads there: write [remote.centres.{centre}] into the settings"
+    return node.post.trouble_to(centre) or None
+
+
+def _post(node: MasterNode) -> PostView | None:
+    post = node.post
+    if post is None:
+        return None
+    return PostView(
+        sent=post.sent.messages,
+        confirmed=post.sent.confirmed,
+        lost=post.sent.lost,
+        dropped=post.sent.dropped,
+        waiting=post.waiting,
+        received=post.received.messages,
+        parked=dict(post.received.parked),
+        troubles=post.troubles,
+    )
+
+
+async def add_centre(call: Call) -> Reply:
+    """Let a data centre take part: it learns of every cap, and has shares from the next interval.
+
+    The masters of both need each other in their settings, with a secret that only the two have.
+    """
+    weight = read_body(call, CentreRequest).weight
+    command = AddCentre(centre=call.path["centre"], weight=1 if weight is UNSET else weight)
+    done = await submit(call, command)
+    return await _shown(call, done.position)
+
+
+async def remove_centre(call: Call) -> Reply:
+    """Let a data centre drain: it grants nothing more, and is out when nothing is left there."""
+    done = await submit(call, RemoveCentre(centre=call.path["centre"]))
+    return await _shown(call, done.position)
+
+
+async def lose_centre(call: Call) -> Reply:
+    """Say that a data centre is gone for good. It needs two operators, and is never taken back.
+
+    What it had of open intervals counts as spent. It is not listened to any more, so it must be
+    stopped if it was the home of any cap: it would go on minting.
+    """
+    centre = call.path["centre"]
+    done = await submit_one(call, LoseCentre(centre=centre))
+    approved = done.approved_by if isinstance(done, Approved) else []
+    answer = Loss(
+        centre=centre,
+        approved_by=approved,
+        needed=OPERATORS_NEEDED,
+        done=not isinstance(done, Approved),
+    )
+    return Reply(value=answer, status=202 if isinstance(done, Approved) else 200)
+
+
+async def _shown(call: Call, position: int) -> Reply:
+    node, name = call.node, call.path["centre"]
+    found = await node.view(lambda state: _centres(node, state))
+    (centre,) = [each for each in found.centres if each.name == name]
+    return Reply(value=centre, headers={POSITION: str(position)})
+
+
+async def resolve_cap(call: Call) -> Reply:
+    """Who serves a cap: its home, the data centres that have a share, and the servers here."""
+    node, cap = call.node, call.path["cap"]
+    found = await node.view(lambda state: _resolved(node, state, cap))
+    if found is None:
+        raise RequestRefused("unknown_cap", f"no cap {cap}: define it first")
+    return Reply(value=found)
+
+
+def _resolved(node: MasterNode, state: DataCentre, cap: str) -> Resolution | None:
+    meta = state.metas.get(cap)
+    if meta is None:
+        return None
+    home, placement = meta.home or node.dc, meta.definition.placement
+    weights = {name: each.weight for name, each in state.centres.items() if each.membership == "in"}
+    shares = shares_of(placement, cap, home, weights or {node.dc: 1})
+    return Resolution(
+        id=cap,
+        home=home,
+        placement=placement,
+        centres=[Part(name=name, weight=weight) for name, weight in sorted(shares.items())],
+        servers=sorted(each.address for each in node.servers.values()),
+    )
+
+
+# ---- the table
+
+_CENTRE = "/v1/centres/{centre}"
+
+CENTRES = (
+    Route("GET", "/v1/centres", "read", list_centres, "List data centres", answer=Centres),
+    Route(
+        "PUT",
+        _CENTRE,
+        "administer",
+        add_centre,
+        "Add a data centre",
+        body=CentreRequest,
+        answer=CentreView,
+    ),
+    Route(
+        "DELETE", _CENTRE, "administer", remove_centre, "Remove a data centre", answer=CentreView
+    ),
+    Route(
+        "POST",
+        f"{_CENTRE}/loss",
+        "administer",
+        lose_centre,
+        "Declare a data centre lost",
+        answer=Loss,
+        statuses=(200, 202),
+    ),
+    Route(
+        "GET", "/v1/resolve/{cap}", "read", resolve_cap, "Tell who serves a cap", answer=Resolution
+    ),
+)
