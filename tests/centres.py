@@ -72,8 +72,9 @@ def centres_in(
     servers: int = 1,
     masters: int = 1,
     environment: dict[str, str] | None = None,
+    members: Sequence[str] | None = None,
 ) -> Iterator[Centres]:
-    """Running data centres that know of each other."""
+    """Running data centres, of which all or the `members` take part."""
     with ExitStack() as stack:
         deployments = {}
         for name in names:
@@ -88,12 +89,18 @@ def centres_in(
                     witnesses=1 if masters > 1 else 0,
                 )
             )
-        first = deployments[names[0]]
-        for name in names:
-            first.control("PUT", f"/v1/centres/{name}", {})
-        for each in deployments.values():
-            eventually(lambda each=each: members_of(each) == set(names), "all know each other")
-        yield Centres(deployments)
+        centres = Centres(deployments)
+        if members != ():
+            join(centres, names if members is None else members)
+        yield centres
+
+
+def join(centres: Centres, members: Sequence[str]) -> None:
+    """The first of the `members` adds them all; returns when all know each other."""
+    for name in members:
+        centres[members[0]].control("PUT", f"/v1/centres/{name}", {})
+    for name in members:
+        eventually(lambda name=name: members_of(centres[name]) == {*members}, f"{name} knows all")
 
 
 def members_of(centre: Deployment) -> set[str]:

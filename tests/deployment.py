@@ -31,9 +31,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def eventually(condition: Callable[[], Any], what: str) -> Any:
+def eventually(
+    condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_SECONDS
+) -> Any:
     """What `condition` gives once that is true; fails when it never is."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_s
     while True:
         found = condition()
         if found:

@@ -43,7 +43,7 @@ def decide(state: DataCentre, dc: str, command: CentreCommand) -> list[Fact] | D
     if isinstance(command, AddCentre):
         return _added(state.centres, dc, command)
     if known is None:
-        detail = f"no data centre {command.centre!r} takes part"
+        detail = f"no data centre {command.centre} takes part: add it first"
         return Denied(code="unknown_centre", detail=detail)
     if known.membership == "lost":
         return [] if isinstance(command, LoseCentre) else _lost(command.centre)
