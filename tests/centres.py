@@ -14,9 +14,9 @@ SECRET = "between {} and {}: 0123456789abcdef"
 
 
 @contextmanager
-def broker_in(directory: Path) -> Iterator[Broker]:
+def broker_in(directory: Path, broker: Broker | None = None) -> Iterator[Broker]:
     """A running broker; the test is skipped, with the reason, where none can be had."""
-    broker = Broker(directory)
+    broker = broker or Broker(directory)
     try:
         broker.start()
     except Unavailable as reason:

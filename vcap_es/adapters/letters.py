@@ -126,6 +126,9 @@ class Numbers:
         self._largest = 0
         self._seen: dict[int, None] = {}
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def is_new(self, number: int) -> bool:
         """Whether `number` was not there yet; it is there from now on."""
         if number in self._seen or number <= self._largest - WINDOW:
