@@ -135,9 +135,9 @@ def test_a_letter_that_somebody_keeps_and_sends_again_is_parked(
 
     with channel_to(broker) as channel:
         # Given that somebody gets half of them
-        channel.basic_consume(letters_queue("bad2", "bad1"), steal)
+        thief = channel.basic_consume(letters_queue("bad2", "bad1"), steal)
         eventually(lambda: rob() >= 5, "some are stolen")
-        channel.cancel()
+        channel.basic_cancel(thief)
         known = post_of(centres["bad1"])["parked"].get("repeated", 0)
         # When all of them come twice, in another order
         for body in [*reversed(stolen), *stolen]:
@@ -194,11 +194,10 @@ def test_a_broker_in_trouble_is_told_by_name_and_nobody_waits_for_it(tmp_path: P
             wrong.write_text("wrong")
             other = tmp_path / "three"
             other.mkdir()
+            urls["three"] = broker.url
             environment = {
                 **PATIENT,
-                **environment_of(
-                    "three", ("one", "three"), tmp_path, {**urls, "three": broker.url}
-                ),
+                **environment_of("three", ("one", "three"), tmp_path, urls),
                 "VCAP__REMOTE__PASSWORD_FILE": str(wrong),
                 "VCAP__REMOTE__CENTRES__ONE__PASSWORD_FILE": str(wrong),
             }
