@@ -5,15 +5,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint sim chaos bench lock clean
+.PHONY: help setup up up-two-dc test lint sim chaos bench lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: .venv/.ready ## make .venv from the hash-locked requirements
 
 up: .venv/.ready ## start a demo deployment on this machine
 	$(BIN)/vcap up --demo
+
+up-two-dc: .venv/.ready ## start two data centres and a broker, with traffic that empties one
+	$(BIN)/python -m compose.two_dc
 
 test: .venv/.ready ## run all tests; the last line has the totals
 	$(BIN)/python -m pytest

@@ -4,28 +4,16 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
 
-from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, free_ports
+from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, ports_in_a_row
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.balances import IntervalBalance, interval_balance
 from vcap_es.projections.history import fold_until
-
-
-def ports_in_a_row(count: int) -> int:
-    """The first of some free ports that follow each other."""
-    while True:
-        first = free_ports(1)[0]
-        with ExitStack() as stack, suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 def started(data: Path, port: int, *more: str) -> "subprocess.Popen[str]":

@@ -137,7 +137,7 @@ def interval_balance(interval: Interval) -> IntervalBalance:
         ended=pool.ended,
         closed=pool.closed,
         minter=sharing.minter,
-        phase=sharing.phase.mode if sharing.phase else "",
+        phase="" if interval.sharing is None else _mode(sharing),
         servers=servers,
         centres=_centre_balances(pool),
     )
@@ -159,6 +159,11 @@ def _server_balance(pool: Pool, incarnation: str, account: Account) -> ServerBal
         unreported=held if pool.closed else 0,
         final=account.final,
     )
+
+
+def _mode(sharing: Sharing) -> str:
+    """Before the first change of phase, everybody has a share."""
+    return "spread" if sharing.phase is None else sharing.phase.mode
 
 
 def _centre_balances(pool: Pool) -> list[CentreBalance]:
