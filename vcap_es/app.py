@@ -17,6 +17,7 @@ import structlog
 
 from vcap_es import telemetry
 from vcap_es.adapters.ballot_file import BallotFile
+from vcap_es.adapters.feed import FeedWire
 from vcap_es.adapters.files import sync_directory
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
@@ -146,6 +147,7 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             suspicion=_suspicion(directory),
             absolve=lambda: (directory / SUSPECT_FILE).unlink(missing_ok=True),
             wires=wires_of(settings),
+            feed=feed_of(settings),
         )
         await stack.enter_async_context(node)
         if node.role == "primary":
@@ -176,6 +178,14 @@ def wires_of(settings: Settings) -> Wires | None:
             for name, own in sorted(remote.centres.items())
         ),
     )
+
+
+def feed_of(settings: Settings) -> FeedWire | None:
+    """Where facts are told as they are committed; None where nobody is to be told."""
+    feed = settings.feed
+    if not feed.broker:
+        return None
+    return FeedWire(broker=_broker(feed.broker, feed.password_file), exchange=feed.exchange)
 
 
 def _broker(url: str, password_file: str) -> Broker:

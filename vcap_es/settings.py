@@ -106,6 +106,18 @@ class RemoteSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     centres: dict[CentreName, CentreSettings] = {}
 
 
+class FeedSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Where every fact is told as it is committed; nowhere while no `broker` is named.
+
+    `exchange` is a topic exchange, which is made where it is not there; `amq.topic` is that which
+    MQTT clients of RabbitMQ hear.
+    """
+
+    broker: AmqpUrl | Literal[""] = ""
+    password_file: str = ""
+    exchange: Annotated[str, Meta(min_length=1, max_length=255)] = "amq.topic"
+
+
 class Settings(Struct, forbid_unknown_fields=True, kw_only=True):
     """Everything that a node can be told."""
 
@@ -115,6 +127,7 @@ class Settings(Struct, forbid_unknown_fields=True, kw_only=True):
     master: MasterSettings = field(default_factory=MasterSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     remote: RemoteSettings = field(default_factory=RemoteSettings)
+    feed: FeedSettings = field(default_factory=FeedSettings)
 
 
 def load(

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 
 from vcap_es.adapters.ballots import Ballots, MemoryBallots
 from vcap_es.adapters.dialling import Dialler
+from vcap_es.adapters.feed import Feed, FeedWire
 from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining, is_node
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
@@ -95,6 +96,7 @@ class MasterNode:
         suspicion: str = "",
         absolve: Callable[[], None] = lambda: None,
         wires: Wires | None = None,
+        feed: FeedWire | None = None,
     ) -> None:
         """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
@@ -104,7 +106,8 @@ class MasterNode:
         of nodes that know them.
         With an empty log, it `founds` a cluster or waits to be admitted to one. `spawn` starts a
         secondary master. `suspicion` says why the log may not be whole; who leads nevertheless is
-        not suspect any more, and `absolve` is called. `wires` lead to other data centres.
+        not suspect any more, and `absolve` is called. `wires` lead to other data centres,
+        and `feed` to who follows the log.
         """
         self.log, self.metrics = events, CollectorRegistry()
         self.dc, self.name = dc, name
@@ -121,7 +124,9 @@ class MasterNode:
             spawns=spawn is not None,
         )
         self.post = None if wires is None else Post(dc, wires, self._hear_letter)
-        self._post_epoch = 0
+        self.feed = None if feed is None else Feed(feed, events, self.committed_beyond)
+        self._led_epoch = 0
+        self._grown, self._told_committed = asyncio.Event(), 0
         self._tokens, self._connections = count(1), count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
         self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
@@ -303,9 +308,7 @@ class MasterNode:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        if self.post is not None:
-            await self.post.close()
-        tasks = list(self._tasks)
+        tasks = [*self._rest(), *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -407,7 +410,8 @@ class MasterNode:
             return
         if self._core is not None:
             self._tell_role(self._core)
-            self._open_post(self._core)
+            self._serve_while_leading(self._core)
+            self._tell_growth(self._core)
             self._set_timer(self._core)
 
     def _do(self, output: Output) -> None:
@@ -454,16 +458,35 @@ class MasterNode:
                 self._suspicion = ""
                 self._absolve()
 
-    def _open_post(self, core: Master) -> None:
+    def _serve_while_leading(self, core: Master) -> None:
         """Only who leads with a majority reads letters: others would keep them from it."""
         leads = core.leadership is not None and core.leadership.is_active
         epoch = core.epoch if leads else 0
-        if self.post is not None and epoch != self._post_epoch:
-            self._post_epoch = epoch
-            if epoch:
-                self.post.lead(epoch)
-            else:
-                self.post.rest()
+        if epoch != self._led_epoch:
+            self._rest()
+            self._led_epoch = epoch
+            for each in (self.post, self.feed):
+                if each is not None and epoch:
+                    each.lead(epoch)
+
+    def _rest(self) -> list[asyncio.Task[None]]:
+        """Speak with no other data centre, and tell nobody; gives what is not yet at its end."""
+        self._led_epoch = 0
+        found = [each for each in (self.post, self.feed) if each is not None]
+        return [task for each in found for task in each.rest()]
+
+    def _tell_growth(self, core: Master) -> None:
+        """Wake who waits for more to be committed."""
+        if core.replica.committed > self._told_committed:
+            self._told_committed = core.replica.committed
+            self._grown.set()
+            self._grown = asyncio.Event()
+
+    async def committed_beyond(self, position: int) -> int:
+        """Wait until an event after `position` is committed; gives the last one that is."""
+        while not (self.is_running and self.durable > position):
+            await self._grown.wait()
+        return self.durable
 
     def _hear_letter(self, delivery: int, centre: str, messages: list[BetweenCentres]) -> bool:
         heard = False
@@ -528,9 +551,7 @@ class MasterNode:
         log.warning("begins anew", reason=reason)
         self._core, self._role = None, ""
         self._life += 1
-        if self.post is not None:
-            self.post.rest()
-            self._post_epoch = 0
+        self._rest()
         self._writer.begin_anew()
         for future in self._waiting.values():
             if not future.done():

@@ -72,10 +72,6 @@ class Post:
         self._outboxes, self._lines = {}, []
         return tasks
 
-    async def close(self) -> None:
-        """Rest, and wait until every connection is closed."""
-        await asyncio.gather(*self.rest(), return_exceptions=True)
-
     def send(self, centre: str, message: BetweenCentres) -> None:
         """Let another data centre hear this. It may be lost."""
         outbox = self._outboxes.get(centre)

@@ -272,7 +272,7 @@ class Statement:
             _Posting("topup recovered", number, server, more - known, "available", "held"),
             _Posting("topup recovered", number, server, known, "expired", "held"),
         ]
-        return [line for line in lines if line.amount]
+        return [line for line in lines if line.amount] or lines[:1]
 
     def _returned(self, fact: Returned) -> list["_Posting"]:
         pool = self._pool(fact.number)

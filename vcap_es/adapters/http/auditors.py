@@ -316,7 +316,7 @@ async def cap_history(call: Call) -> Response:
 
 async def _history(call: Call, cap: str, until: int) -> AsyncIterator[bytes]:
     async for event in read_events(call.node.log, cap=cap, until=until):
-        shown = _visible(call.node, call.client, event, cap)
+        shown = visible(call.node, call.client, event, cap)
         if shown is not None:
             yield msgspec.json.encode(shown) + b"\n"
 
@@ -343,7 +343,7 @@ async def list_events(call: Call) -> Reply:
         raise RequestRefused("bad_request", f"kind is one of {', '.join(KINDS)}")
     head = await _head(call)
     read = await call.node.log.read(query.after, limit=query.limit, cap=query.cap, kind=query.kind)
-    shown = [_visible(call.node, call.client, event, query.cap) for event in read]
+    shown = [visible(call.node, call.client, event, query.cap) for event in read]
     more = len(read) == query.limit and read[-1].position < head
     after = read[-1].position if more else None
     page = Events(events=[each for each in shown if each], head=max(head, _last(read)), next=after)
@@ -361,13 +361,13 @@ async def show_event(call: Call) -> Reply:
     read = await call.node.log.read(position - 1, limit=1) if 0 < position < 2**63 else []
     shown = None
     if read and read[0].position == position:
-        shown = _visible(call.node, call.client, read[0])
+        shown = visible(call.node, call.client, read[0])
     if shown is None:
         raise RequestRefused("not_found", f"no event at position {text[:20]} that your key opens")
     return Reply(value=shown)
 
 
-def _visible(
+def visible(
     node: MasterNode, client: Client, event: Recorded, cap: str | None = None
 ) -> Event | None:
     """The event as far as the key opens it; None where it opens nothing of it.

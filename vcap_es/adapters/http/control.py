@@ -22,6 +22,7 @@ from vcap_es.adapters.http.operators import OPERATORS
 from vcap_es.adapters.http.pages import HEALTH, PAGES
 from vcap_es.adapters.http.primacy import PRIMACY
 from vcap_es.adapters.http.routes import Call, Plane, Route
+from vcap_es.adapters.http.stream import STREAM
 from vcap_es.adapters.joining import LINKS_PATH
 from vcap_es.adapters.link import PATH as LINK_PATH
 from vcap_es.adapters.master_node import MasterNode
@@ -36,6 +37,7 @@ API: tuple[Route, ...] = (
     *OPERATORS,
     *CENTRES,
     *AUDITORS,
+    *STREAM,
     *PRIMACY,
     *HEALTH,
     Route("GET", "/openapi.json", "public", openapi_json, "This document", answer=dict),

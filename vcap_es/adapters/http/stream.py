@@ -1,0 +1,104 @@
+"""The log as server-sent events: `curl -N` sees each event as soon as it is committed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response, StreamingResponse
+
+from vcap_es.adapters.http.auditors import CHUNK, KINDS, Position, visible
+from vcap_es.adapters.http.resources import Event
+from vcap_es.adapters.http.routes import Call, Query, Route, check_scope
+from vcap_es.errors import RequestRefused
+from vcap_es.events.definitions import check_cap_id
+from vcap_es.events.schemas import FACTS, noun_of
+
+MEDIA_TYPE = "text/event-stream"
+STREAMS_MAX = 100
+QUIET_SECONDS = 10.0
+"""After so long without an event a comment is sent: who is gone is noticed by it."""
+
+NOUNS = sorted({noun_of(fact) for fact in FACTS.values()})
+_streaming = asyncio.Semaphore(STREAMS_MAX)
+
+
+class StreamQuery(Query, frozen=True, kw_only=True):
+    """Events behind the position `after`; only of a cap, a kind of fact, a noun."""
+
+    after: Position | None = None
+    cap: str | None = None
+    kind: Annotated[str, Meta(extra_json_schema={"enum": KINDS})] | None = None
+    noun: Annotated[str, Meta(extra_json_schema={"enum": NOUNS})] | None = None
+
+
+async def stream_events(call: Call) -> Response:
+    """The log, as it is committed, without an end: each event's id is its position.
+
+    Without `after` and `Last-Event-ID` it begins with what comes next. Who was cut off goes on with
+    `Last-Event-ID`, at any master, and misses nothing.
+    """
+    query: StreamQuery = call.query
+    if query.cap is not None:
+        check_scope(call.node, call.client, query.cap)
+        check_cap_id(query.cap)
+    for name, value, known in (("kind", query.kind, KINDS), ("noun", query.noun, NOUNS)):
+        if value is not None and value not in known:
+            raise RequestRefused("bad_request", f"{name} is one of {', '.join(known)}")
+    if _streaming.locked():
+        detail = f"{STREAMS_MAX} streams are open here, the most there may be: try another master"
+        raise RequestRefused("busy", detail, retry_after_ms=5000)
+    after = _last_event_id(call)
+    if after is None:
+        after = call.node.durable if query.after is None else query.after
+    return StreamingResponse(_stream(call, query, after), media_type=MEDIA_TYPE)
+
+
+def _last_event_id(call: Call) -> int | None:
+    text = call.headers.get("last-event-id")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise RequestRefused("bad_request", "Last-Event-ID is the position of an event")
+    return int(text)
+
+
+async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[bytes]:
+    async with _streaming:
+        yield b": the log of %s after position %d\n\n" % (call.node.dc.encode(), after)
+        while call.client.key in call.node.state.access.keys:
+            try:
+                async with asyncio.timeout(QUIET_SECONDS):
+                    committed = await call.node.committed_beyond(after)
+            except TimeoutError:
+                yield b": quiet\n\n"
+                continue
+            read = await call.node.log.read(after, limit=CHUNK, cap=query.cap, kind=query.kind)
+            events = [each for each in read if each.position <= committed]
+            for event in events:
+                if query.noun in (None, noun_of(type(event.fact))):
+                    shown = visible(call.node, call.client, event, query.cap)
+                    if shown is not None:
+                        yield _sent(shown)
+            after = events[-1].position if len(events) == CHUNK else committed
+
+
+def _sent(event: Event) -> bytes:
+    data = msgspec.json.encode(event)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.kind.encode(), data)
+
+
+STREAM = (
+    Route(
+        "GET",
+        "/v1/events",
+        "read",
+        stream_events,
+        "Follow the log",
+        query=StreamQuery,
+        answer=str,
+        media=MEDIA_TYPE,
+        anywhere=True,
+    ),
+)
