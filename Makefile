@@ -32,8 +32,9 @@ sim: .venv/.ready ## live 10,000 simulated lives, and hunt every planted bug
 	$(BIN)/python -m vcap_es.sim --seeds 0..10000 --base "$(shell git rev-parse HEAD 2>/dev/null)"
 	$(BIN)/python -m vcap_es.sim --mutations
 
-chaos: .venv/.ready ## break real masters and servers under load; 20 minutes, prints what held
+chaos: .venv/.ready ## break real masters, servers and brokers under load; 30 minutes, prints what held
 	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos.centres
 
 bench: .venv/.ready ## run the benchmarks; prints the machine, the settings and the ratios
 	$(BIN)/python -m benchmarks

@@ -152,6 +152,14 @@ class Deployment:
         if wait:
             self._wait_ready(self.server_urls[index])
 
+    def start(self, node: str) -> None:
+        """Start the node of this name, and do not wait for it."""
+        kind, number = node[:6], int(node[6:])
+        if kind == "master":
+            self.start_master(number, wait=False)
+        else:
+            self.start_server(number - 1, wait=False)
+
     def kill_primary(self) -> None:
         """SIGKILL."""
         self.kill("master0")
