@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backtest, boundary, catch_up, embedded, http, log, memory, topups
+from benchmarks import backtest, boundary, catch_up, embedded, http, log, memory, topups, transfers
 
 Figures = dict[str, object]
 
@@ -22,6 +22,7 @@ SECTIONS: dict[str, Callable[[], list[Figures]]] = {
     "embedded": embedded.figures,
     "http": http.figures,
     "topups": topups.figures,
+    "transfers": transfers.figures,
     "catch_up": catch_up.figures,
     "memory": memory.figures,
     "boundary": boundary.figures,

@@ -181,8 +181,8 @@ def main(data: Path, port: int) -> int:
     try:
         with two_centres(data, port) as centres:
             show(centres)
-            while True:
-                signal.pause()
+            while True:  # a signal that comes just before a wait without an end would be missed
+                time.sleep(POLL_SECONDS)
     except Stopped:
         print("\nended", flush=True)
     except Unavailable as error:
