@@ -20,6 +20,7 @@ from vcap_es.components.decisions.transfer import (
     threshold,
 )
 from vcap_es.components.messages import Order
+from vcap_es.components.pace import Pace
 from vcap_es.components.transfer_messages import (
     About,
     BetweenCentres,
@@ -154,6 +155,7 @@ class Exchange:
         self.cap, self.interval = cap, interval
         self._pool, self._abroad = interval.pool, abroad
         self._told: dict[str, Told] = {}
+        self._pace = Pace()
         self._queue: dict[str, Wished] = {}
         self._asked: Asked | None = None
         self._withdrawn: Asked | None = None
@@ -252,6 +254,7 @@ class Exchange:
     def received(self, centre: str, now: int) -> None:
         """Something has come from another data centre."""
         if self._asked is not None and self._asked.centre == centre:
+            self._pace.met(now - self._asked.at)
             self._asked = None
         self._tried.clear()
         self._forget_refusal()
@@ -540,7 +543,8 @@ class Exchange:
         waiting, ahead = self._waiting, 0
         available = max(0, self._pool.available)
         if self.mode == "spread":
-            ahead = max(0, self._abroad.ahead(self.cap, self.interval.number) - available)
+            wanted = self._abroad.ahead(self.cap, self.interval.number)
+            ahead = max(0, wanted - available, self._lead(now) - available)
         if not (waiting or ahead) or self.mode == "recall":
             self._withdraw()
             return
@@ -553,6 +557,17 @@ class Exchange:
             return
         missing = sum(waiting) + ahead - (available if self.mode == "spread" else 0)
         self._ask(self._richest(atom), max(atom, missing), atom, now)
+
+    def _lead(self, now: int) -> int:
+        """Units to ask for before they are missed; none while the own pool has enough.
+
+        Whoever is far away must ask early; and leaves most of what the others have with them.
+        """
+        pool = self._pool
+        self._pace.note(pool.minted + pool.net - pool.available, now)
+        others = sum(max(0, told.available) for told in self._told.values())
+        lead = min(self._pace.lead, others // 4)
+        return 2 * lead if pool.available < lead else 0
 
     def _richest(self, atom: int) -> str:
         """Who has most, of those not tried yet; in the end the gatherer."""

@@ -394,6 +394,7 @@ class PrimaryMaster:
                 self.remote.touch((fact.cap, fact.number))
             case ToppedUp() | TopupRecovered():
                 self.locals.topped_up(fact)
+                self.remote.touch((fact.cap, fact.number))
             case IntervalClosed():
                 self.locals.closed(fact.cap, fact.number)
             case Returned():

@@ -262,7 +262,7 @@ class RemoteHandler:
 
     def touch(self, key: Key) -> None:
         """Something about an interval has changed: look at it before the next commit round."""
-        if self._exchange(key) is not None:
+        if self._others and self._exchange(key) is not None:
             self._touched[key] = None
 
     # ---- what others say
