@@ -5,6 +5,7 @@ runs one in the foreground.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -184,10 +185,10 @@ def _found() -> Path:
 def _relocate(root: Path) -> None:
     """Debian's `erl` names where it is installed: let it name where it is."""
     for script in (root / "usr/lib/erlang").glob("**/bin/erl"):
-        told = script.read_text()
-        here = f"ROOTDIR={(root / 'usr/lib/erlang').absolute()}"
-        if here not in told:
-            script.write_text(told.replace("ROOTDIR=/usr/lib/erlang", here))
+        told, here = script.read_text(), f"ROOTDIR={(root / 'usr/lib/erlang').absolute()}"
+        moved = re.sub(r"ROOTDIR=\S*/usr/lib/erlang", here, told)
+        if moved != told:
+            script.write_text(moved)
 
 
 def main() -> int:

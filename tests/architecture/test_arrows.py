@@ -24,6 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     (
         "vcap_es.components.decisions",
         "vcap_es.components.messages",
+        "vcap_es.components.order_messages",
         "vcap_es.components.primacy_messages",
         "vcap_es.components.transfer_messages",
         "vcap_es.components.wire",

@@ -4,6 +4,7 @@ from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
+    ClockPassed,
     ClusterCreated,
     ConfigDecided,
     Definition,
@@ -129,6 +130,7 @@ EXAMPLES: list[Fact] = [
         node="5f" * 16, name="s1", role="server", address="http://10.0.0.1:7101", stamp=7
     ),
     NodeAddressChanged(node="m0-a", name="m1", role="master", address="", stamp=1),
+    ClockPassed(stamp=1_763_683_200_000_000),
     CentreChanged(centre="south", membership="drain", weight=0, stamp=Stamp(3, "north")),
     ApiKeyCreated(
         key="key-1",

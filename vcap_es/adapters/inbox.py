@@ -12,12 +12,12 @@ from msgspec import Struct
 from vcap_es.adapters.letters import Reader
 from vcap_es.adapters.rabbitmq import Connection
 from vcap_es.adapters.wires import LETTERS, PARKED, Peer, letters_queue, parked_queue
-from vcap_es.components.transfer_messages import BetweenCentres
+from vcap_es.components.wire import InLetters
 from vcap_es.errors import LetterRefused
 
 UNACKNOWLEDGED_MAX = 200
 
-Hear = Callable[[int, str, list[BetweenCentres]], bool]
+Hear = Callable[[int, str, list[InLetters]], bool]
 """Takes (delivery, data centre, messages); whether somebody hears it, who acknowledges it then."""
 
 log = structlog.get_logger()

@@ -12,8 +12,7 @@ from itertools import islice
 import msgspec
 from msgspec import Raw, Struct, msgpack
 
-from vcap_es.components.transfer_messages import BetweenCentres
-from vcap_es.components.wire import decode_between_centres
+from vcap_es.components.wire import InLetters, decode_between_centres
 from vcap_es.errors import LetterRefused
 
 PROTOCOL = 1
@@ -52,7 +51,7 @@ class Letter(Struct, frozen=True, gc=False):
     """A letter that was opened."""
 
     source: str
-    messages: list[BetweenCentres]
+    messages: list[InLetters]
 
 
 _encode = msgpack.Encoder().encode
@@ -169,7 +168,7 @@ def _content_of(sealed: Sealed) -> Content:
         raise LetterRefused("not understood", str(error)) from error
 
 
-def _messages_of(content: Content) -> list[BetweenCentres]:
+def _messages_of(content: Content) -> list[InLetters]:
     if len(content.messages) > MESSAGES_MAX:
         raise LetterRefused("too large", f"{len(content.messages)} messages")
     try:

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from vcap_es.adapters.ballots import Ballots, MemoryBallots
 from vcap_es.adapters.dialling import Dialler
 from vcap_es.adapters.feed import Feed, FeedWire
+from vcap_es.adapters.global_order import GlobalOrder
 from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining, is_node
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
@@ -42,6 +43,7 @@ from vcap_es.components.master_outputs import (
 )
 from vcap_es.components.messages import Presence, Whereabouts
 from vcap_es.components.meta_handler import OperatorCommand
+from vcap_es.components.order_messages import InOrder
 from vcap_es.components.primary_master import (
     Acknowledge,
     Answer,
@@ -54,10 +56,9 @@ from vcap_es.components.primary_master import (
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
-from vcap_es.components.transfer_messages import BetweenCentres
 from vcap_es.components.voter import Keep
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
-from vcap_es.components.wire import decode_at_master
+from vcap_es.components.wire import InLetters, decode_at_master
 from vcap_es.errors import BallotMissing, CopyUnsound, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.log import EventLog
@@ -125,6 +126,16 @@ class MasterNode:
         )
         self.post = None if wires is None else Post(dc, wires, self._hear_letter)
         self.feed = None if feed is None else Feed(feed, events, self.committed_beyond)
+        self.order = GlobalOrder(
+            dc,
+            events,
+            pass_stamp=self._pass_stamp,
+            members=lambda: [
+                name for name, each in self.state.centres.items() if each.membership != "lost"
+            ],
+            committed=lambda: self.durable,
+            send=lambda centre, message: self.post is not None and self.post.send(centre, message),
+        )
         self._led_epoch = 0
         self._grown, self._told_committed = asyncio.Event(), 0
         self._tokens, self._connections = count(1), count(1)
@@ -359,6 +370,18 @@ class MasterNode:
         seen = await self._ask(lambda token: self.core.read(token, read))
         return read(self.state) if isinstance(seen, Elsewhere) else seen  # type: ignore[return-value]  # the core hands back what `read` gave
 
+    def stamp(self) -> int:
+        """The stamp of what would be recorded now, in microseconds UTC."""
+        primary = self.core.primary
+        return self.now() if primary is None else primary.clock.tick(self.now())
+
+    async def _pass_stamp(self, stamp: int) -> str:
+        """Let later events be stamped `stamp` or more, durably; or say why that cannot be."""
+        answer = await self._ask(lambda token: self.core.pass_stamp(token, stamp, self.moment()))
+        if isinstance(answer, Denied):
+            return answer.detail
+        return "this master does not lead" if isinstance(answer, Elsewhere) else ""
+
     async def switch_over(self, *, actor: str) -> SwitchedOver | Denied | Elsewhere:
         """Hand over to the other master; returns when that leads, or why it does not."""
         answer = await self._ask(lambda token: self.core.switch_over(token, actor, self.moment()))
@@ -488,12 +511,16 @@ class MasterNode:
             await self._grown.wait()
         return self.durable
 
-    def _hear_letter(self, delivery: int, centre: str, messages: list[BetweenCentres]) -> bool:
+    def _hear_letter(self, delivery: int, centre: str, messages: list[InLetters]) -> bool:
         heard = False
+        for_core = [each for each in messages if not isinstance(each, InOrder)]
+        for each in messages:
+            if isinstance(each, InOrder):
+                self.order.heard(centre, each)
 
         def hear(core: Master) -> None:
             nonlocal heard
-            heard = core.forwarded(delivery, centre, messages, self.moment())
+            heard = core.forwarded(delivery, centre, for_core, self.moment())
 
         self._let(hear)
         return heard

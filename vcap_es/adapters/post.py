@@ -10,8 +10,7 @@ from vcap_es.adapters.outbox import Outbox, Sent
 from vcap_es.adapters.rabbitmq import Broker
 from vcap_es.adapters.reconnecting import Reconnecting
 from vcap_es.adapters.wires import Wires
-from vcap_es.components.transfer_messages import BetweenCentres
-from vcap_es.components.wire import encode
+from vcap_es.components.wire import InLetters, encode
 
 
 class Post:
@@ -72,11 +71,12 @@ class Post:
         self._outboxes, self._lines = {}, []
         return tasks
 
-    def send(self, centre: str, message: BetweenCentres) -> None:
-        """Let another data centre hear this. It may be lost."""
+    def send(self, centre: str, message: InLetters) -> bool:
+        """Let another data centre hear this, which may be lost; whether a way leads there."""
         outbox = self._outboxes.get(centre)
         if outbox is not None:
             outbox.put(centre, encode(message))
+        return outbox is not None
 
     def acknowledge(self, delivery: int) -> None:
         """What was heard as `delivery` is durable here."""

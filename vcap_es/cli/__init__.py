@@ -30,6 +30,7 @@ for verb, place, summary in (
     ("explain", "audit:explain", "Tell where every unit went, and by which events."),
     ("events", "events:events", "Read the log: its events, newest as they come, or counted."),
     ("verify", "audit:verify", "Check every link and every equation of a log."),
+    ("audit", "order:audit", "Read the events of all data centres in one order."),
     ("rebuild", "audit:rebuild", "Fold a whole log, and print the digest of all balances."),
     ("backtest", "rehearsal:backtest", "Tell what caps would have done on recorded traffic."),
 ):

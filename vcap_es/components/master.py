@@ -488,6 +488,12 @@ class Master:
             assert self.primary is not None
             self.primary.read(token, view)
 
+    def pass_stamp(self, token: int, stamp: int, moment: Moment) -> None:
+        """Let what is recorded later be stamped `stamp` or more: None, `Denied` or `Elsewhere`."""
+        if self._is_led_here(token):
+            assert self.primary is not None
+            self.primary.pass_stamp(token, stamp, moment.utc)
+
     def switch_over(self, token: int, actor: str, moment: Moment) -> None:
         """Hand over to the other master: `SwitchedOver`, `Denied` or `Elsewhere`."""
         if not self._is_led_here(token):

@@ -14,19 +14,21 @@ from vcap_es.components.carrying import Carrier
 from vcap_es.components.decisions.centre import NEEDS_TWO
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
+from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler import LocalHandler, Nowhere
 from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
 from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.components.remote_handler import RemoteHandler
-from vcap_es.components.transfer_messages import Answered, Ask, BetweenCentres
+from vcap_es.components.transfer_messages import Answered, Ask, BetweenCentres, Clock, Members
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
+    ClockPassed,
     ClusterCreated,
     EpochStarted,
     Fact,
@@ -52,6 +54,9 @@ from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 DESKS_EVERY_US = 20_000
 """How often desks are looked at where time alone may change something."""
+
+PASS_EVERY_US = 1_000_000
+"""An idle data centre lets its stamps pass those of the others no more often than this."""
 
 BACKLOG_FACTS_MAX = 1000
 """With more facts than this undurable, intervals wait: servers come before the calendar."""
@@ -144,9 +149,10 @@ class PrimaryMaster:
         self.name = name
         self.state: DataCentre = fold.state
         self._fold = fold
-        self._now = now
+        self._now, self.clock = now, HybridClock(now)
         self._actor, self._correlation = name, ""
-        self._sequence = 0
+        self._sequence = self._recorded_at = self._news_at = self._wanted_stamp = 0
+        self._passes_at = now
         self._drafts: list[Draft] = []
         self._outputs: list[Output] = []
         self._commands: list[tuple[int | Asked, int, int]] = []
@@ -201,6 +207,11 @@ class PrimaryMaster:
                     self._asked(centre, message)
                 case Answered():
                     self._carrier.answered(centre, message)
+                case Clock(stamp=stamp, recorded=recorded):
+                    self.clock.hear(centre, stamp, self._now)
+                    self._wanted_stamp = max(self._wanted_stamp, recorded + 1)
+                case Members() if centre in self.clock.ahead:
+                    pass  # who takes part from when on must have its place in the order
                 case _:
                     self.remote.received(centre, message, self._now)
         self._outputs.append(Acknowledge(delivery))
@@ -260,6 +271,30 @@ class PrimaryMaster:
         """Somebody reads: `token` is answered with what `view` gives now, when that is durable."""
         self._outputs.append(Answer(token, view(self.state)))
 
+    def pass_stamp(self, token: int, stamp: int, now: int) -> None:
+        """Answer `token` with None when whatever is recorded later is stamped `stamp` or more."""
+        self._advance(now)
+        if stamp > self._now + AHEAD_US:
+            ahead_s = (stamp - self._now) // 1_000_000
+            detail = f"that is {ahead_s} s ahead of the clock here: set the clocks right"
+            self._outputs.append(Answer(token, Denied(code="clock_ahead", detail=detail)))
+            return
+        self.clock.tick(stamp)
+        if self._recorded_at < stamp:
+            self._record(ClockPassed(stamp=stamp))
+        self._outputs.append(Answer(token, None))
+
+    def _follow_stamps(self) -> None:
+        """Others have recorded later than the last event here: let their place be permanent soon.
+
+        Passing a stamp is no news to others, so all is quiet where nothing else happens.
+        """
+        is_behind = self._recorded_at < self._wanted_stamp <= self._now + AHEAD_US
+        if is_behind and self._now >= self._passes_at:
+            self._passes_at = self._now + PASS_EVERY_US
+            self.clock.tick(self._wanted_stamp)
+            self._record(ClockPassed(stamp=self._wanted_stamp))
+
     def note(self, fact: Fact, now: int, actor: str = "") -> None:
         """Let a fact of primacy become true; `actor` asked for it, or else this master did."""
         self._advance(now)
@@ -278,6 +313,7 @@ class PrimaryMaster:
         self._advance(now)
         if len(self._drafts) < BACKLOG_FACTS_MAX:
             self.intervals.step(self._now)
+        self._follow_stamps()
         self.remote.step(self._now)
         self._carrier.step(self._now)
         for connection in self.locals.step(self._now):
@@ -303,6 +339,9 @@ class PrimaryMaster:
         self.remote.look(self._now)
         sends: list[Output] = [Send(*each) for each in self.locals.compose(self._now)]
         sends += [Forward(*each) for each in self.remote.compose()]
+        told = {each.centre for each in (*self._outputs, *sends) if isinstance(each, Forward)}
+        clock = Clock(stamp=self.clock.tick(self._now), recorded=self._news_at)
+        sends = [*(Forward(each, clock) for each in sorted(told)), *sends]
         if not (self._drafts or self._outputs or self._commands or sends):
             return None
         started = Round(drafts=self._drafts, outputs=self._outputs + sends, commands=self._commands)
@@ -345,13 +384,16 @@ class PrimaryMaster:
         self._drafts.append(
             Draft(
                 event_id=self._event_id(),
-                recorded_at=self._now,
+                recorded_at=self.clock.tick(self._now),
                 dc=self.dc,
                 actor=self._actor,
                 correlation=self._correlation,
                 fact=fact,
             )
         )
+        self._recorded_at = self.clock.stamp
+        if not isinstance(fact, ClockPassed):
+            self._news_at = self._recorded_at
         self._react(fact)
 
     def _event_id(self) -> bytes:

@@ -119,6 +119,16 @@ class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     registers: list[CentreChanged]
 
 
+class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """My stamps have come so far, in microseconds UTC: what you record from now on came later.
+
+    The newest of my events has the stamp `recorded`, not counting those that only pass stamps.
+    """
+
+    stamp: int
+    recorded: int
+
+
 class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """An operator of mine wants this of a cap that you decide; `actor` may do so."""
 
@@ -139,4 +149,4 @@ class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 OfAnInterval = Movement | Receipt | Wish | Reply | Books | Closed
 AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members
-BetweenCentres = AmongRemotes | Ask | Answered
+BetweenCentres = AmongRemotes | Clock | Ask | Answered

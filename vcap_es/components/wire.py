@@ -3,6 +3,7 @@
 from msgspec import msgpack
 
 from vcap_es.components.messages import FromMaster, FromServer
+from vcap_es.components.order_messages import InOrder
 from vcap_es.components.primacy_messages import (
     BetweenMasters,
     Greeting,
@@ -20,4 +21,7 @@ AtServer = FromMaster | Greeting | Leading | ToVoter
 encode = msgpack.Encoder().encode
 decode_at_master = msgpack.Decoder(AtMaster).decode
 decode_at_server = msgpack.Decoder(AtServer).decode
-decode_between_centres = msgpack.Decoder(BetweenCentres).decode
+InLetters = BetweenCentres | InOrder
+"""What data centres tell each other."""
+
+decode_between_centres = msgpack.Decoder(InLetters).decode

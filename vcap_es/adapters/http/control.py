@@ -19,6 +19,7 @@ from vcap_es.adapters.http.centres import CENTRES
 from vcap_es.adapters.http.links import links_response
 from vcap_es.adapters.http.metrics import MasterMetrics
 from vcap_es.adapters.http.operators import OPERATORS
+from vcap_es.adapters.http.order import ORDER
 from vcap_es.adapters.http.pages import HEALTH, PAGES
 from vcap_es.adapters.http.primacy import PRIMACY
 from vcap_es.adapters.http.routes import Call, Plane, Route
@@ -38,6 +39,7 @@ API: tuple[Route, ...] = (
     *CENTRES,
     *AUDITORS,
     *STREAM,
+    *ORDER,
     *PRIMACY,
     *HEALTH,
     Route("GET", "/openapi.json", "public", openapi_json, "This document", answer=dict),

@@ -5,6 +5,7 @@ Every change is an event: its actor is the API key's id, its correlation the req
 
 from itertools import islice
 from secrets import token_bytes
+from typing import Literal
 
 import msgspec
 
@@ -29,8 +30,10 @@ from vcap_es.adapters.http.resources import (
 )
 from vcap_es.adapters.http.routes import (
     POSITION,
+    WATERMARK,
     Call,
     Page,
+    Query,
     Reply,
     Route,
     check_scope,
@@ -69,6 +72,12 @@ _definition = msgspec.json.Decoder(dict[str, Value])
 
 
 # ---- caps
+
+
+class Acknowledged(Query, frozen=True, kw_only=True):
+    """When a change is answered: when it is durable, or when its place in the order is for ever."""
+
+    ack: Literal["durable", "permanent"] = "durable"
 
 
 class CapsQuery(Page, frozen=True, kw_only=True):
@@ -173,8 +182,21 @@ async def _change_cap(call: Call, command: CapCommand) -> Reply:
     done = await submit(call, command)
     shown = await show_cap(call)
     is_new = any(isinstance(each, MetaDefined) for each in done.facts)
-    headers = {**shown.headers, POSITION: str(done.position)}
+    headers = {**shown.headers, POSITION: str(done.position), **await _permanence(call, done)}
     return Reply(value=shown.value, status=201 if is_new else 200, headers=headers)
+
+
+async def _permanence(call: Call, done: Done) -> dict[str, str]:
+    """Where it was asked for: wait until every data centre has passed what was done."""
+    query = call.query
+    if not isinstance(query, Acknowledged) or query.ack != "permanent":
+        return {}
+    try:
+        order = await call.node.order.up_to(call.node.stamp() + 1)
+    except RequestRefused as refused:
+        detail = f"it is done, at position {done.position}, and not permanent yet: {refused}"
+        raise RequestRefused("not_permanent", detail) from refused
+    return {WATERMARK: format_instant(order.watermark)}
 
 
 def _definition_in(call: Call) -> Definition:
@@ -364,6 +386,7 @@ OPERATORS = (
         "operate",
         define_cap,
         "Define or change a cap",
+        query=Acknowledged,
         body=Terms,
         example=EXAMPLE,
         answer=Cap,
@@ -376,6 +399,7 @@ OPERATORS = (
         "operate",
         retire_cap,
         "Retire a cap",
+        query=Acknowledged,
         answer=Cap,
         conditions=("If-Match",),
     ),
@@ -385,6 +409,7 @@ OPERATORS = (
         "operate",
         pause_cap,
         "Pause a cap",
+        query=Acknowledged,
         answer=Cap,
         conditions=("If-Match",),
     ),
@@ -394,6 +419,7 @@ OPERATORS = (
         "operate",
         resume_cap,
         "Resume a cap",
+        query=Acknowledged,
         answer=Cap,
         conditions=("If-Match",),
     ),
@@ -403,6 +429,7 @@ OPERATORS = (
         "operate",
         move_cap,
         "Move a cap to another home",
+        query=Acknowledged,
         body=HomeRequest,
         answer=Cap,
         conditions=("If-Match",),

@@ -50,6 +50,9 @@ REQUEST_ID = "vcap-request-id"
 POSITION = "vcap-position"
 """The header that tells a log position: at which a change is durable, or up to which a copy is."""
 
+WATERMARK = "vcap-watermark"
+"""The header that tells up to when all data centres have passed: below, nothing is added."""
+
 EPOCH = "vcap-epoch"
 STALE = "vcap-stale"
 """The headers of what a master that does not lead tells from its copy."""

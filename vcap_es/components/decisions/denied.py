@@ -15,6 +15,7 @@ DenialCode = Literal[
     "retired",
     "not_home",
     "home_unreachable",
+    "clock_ahead",
     "unknown_centre",
     "centre_lost",
     "too_many_centres",

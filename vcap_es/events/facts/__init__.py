@@ -1,7 +1,7 @@
 """What can have happened, in the past tense, one module a noun."""
 
 from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
-from vcap_es.events.facts.centre import CentreChanged, Membership, Stamp
+from vcap_es.events.facts.centre import CentreChanged, ClockPassed, Membership, Stamp
 from vcap_es.events.facts.interval import (
     IntervalClosed,
     IntervalEnded,
@@ -82,6 +82,7 @@ Fact = (
     | PromotionForced
     | NodeAddressChanged
     | CentreChanged
+    | ClockPassed
     | ApiKeyCreated
     | ApiKeyRevoked
 )
@@ -99,6 +100,7 @@ __all__ = [
     "ApiKeyCreated",
     "ApiKeyRevoked",
     "CentreChanged",
+    "ClockPassed",
     "ClusterCreated",
     "ConfigDecided",
     "Definition",

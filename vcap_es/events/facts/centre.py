@@ -18,6 +18,12 @@ class Stamp(Struct, frozen=True, order=True, array_like=True, gc=False):
     origin: str = ""
 
 
+class ClockPassed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Every later event of this log is stamped `stamp`, in microseconds UTC, or later."""
+
+    stamp: int
+
+
 class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `centre` is in, with this weight, or drains, or is out, or lost for good.
 

@@ -9,6 +9,7 @@ from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
+    ClockPassed,
     ClusterCreated,
     ConfigDecided,
     Definition,
@@ -180,6 +181,9 @@ class Fold:
     def _centre_changed(self, fact: CentreChanged) -> None:
         centre.evolve(self.state.centres, fact)
 
+    def _clock_passed(self, _fact: ClockPassed) -> None:
+        """It is about stamps, of which the state has none."""
+
     def _node_address_changed(self, fact: NodeAddressChanged) -> None:
         node.evolve(self.state.nodes, fact)
 
@@ -241,6 +245,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     DivergenceTruncated: Fold._primacy_changed,
     PromotionForced: Fold._primacy_changed,
     CentreChanged: Fold._centre_changed,
+    ClockPassed: Fold._clock_passed,
     NodeAddressChanged: Fold._node_address_changed,
     ApiKeyCreated: Fold._access_changed,
     ApiKeyRevoked: Fold._access_changed,
