@@ -335,3 +335,20 @@ def test_who_is_cut_off_at_the_boundary_has_its_share() -> None:
     assert sum(centres.consume("south", "c", tries=3) for _ in range(60)) == 50
     assert sum(centres.consume("north", "c", tries=3) for _ in range(60)) == 50
     centres.check()
+
+
+def test_the_others_share_on_what_a_lost_home_has_minted() -> None:
+    """One of them gathers in its place; what the lost one had is not to be had."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90, placement="even")
+    centres.run(SECOND)
+    centres.cut = {
+        pair for other in ("east", "south") for pair in (("north", other), (other, "north"))
+    }
+    for operator in ("ann", "bob"):
+        centres["east"].order(LoseCentre(centre="north"), actor=operator)
+    centres.run(2 * SECOND)
+    assert sum(centres.consume("south", "c", tries=40) for _ in range(61)) == 60
+    centres.run(SECOND)
+    assert available(centres, "c") == {"east": 0, "north": 30, "south": 0}
+    centres.check()

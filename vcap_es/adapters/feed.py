@@ -1,7 +1,7 @@
 """The live feed: every committed fact on a topic exchange, for whoever subscribes.
 
 `vcap.<dc>.<noun>.<kind>.<cap>` is the topic, which MQTT clients know as `vcap/<dc>/...`; the body
-is the event as `/v1/log` shows it. A master that begins to lead tells the last events again, so
+is the event as `/v1/log` shows it. Each connection begins with the last events again, so
 that none is missed: their positions tell which were told before. Nothing about API keys is told.
 """
 
@@ -18,11 +18,11 @@ from vcap_es.events.facts import Fact, SpendReported, caps_of
 from vcap_es.events.log import EventLog
 from vcap_es.events.schemas import noun_of
 
-AGAIN = 1_000
-"""So many events are told again by whoever begins to lead."""
+UNCONFIRMED_MAX = 1_000
+AGAIN = UNCONFIRMED_MAX
+"""So many events are told again on each connection: more cannot have been under way."""
 
 CHUNK = 200
-UNCONFIRMED_MAX = 1_000
 NEVER_TOLD = "access"
 
 
@@ -103,8 +103,9 @@ class Feed:
             await asyncio.gather(lost, telling, return_exceptions=True)
 
     async def _follow(self, connection: Connection) -> None:
-        if self._position is None:
-            self._position = max(0, await self._committed_beyond(0) - AGAIN)
+        # What was not confirmed when the connection was lost, or another master led, comes again.
+        last = await self._committed_beyond(0) if self._position is None else self._position
+        self._position = max(0, last - AGAIN)
         while True:
             committed = await self._committed_beyond(self._position)
             limit = min(CHUNK, committed - self._position)

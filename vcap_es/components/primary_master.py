@@ -218,6 +218,8 @@ class PrimaryMaster:
 
     def _asked(self, centre: str, ask: Ask) -> None:
         """Another data centre carries a command here; it has checked who may give it."""
+        if centre not in self.remote.others:
+            return
         actor = f"{ask.actor}@{centre}"
         denied = self._handle(Asked(centre, ask.number), ask.command, actor, ask.correlation)
         if denied is not None:

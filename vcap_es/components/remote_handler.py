@@ -134,11 +134,12 @@ class RemoteHandler:
         return self._heard.get(centre, 0)
 
     def stands_in(self, cap: str, minter: str) -> str:
-        """The data centre that gathers for `minter`: itself, or who decides the cap when lost."""
-        found = self._state.centres.get(minter)
-        if found is None or found.membership != "lost":
-            return minter
-        return self._state.metas[cap].home or self.dc
+        """The data centre that gathers for `minter`: itself, or the home, or the first of all."""
+        home = self._state.metas[cap].home or self.dc
+        for each in (minter, home):
+            if self._state.centres.get(each, NO_CENTRE).membership != "lost":
+                return each
+        return min(self._centres, default=self.dc)
 
     def weigh(self, cap: str, total: int) -> dict[str, int]:
         """`total` units split over the data centres that have a share of the cap."""

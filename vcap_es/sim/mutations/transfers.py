@@ -1,20 +1,27 @@
 """Bugs of the protocol between data centres: what is sent, received, wished for and gathered."""
 
+from collections.abc import Sequence
 from functools import partial
+
+from msgspec import structs
 
 from vcap_es.components import exchange
 from vcap_es.components.exchange import Exchange
+from vcap_es.components.master import Master, Moment
+from vcap_es.components.primary_master import Acknowledge
 from vcap_es.components.remote_handler import RemoteHandler
-from vcap_es.components.transfer_messages import About, Movement
-from vcap_es.events.facts import TransferReceived
-from vcap_es.projections.states import transfer
+from vcap_es.components.transfer_messages import About, BetweenCentres, Movement
+from vcap_es.events.facts import HomeMoved, TransferReceived
+from vcap_es.projections.states import meta, transfer
+from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
 from vcap_es.projections.states.places import receive as _receive
 from vcap_es.sim.mutations import Mutation, Plant, change
 from vcap_es.sim.profiles import TRANSFERS
+from vcap_es.sim.scenarios.moving import move_home
 from vcap_es.sim.shared_lives import SharedLife
 
-_heard = Exchange.heard
+_heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -43,6 +50,23 @@ def _take_any(self: RemoteHandler, centre: str, at: Exchange, message: Movement)
 def _hear_but_phase(self: Exchange, centre: str, about: About, now: int) -> None:
     if about.phase is None or about.phase.mode != "gather":
         _heard(self, centre, about, now)
+
+
+def _acknowledge_first(
+    self: Master,
+    delivery: int,
+    centre: str,
+    messages: Sequence[BetweenCentres],
+    moment: Moment,
+) -> bool:
+    is_heard = _forwarded(self, delivery, centre, messages, moment)
+    if is_heard:
+        self._outputs.append(Acknowledge(delivery))
+    return is_heard
+
+
+def _open_all_again(meta: Meta, fact: HomeMoved) -> None:
+    _move(meta, structs.replace(fact, next_number=0, opened_until=0))
 
 
 def _live(seed: int) -> None:
@@ -88,6 +112,18 @@ MUTATIONS = [
         "never_gathered",
         "what cannot be met from shares is gathered",
         change(Exchange, "_gather_if_low", _nothing),
+    ),
+    _mutation(
+        "acknowledged_first",
+        "the broker forgets a message when what follows from it is durable",
+        change(Master, "forwarded", _acknowledge_first),
+    ),
+    Mutation(
+        name="moved_home_opens_again",
+        rule="a new home opens no period that the old one has opened",
+        plant=change(meta, "_move", _open_all_again),
+        life=move_home,
+        seeds=3,
     ),
     _mutation(
         "nothing_given",

@@ -1,0 +1,26 @@
+"""A cap moves to another home: nothing that was opened is opened again."""
+
+from vcap_es.components.decisions.meta import MoveHome
+from vcap_es.events.facts import IntervalOpened
+from vcap_es.sim.centres import Centres
+from vcap_es.sim.invariants import must
+
+SECOND_US = 1_000_000
+
+
+def move_home(seed: int) -> None:
+    """A cap moves to one that knows none of its periods: each is minted once all the same."""
+    centres = Centres(("east", "north", "south"), seed=seed)
+    centres.define("north", "c", 90, placement="local", interval="minute")
+    centres.run(SECOND_US)
+    centres["north"].order(MoveHome(cap="c", to="south"))
+    centres.run(70 * SECOND_US)
+    opened = [
+        (fact.number, fact.start)
+        for world in centres.worlds.values()
+        for fact in world.facts(IntervalOpened)
+    ]
+    must(len(opened) > 2, "C8", f"nobody opens anything after the move: {opened}")
+    must(len(dict(opened)) == len(opened), "C1", f"an interval is opened twice: {opened}")
+    starts = [start for _, start in opened]
+    must(len(set(starts)) == len(starts), "C1", f"a period is opened twice: {opened}")
