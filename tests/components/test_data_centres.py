@@ -352,3 +352,42 @@ def test_the_others_share_on_what_a_lost_home_has_minted() -> None:
     centres.run(SECOND)
     assert available(centres, "c") == {"east": 0, "north": 30, "south": 0}
     centres.check()
+
+
+@pytest.mark.parametrize("interval", ["day", "minute"])
+def test_two_caps_of_one_name_are_not_mixed(interval: str) -> None:
+    """Who defined a cap before it knew of another one of that name serves its own total of it."""
+    centres = living("north", "south", members=())
+    centres.define("north", "c", 1000, placement="even")
+    centres.define("south", "c", 10, placement="even", interval=interval)
+    for name in ("north", "south"):
+        centres["north"].order(AddCentre(centre=name))
+    centres.run(5 * SECOND)
+    assert sum(centres.consume("south", "c", tries=3) for _ in range(12)) <= 10
+    assert not centres["south"].pool("c", current(centres["south"])).received
+
+
+def test_a_move_that_was_not_heard_is_told_again() -> None:
+    """The letter is lost, and nothing of the cap is shared: its new home takes it all the same."""
+    centres = living("north", "south")
+    centres.define("north", "c", 90, interval="minute")
+    centres.run(SECOND)
+    centres.cut = {("north", "south")}
+    centres["north"].order(MoveHome(cap="c", to="south"))
+    centres.run(SECOND)
+    centres.cut = set()
+    centres.run(10 * SECOND)
+    assert centres["south"].state.metas["c"].home == ""
+    centres.run(120 * SECOND)
+    assert centres["south"].facts(IntervalOpened)
+
+
+def test_who_is_left_alone_closes_its_books() -> None:
+    """The only other data centre is lost: what both shared is closed here all the same."""
+    centres = living("north", "south", limits=Limits(refund_window_ms=300))
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    for operator in ("ann", "bob"):
+        centres["north"].order(LoseCentre(centre="south"), actor=operator)
+    centres.run(80 * SECOND)
+    assert [fact.number for fact in centres["north"].facts(IntervalClosed)] == [0]

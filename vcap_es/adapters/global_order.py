@@ -7,9 +7,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
 from itertools import count, islice
+from secrets import randbits
 
 from msgspec import Struct
 
+from vcap_es.adapters.letters import CONTENT_BYTES
 from vcap_es.components.order_messages import (
     EventsRead,
     InOrder,
@@ -17,6 +19,7 @@ from vcap_es.components.order_messages import (
     ReadEvents,
     StampPassed,
 )
+from vcap_es.components.wire import encode
 from vcap_es.errors import RequestRefused
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import CentreChanged
@@ -75,7 +78,7 @@ class GlobalOrder:
         self._dc, self._log = dc, log
         self._pass_stamp, self._members, self._send = pass_stamp, members, send
         self._committed = committed
-        self._numbers = count(1)
+        self._numbers = count(randbits(48))
         self._asked: dict[int, tuple[str, asyncio.Future[StampPassed | EventsRead]]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -135,6 +138,9 @@ class GlobalOrder:
             some = min(EVENTS_MAX, limit - len(events))
             answer = await self._ask(dc, partial(_events_after, position, some))
             assert isinstance(answer, EventsRead)
+            if not answer.events:
+                detail = f"{dc}: its log ends before what it has told of: ask again"
+                raise RequestRefused("centre_unreachable", detail)
             events += answer.events
         return events
 
@@ -177,11 +183,21 @@ class GlobalOrder:
         task.add_done_callback(self._serving.discard)
 
     async def _tell_part(self, centre: str, number: int, stamp: int) -> None:
-        self._send(centre, await self._own_part(number, stamp))
+        if self._dc in self._members():
+            part = await self._own_part(number, stamp)
+        else:
+            part = StampPassed(number=number, why="it does not know yet that it takes part")
+        self._send(centre, part)
 
     async def _tell_events(self, centre: str, asked: ReadEvents) -> None:
         limit = max(1, min(asked.limit, EVENTS_MAX))
-        events = await self._log.read(max(0, asked.after), limit=limit)
+        events: list[Recorded] = []
+        size = 0
+        for event in await self._log.read(max(0, asked.after), limit=limit):
+            size += len(encode(event))
+            if events and size > CONTENT_BYTES:
+                break
+            events.append(event)
         self._send(centre, EventsRead(number=asked.number, events=events))
 
     async def _own_part(self, number: int, stamp: int) -> StampPassed:

@@ -34,13 +34,15 @@ class Received(Struct):
 class Inbox:
     """Reads the letters from some data centres."""
 
-    def __init__(self, dc: str, peers: Sequence[Peer], hear: Hear, received: Received) -> None:
-        """Read what the `peers` write to `dc`; `hear` takes it in."""
+    def __init__(
+        self, dc: str, peers: Sequence[Peer], hear: Hear, received: Received, *, after: int = 0
+    ) -> None:
+        """Read what the `peers` write to `dc`; `hear` takes it in. Numbers go on from `after`."""
         self._dc, self._hear, self._received = dc, hear, received
         self._sources = [each.name for each in peers]
         self._reader = Reader(dc, {each.name: each.secrets for each in peers})
         self._connection: Connection | None = None
-        self._first = self._last = 0
+        self._first = self._last = after
 
     async def serve(self, connection: Connection, works: Callable[[], None]) -> None:
         """Read from `connection` until it is lost."""
@@ -60,13 +62,19 @@ class Inbox:
         finally:
             self._connection = None
 
+    @property
+    def last(self) -> int:
+        """The number of the last delivery."""
+        return self._last
+
     def acknowledge(self, delivery: int) -> None:
         """What was heard as `delivery` is durable here."""
         if self._connection is not None and delivery > self._first:
             self._connection.acknowledge(delivery - self._first)
 
     def _deliver(self, tag: int, body: bytes, is_redelivered: bool) -> None:
-        assert self._connection is not None
+        if self._connection is None:
+            return  # it is being closed: the broker delivers it again
         self._last = self._first + tag
         self._received.letters += 1
         try:

@@ -72,8 +72,8 @@ class Outbox:
         self._is_due = False
         for centre, queue in self._waiting.items():
             while queue and self._connection is not None:
-                if self._connection.unconfirmed >= UNCONFIRMED_MAX:
-                    return  # goes on when something is confirmed
+                if self._connection.is_lost or self._connection.unconfirmed >= UNCONFIRMED_MAX:
+                    return  # goes on when something is confirmed, or on another connection
                 self._publish(self._connection, centre, _taken(queue))
 
     def _publish(self, connection: Connection, centre: str, messages: list[bytes]) -> None:

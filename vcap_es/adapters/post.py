@@ -22,6 +22,7 @@ class Post:
         self.sent, self.received = Sent(), Received()
         self._hear = hear
         self._inbox: Inbox | None = None
+        self._delivered = 0
         self._outboxes: dict[str, Outbox] = {}
         self._lines: list[Reconnecting] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -50,7 +51,7 @@ class Post:
         """Its master leads `epoch` from now on: connect, and stay connected."""
         self.rest()
         own, peers = self.wires.broker, self.wires.peers
-        self._inbox = Inbox(self.dc, peers, self._hear, self.received)
+        self._inbox = Inbox(self.dc, peers, self._hear, self.received, after=self._delivered)
         self._lines = [Reconnecting(f"inbox at {own.url}", own, self._inbox.serve)]
         for broker in dict.fromkeys(each.broker for each in peers):
             readers = [each for each in peers if each.broker == broker]
@@ -67,6 +68,8 @@ class Post:
         tasks, self._tasks = self._tasks, []
         for each in tasks:
             each.cancel()
+        if self._inbox is not None:
+            self._delivered = self._inbox.last
         self._inbox = None
         self._outboxes, self._lines = {}, []
         return tasks

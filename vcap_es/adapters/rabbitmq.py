@@ -144,6 +144,11 @@ class Connection:
             self._deadline = self._loop.call_later(CONFIRM_SECONDS, self._look_at_the_clock)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be published any more."""
+        return self._lost.done()
+
+    @property
     def unconfirmed(self) -> int:
         """How much of what was published is not settled."""
         return len(self._unconfirmed)

@@ -36,6 +36,8 @@ class Reconnecting:
                     await self._serve(connection, self._works)
             except BrokerLost as error:
                 self._tell(str(error))
+            except Exception as error:  # noqa: BLE001  # a line that ended in silence would stay so
+                self._tell(f"{type(error).__name__}: {error}")
             await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads who comes back, hides nothing
             self._pause_s = min(2 * self._pause_s, PAUSE_SECONDS[1])
 

@@ -45,13 +45,18 @@ class Carrier:
         self,
         state: DataCentre,
         *,
+        dc: str,
+        epoch: int,
         tell: Callable[[str, BetweenCentres], None],
         conclude: Conclude,
         deny: Callable[[int, Denied], None],
     ) -> None:
-        """`conclude` or `deny` answers the token of each command, once."""
+        """`conclude` or `deny` answers the token of each command, once.
+
+        Numbers begin with the `epoch`, so that no late answer is taken for that of another one.
+        """
         self._state, self._tell, self._conclude, self._deny = state, tell, conclude, deny
-        self._numbers = count(1)
+        self._dc, self._numbers = dc, count(epoch << 32)
         self._carried: dict[int, Carried] = {}
 
     def carry(
@@ -73,7 +78,7 @@ class Carrier:
             self._conclude_if_known(answer.number, carried)
             return
         del self._carried[answer.number]
-        if answer.denied.home and carried.hops < HOPS_MAX:
+        if answer.denied.home not in ("", self._dc) and carried.hops < HOPS_MAX:
             carried.home, carried.hops = answer.denied.home, carried.hops + 1
             self._send(carried)
         else:
@@ -112,6 +117,7 @@ class Carrier:
             command=carried.command,
             actor=carried.actor,
             correlation=carried.correlation,
+            until=carried.until,
         )
         self._tell(carried.home, ask)
 

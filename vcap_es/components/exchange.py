@@ -176,9 +176,14 @@ class Exchange:
         return mode_of(self.interval)
 
     @property
+    def minter(self) -> str:
+        """The data centre that has opened the interval."""
+        return self._sharing.minter or self._abroad.dc
+
+    @property
     def gatherer(self) -> str:
         """The data centre that sets the phase, and gathers the rest: who minted the interval."""
-        return self._abroad.stands_in(self.cap, self._sharing.minter or self._abroad.dc)
+        return self._abroad.stands_in(self.cap, self.minter)
 
     @property
     def is_gatherer(self) -> bool:
@@ -195,7 +200,7 @@ class Exchange:
             number=interval.number,
             start=interval.start,
             end=interval.end,
-            minter=self._sharing.minter or self._abroad.dc,
+            minter=self.minter,
             phase=phase_of(interval),
             available=self._pool.available,
             held=self._pool.held,

@@ -163,6 +163,8 @@ class PrimaryMaster:
         self._look_abroad()
         self._carrier = Carrier(
             self.state,
+            dc=dc,
+            epoch=epoch,
             tell=lambda centre, message: self._outputs.append(Forward(centre, message)),
             conclude=lambda token, facts, position: self._outputs.append(
                 Answer(token, Done(facts=facts, position=position))
@@ -208,17 +210,25 @@ class PrimaryMaster:
                 case Answered():
                     self._carrier.answered(centre, message)
                 case Clock(stamp=stamp, recorded=recorded):
-                    self.clock.hear(centre, stamp, self._now)
-                    self._wanted_stamp = max(self._wanted_stamp, recorded + 1)
+                    self._hear_clock(centre, stamp, recorded)
                 case Members() if centre in self.clock.ahead:
                     pass  # who takes part from when on must have its place in the order
                 case _:
                     self.remote.received(centre, message, self._now)
         self._outputs.append(Acknowledge(delivery))
 
+    def _hear_clock(self, centre: str, stamp: int, recorded: int) -> None:
+        """Who is not in yet is heard too: its stamps must come before those of its part."""
+        known = self.state.centres.get(centre)
+        if known is not None and known.membership == "lost":
+            return
+        self.clock.hear(centre, stamp, self._now)
+        if centre not in self.clock.ahead:
+            self._wanted_stamp = max(self._wanted_stamp, recorded + 1)
+
     def _asked(self, centre: str, ask: Ask) -> None:
         """Another data centre carries a command here; it has checked who may give it."""
-        if centre not in self.remote.others:
+        if centre not in self.remote.others or self._now > ask.until + AHEAD_US:
             return
         actor = f"{ask.actor}@{centre}"
         denied = self._handle(Asked(centre, ask.number), ask.command, actor, ask.correlation)
@@ -417,6 +427,7 @@ class PrimaryMaster:
                 self.locals.changed(fact.cap)
                 self.locals.repaced(fact.cap, self._now)
                 self.remote.definition_changed(fact.cap)
+                self._carrier.learned(fact.cap)
             case MetaLearned():
                 self._carrier.learned(fact.cap)
                 self.intervals.look_at(fact.cap, self._now)

@@ -103,7 +103,7 @@ class RemoteHandler:
         self._told: dict[Key, tuple[About, int]] = {}
         self._step_at = self._status_at = self._books_at = self._members_at = now
         self.centres_changed()
-        if self._neighbours:  # who is alone shares nothing, and need not look for it
+        if state.centres:  # who was always alone shares nothing, and need not look for it
             for cap, meta in state.metas.items():
                 for interval in meta.intervals:
                     self._exchange((cap, interval.number))
@@ -274,7 +274,9 @@ class RemoteHandler:
         if isinstance(message, Members):
             self._merge(centre, message)
             return
-        if centre not in self._others:
+        # What was sent to one that is out since then still has to be settled.
+        settles = isinstance(message, Movement | Receipt) and centre in self._neighbours
+        if centre not in self._others and not settles:
             return
         self._heard[centre] = self._now
         match message:
@@ -315,7 +317,7 @@ class RemoteHandler:
             self._tell_register(centre, cap)
 
     def _take(self, centre: str, message: OfAnInterval) -> None:
-        exchange = self._hear(centre, message.about)
+        exchange = self._hear(centre, message.about, brings=isinstance(message, Movement))
         if exchange is None:
             return
         key = exchange.cap, exchange.interval.number
@@ -334,17 +336,21 @@ class RemoteHandler:
                 self._close(key, exchange.interval)
         self.touch(key)
 
-    def _hear(self, centre: str, about: About) -> Exchange | None:
-        """Compare versions, learn of the interval; None where nothing can be done with it."""
+    def _hear(self, centre: str, about: About, *, brings: bool = False) -> Exchange | None:
+        """Compare versions, learn of the interval; None where nothing can be done with it.
+
+        Who drains learns of one only where the message `brings` something, to send it on.
+        """
         self._compare(centre, about.cap, about.version)
         meta = self._state.metas.get(about.cap)
         if meta is None:
             return None  # whatever it brings will come again, when the definition is known
         key = about.cap, about.number
         if meta.interval(about.number) is None:
-            if about.number < meta.closed_before or about.minter == self.dc:
+            is_own = not meta.home and about.number >= meta.taken_at
+            if about.number < meta.closed_before or about.minter == self.dc or is_own:
                 return None
-            if self.is_draining:
+            if self.is_draining and not brings:
                 self._outbox.append((centre, Books(about=about, sent={}, received={})))
                 return None
             self._record(
@@ -357,9 +363,10 @@ class RemoteHandler:
                 )
             )
         exchange = self._exchange(key)
-        if exchange is not None:
-            exchange.heard(centre, about, self._now)
-            self._touched[key] = None
+        if exchange is None or exchange.minter != about.minter:
+            return None  # another cap of the same name, of one that did not know of ours
+        exchange.heard(centre, about, self._now)
+        self._touched[key] = None
         return exchange
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
@@ -376,12 +383,12 @@ class RemoteHandler:
 
     def _settle(self, centre: str, exchange: Exchange, message: Receipt) -> None:
         sent = exchange.interval.pool.sent.get(centre)
-        if sent is None or message.moved <= sent.settled:
+        # A log that lost events may know of less than was sent: that must not stop anybody.
+        moved = min(message.moved, sent.moved) if sent is not None else 0
+        if sent is None or moved <= sent.settled:
             return
         number = exchange.interval.number
-        self._record(
-            TransferSettled(cap=exchange.cap, number=number, to=centre, moved=message.moved)
-        )
+        self._record(TransferSettled(cap=exchange.cap, number=number, to=centre, moved=moved))
 
     # ---- definitions
 
@@ -441,7 +448,7 @@ class RemoteHandler:
     def step(self, now: int) -> None:
         """Do what time alone makes due."""
         self._now = max(self._now, now)
-        if self._now < self._step_at or not self._neighbours:
+        if self._now < self._step_at or not (self._neighbours or self._exchanges):
             return
         self._step_at = self._now + STEP_US
         if self._now >= self._members_at:
@@ -460,7 +467,7 @@ class RemoteHandler:
 
     def next_due(self) -> int | None:
         """When `step` is wanted next, in microseconds UTC; None where there are no others."""
-        return self._step_at if self._neighbours else None
+        return self._step_at if self._neighbours or self._exchanges else None
 
     def look(self, now: int) -> None:
         """See to every exchange that was touched."""
@@ -493,10 +500,11 @@ class RemoteHandler:
         if not caps:
             self._swept = iter(list(self._state.metas))
             return
-        own = [meta for each in caps if not (meta := self._state.metas[each]).home]
+        metas = [self._state.metas[each] for each in caps]
+        own = [meta for meta in metas if not meta.home or meta.moved is not None]
         for meta in own:
             for interval in meta.intervals:
-                if interval.sharing is None and not interval.pool.ended:
+                if interval.sharing is None and not (interval.pool.ended or meta.home):
                     self._share_late(meta.cap, interval)
         versions = Versions(versions=[(meta.cap, meta.version) for meta in own])
         if own:

@@ -130,12 +130,16 @@ class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """An operator of mine wants this of a cap that you decide; `actor` may do so."""
+    """An operator of mine wants this of a cap that you decide; `actor` may do so.
+
+    Nobody waits for it after `until`, microseconds UTC: then do not do it.
+    """
 
     number: int
     command: CapCommand
     actor: str
     correlation: str
+    until: int
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -67,7 +67,7 @@ def _last_event_id(call: Call) -> int | None:
 async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[bytes]:
     async with _streaming:
         yield b": the log of %s after position %d\n\n" % (call.node.dc.encode(), after)
-        while call.client.key in call.node.state.access.keys:
+        while _is_good(call):
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
                     committed = await call.node.committed_beyond(after)
@@ -82,6 +82,12 @@ async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[b
                     if shown is not None:
                         yield _sent(shown)
             after = events[-1].position if len(events) == CHUNK else committed
+
+
+def _is_good(call: Call) -> bool:
+    """Whether the key is still in force."""
+    key = call.node.state.access.keys.get(call.client.key)
+    return key is not None and (key.expires_at is None or key.expires_at > call.node.now())
 
 
 def _sent(event: Event) -> bytes:

@@ -26,7 +26,7 @@ class Meta(Struct, gc=False):
     the last one that was opened as a `single`, -1 for none. Every interval below
     `ended_before` is over, and of other data centres every one below `closed_before` is closed.
     `intervals` are those not closed yet, oldest first. `moved` is how this data centre gave the cap
-    away, until it hears of a later change.
+    away, until it hears of a later change; below `taken_at`, earlier homes have opened intervals.
     """
 
     cap: str
@@ -42,6 +42,7 @@ class Meta(Struct, gc=False):
     home: str = ""
     closed_before: int = 0
     moved: HomeMoved | None = None
+    taken_at: int = 0
 
     @property
     def total(self) -> int:
@@ -104,5 +105,6 @@ def _move(meta: Meta, fact: HomeMoved) -> None:
     meta.home, meta.moved = fact.home, fact if fact.home else None
     if not fact.home:
         meta.next_number = max(meta.next_number, fact.next_number)
+        meta.taken_at = meta.next_number
         meta.opened_until = max(meta.opened_until, fact.opened_until)
         meta.single_number = max(meta.single_number, fact.single_number)
