@@ -14,7 +14,7 @@ from vcap_es.adapters.http.resources import Event, event_of
 from vcap_es.adapters.rabbitmq import Broker, Connection
 from vcap_es.adapters.reconnecting import Reconnecting
 from vcap_es.events.envelope import Recorded
-from vcap_es.events.facts import Fact, SpendReported, caps_of
+from vcap_es.events.facts import Fact, caps_of, part_of
 from vcap_es.events.log import EventLog
 from vcap_es.events.schemas import noun_of
 
@@ -45,11 +45,7 @@ def told(event: Recorded) -> Iterator[tuple[str, Event]]:
     if noun_of(type(fact)) == NEVER_TOLD:
         return
     for cap in caps_of(fact) or [""]:
-        part = fact
-        if isinstance(fact, SpendReported):
-            entries = [each for each in fact.entries if each.cap == cap]
-            part = SpendReported(incarnation=fact.incarnation, entries=entries)
-        yield topic_of(event.dc, fact, cap), event_of(event, part)
+        yield topic_of(event.dc, fact, cap), event_of(event, part_of(fact, {cap}))
 
 
 class Feed:
@@ -66,11 +62,6 @@ class Feed:
         self._position: int | None = None
         self._line: Reconnecting | None = None
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def trouble(self) -> str:
-        """Why nothing is told though it should be; "" where it is."""
-        return self._line.trouble if self._line is not None else ""
 
     def lead(self, _epoch: int) -> None:
         """Its master leads from now on."""

@@ -1,6 +1,6 @@
 """Asks all data centres for their events in one order, and answers when others ask.
 
-Everybody lets its stamps pass that of now; then what lies below is all there will ever be.
+What lies below a stamp that everybody has passed is all there will ever be.
 """
 
 import asyncio

@@ -48,7 +48,7 @@ from vcap_es.errors import InvalidInput, LogDamaged, RequestRefused
 from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.definitions import check_cap_id
 from vcap_es.events.envelope import Recorded
-from vcap_es.events.facts import Fact, SpendReported, caps_of
+from vcap_es.events.facts import Fact, caps_of, part_of
 from vcap_es.events.instants import parse_instant
 from vcap_es.events.log import EventLog
 from vcap_es.projections.balances import interval_balance
@@ -382,10 +382,7 @@ def visible(
     }
     if not open_caps:
         return None
-    if isinstance(fact, SpendReported):
-        entries = [entry for entry in fact.entries if entry.cap in open_caps]
-        fact = SpendReported(incarnation=fact.incarnation, entries=entries)
-    return event_of(event, fact)
+    return event_of(event, part_of(fact, open_caps))
 
 
 def _opens(node: MasterNode, client: Client, cap: str) -> bool:

@@ -19,14 +19,12 @@ from vcap_es.adapters.http.resources import (
 )
 from vcap_es.adapters.http.routes import Call, Reply, Route, read_body
 from vcap_es.adapters.master_node import MasterNode
+from vcap_es.components.approvals import OPERATORS_NEEDED
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.primacy import is_witness
 from vcap_es.components.master_outputs import Elsewhere
 from vcap_es.errors import RequestRefused
 from vcap_es.events.instants import format_instant
-
-OPERATORS_NEEDED = 2
-"""So many must say that a master shall lead at the price of what it lacks."""
 
 
 async def show_primacy(call: Call) -> Reply:

@@ -1,5 +1,7 @@
 """What can have happened, in the past tense, one module a noun."""
 
+from collections.abc import Collection
+
 from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
 from vcap_es.events.facts.centre import CentreChanged, ClockPassed, Membership, Stamp
 from vcap_es.events.facts.interval import (
@@ -96,6 +98,14 @@ def caps_of(fact: Fact) -> list[str]:
     return [] if cap is None else [cap]
 
 
+def part_of(fact: Fact, caps: Collection[str]) -> Fact:
+    """What `fact` says of these `caps`: a spend report has a part for each, others are whole."""
+    if not isinstance(fact, SpendReported):
+        return fact
+    entries = [entry for entry in fact.entries if entry.cap in caps]
+    return SpendReported(incarnation=fact.incarnation, entries=entries)
+
+
 __all__ = [
     "ApiKeyCreated",
     "ApiKeyRevoked",
@@ -141,4 +151,5 @@ __all__ = [
     "TransferSettled",
     "Version",
     "caps_of",
+    "part_of",
 ]

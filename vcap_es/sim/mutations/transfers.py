@@ -1,7 +1,6 @@
 """Bugs of the protocol between data centres: what is sent, received, wished for and gathered."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from msgspec import structs
 
@@ -74,7 +73,7 @@ def _live(seed: int) -> None:
 
 
 def _mutation(name: str, rule: str, plant: Plant, seeds: int = 40) -> Mutation:
-    return Mutation(name=name, rule=rule, plant=plant, life=partial(_live), seeds=seeds)
+    return Mutation(name=name, rule=rule, plant=plant, life=_live, seeds=seeds)
 
 
 MUTATIONS = [
