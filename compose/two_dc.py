@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ START_SECONDS = 90.0
 STOP_SECONDS = 40.0
 POLL_SECONDS = 0.2
 PER_SECOND = 100
+CONSUMED, CAPPED = 200, 429
+"""Any other answer says that it is not known yet, as while a transfer is on its way."""
 
 
 class Stopped(Exception):
@@ -144,30 +147,32 @@ def show(centres: list[Centre]) -> None:
     print(
         f"\n{CAP}: {TOTAL} an hour, half for each; all clients are at {hot.name}.\n"
         f"admin keys: {' '.join(str(each.data / 'master0' / 'admin.key') for each in centres)}\n"
-        f"\n{'consumed':>8} {'refused':>8}   {'at dc1':>7} {'at dc2':>7}   phase",
+        f"\n{'consumed':>8} {'capped':>8} {'later':>7}   {'at dc1':>7} {'at dc2':>7}   phase",
         flush=True,
     )
     key = (hot.data / "client.key").read_text().strip()
+    url = f"{hot.servers[0]}/v1/caps/{CAP}/consume"
+    told: Counter[int] = Counter()
     with httpx2.Client(headers={"Authorization": f"Bearer {key}"}, timeout=5.0) as client:
-        consumed = refused = 0
-        while not refused:
+        while not told[CAPPED]:
             began = time.monotonic()
-            for _ in range(PER_SECOND):
-                answer = client.post(f"{hot.servers[0]}/v1/caps/{CAP}/consume", json={"amount": 1})
-                consumed += answer.status_code == 200
-                refused += answer.status_code != 200
-            _tell(centres, consumed, refused)
+            told.update(client.post(url, json={"amount": 1}).status_code for _ in range(PER_SECOND))
+            _tell(centres, told)
             time.sleep(max(0.0, began + 1.0 - time.monotonic()))
-    print(f"\n{consumed} of {TOTAL} were consumed. Ctrl-C ends it.", flush=True)
+    print(f"\n{told[CONSUMED]} of {TOTAL} were consumed. Ctrl-C ends it.", flush=True)
 
 
-def _tell(centres: list[Centre], consumed: int, refused: int) -> None:
+def _tell(centres: list[Centre], told: Counter[int]) -> None:
     found = [each.current() for each in centres]
     if None in found:
         return
     left = [each["available"] + each["held"] for each in found if each is not None]
     phase = found[0]["phase"] if found[0] is not None else ""
-    print(f"{consumed:>8} {refused:>8}   {left[0]:>7} {left[1]:>7}   {phase}", flush=True)
+    later = told.total() - told[CONSUMED] - told[CAPPED]
+    print(
+        f"{told[CONSUMED]:>8} {told[CAPPED]:>8} {later:>7}   {left[0]:>7} {left[1]:>7}   {phase}",
+        flush=True,
+    )
 
 
 def main(data: Path, port: int) -> int:
