@@ -11,6 +11,7 @@ from time import perf_counter
 
 from msgspec import json
 
+from vcap_es.sim.crash_points import STEPS
 from vcap_es.sim.mutations.__main__ import main as hunt_all
 from vcap_es.sim.profiles import PROFILES, options
 from vcap_es.sim.runs import Outcome, Summary, live_once, run, summarize
@@ -18,7 +19,7 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 52,
+    "failover": 50,
     "exactly": 5,
     "growth": 8,
     "disks": 12,
@@ -27,6 +28,7 @@ MIXTURE = {
     "solo": 2,
 }
 MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1, "transfers": 2}
+MIXTURE |= {"steps": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")
@@ -153,12 +155,18 @@ def _print(summary: Summary, seconds: float) -> None:
         "partitions and resets": f"{count(LINK_FAULTS):,}",
         "switchovers": f"{count(('switch',)):,}",
         "messages": f"{figures.messages:,}",
+        "steps of transfers": _steps(mishaps),
         "packet faults": f"{figures.lost:,} lost, {figures.repeated:,} repeated,"
         f" {figures.reordered:,} reordered, {figures.swallowed:,} swallowed by cuts",
         "violations": f"{len(summary.failures)}",
     }
     for name, value in rows.items():
         print(f"  {name:26}{value}")
+
+
+def _steps(mishaps: dict[str, int]) -> str:
+    counts = [mishaps.get(each, 0) for each in STEPS]
+    return f"masters died {sum(counts):,} times, at each of {len(STEPS)} at least {min(counts):,}"
 
 
 if __name__ == "__main__":

@@ -326,6 +326,7 @@ FORCED = Profile(
     is_busy=True,
 )
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
+STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
     name="exactly",
@@ -361,6 +362,7 @@ PROFILES = {
         TAILS,
         FORCED,
         TRANSFERS,
+        STEPS,
         EXACTLY,
     )
 }

@@ -13,8 +13,9 @@ from msgspec import Struct, field
 from vcap_es.sim.demands import ExactLife
 from vcap_es.sim.lives import Figures, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import EXACTLY, PROFILES, TRANSFERS
+from vcap_es.sim.profiles import EXACTLY, PROFILES, STEPS, TRANSFERS
 from vcap_es.sim.shared_lives import SharedLife
+from vcap_es.sim.stepped_lives import SteppedLife
 from vcap_es.sim.violations import Violation
 
 LIVES_PER_COLLECTION = 16
@@ -28,6 +29,7 @@ CHUNK = 4
 KINDS: dict[str, type[Life | SharedLife]] = {
     EXACTLY.name: ExactLife,
     TRANSFERS.name: SharedLife,
+    STEPS.name: SteppedLife,
 }
 """Lives that are of another kind than most."""
 

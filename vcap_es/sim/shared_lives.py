@@ -35,6 +35,8 @@ EVENTS_MAX = 1_500_000
 class SharedLife:
     """One life, from its seed; with other mishaps, if they are given."""
 
+    _kind: type[Centres] = Centres
+
     def __init__(
         self,
         profile: Profile,
@@ -52,7 +54,7 @@ class SharedLife:
             repeated_percent=random.choice((0, 20)),
             delay_us=random.choice(((500, 500), (500, 5_000), (1_000, 100_000), (40_000, 40_000))),
         )
-        self.centres = Centres(
+        self.centres = self._kind(
             NAMES[: random.randint(2, 5)],
             servers=random.randint(1, 2),
             seed=seed,
@@ -77,9 +79,7 @@ class SharedLife:
         self.centres.run(SECOND_US)
         self._define()
         self.centres.run(self._random.choice((0, SECOND_US)))
-        self._later(0, self._act)
-        for each in self.mishaps:
-            self._later(each.at_ms * 1000, partial(self._let, each))
+        self._begin()
         self.centres.run(self.safety_ms * 1000)
         self._heal()
         self._converge()
@@ -102,6 +102,12 @@ class SharedLife:
             lost=self.centres.lost,
             mishaps=self.happened,
         )
+
+    def _begin(self) -> None:
+        """From now on clients ask, and bad things happen."""
+        self._later(0, self._act)
+        for each in self.mishaps:
+            self._later(each.at_ms * 1000, partial(self._let, each))
 
     # ---- clients and operators
 
