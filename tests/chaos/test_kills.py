@@ -100,6 +100,11 @@ def test_fifty_kills_under_load_lose_nothing(tmp_path: Path) -> None:
         load = Load(deployment, deployment.make_key(), rng)
         # When
         asyncio.run(_kill_under_load(deployment, load, caps, rng))
+        # A server that stops while it has no master cannot tell what was spent there.
+        eventually(
+            lambda: len(deployment.control("GET", "/v1/nodes")["servers"]) == SERVERS,
+            "the servers have found the primary again",
+        )
         for index in range(SERVERS):
             deployment.stop_server(index)
         # Then
