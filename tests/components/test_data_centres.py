@@ -354,6 +354,111 @@ def test_the_others_share_on_what_a_lost_home_has_minted() -> None:
     centres.check()
 
 
+def lost(centres: Centres, centre: str, *, at: str, heir: str = "") -> None:
+    """It is stopped, nobody reaches it any more, and two operators say so at another one."""
+    centres[centre].kill_master()
+    others = centres.worlds.keys() - {centre}
+    centres.cut = {pair for other in others for pair in ((centre, other), (other, centre))}
+    for operator in ("ann", "bob"):
+        centres[at].order(LoseCentre(centre=centre, heir=heir), actor=operator)
+    centres.run(3 * SECOND)
+
+
+def test_the_heir_of_a_lost_home_opens_what_that_cannot_have_opened() -> None:
+    """This minute and the next were its own; from then on the heir mints, and takes changes."""
+    centres = living("east", "north", "south", limits=Limits(refund_window_ms=300))
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    opened = centres["north"].facts(IntervalOpened)
+    lost(centres, "north", at="east", heir="south")
+    homes = {name: centres[name].state.metas["c"].home for name in ("east", "south")}
+    assert homes == {"east": "south", "south": ""}
+    assert centres["south"].state.metas["c"].version == Version(1, 0)
+    # When it is changed where it is not decided
+    assert isinstance(centres.define("east", "c", 40, placement="even", interval="minute"), Done)
+    centres.run(180 * SECOND)
+    # Then no period is minted twice, no number given twice, and it is served
+    later = centres["south"].facts(IntervalOpened)
+    assert (later[0].number, later[0].start) == (len(opened), opened[-1].end)
+    number = current(centres["south"])
+    assert [centres[each].pool("c", number).available for each in ("east", "south")] == [20, 20]
+    assert sum(centres.consume("east", "c", tries=20) for _ in range(41)) == 40
+    centres.check()
+
+
+def test_what_was_not_heard_of_is_not_opened_again() -> None:
+    """The heir was cut off for minutes: the lost home has opened some, of numbers unknown here."""
+    centres = living("north", "south")
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    centres.cut = {("north", "south"), ("south", "north")}
+    centres.run(170 * SECOND)
+    opened = centres["north"].facts(IntervalOpened)
+    lost(centres, "north", at="south", heir="south")
+    centres.run(180 * SECOND)
+    later = centres["south"].facts(IntervalOpened)
+    assert later[0].number > opened[-1].number
+    assert later[0].start >= opened[-1].end
+
+
+def test_a_single_of_a_lost_home_is_never_opened_again() -> None:
+    """It is one total for all time, and the lost home has opened it."""
+    centres = living("north", "south")
+    until = centres["north"].now_us + 86_400 * SECOND
+    centres.define("north", "c", 90, placement="even", interval="single", end=until)
+    centres.run(SECOND)
+    lost(centres, "north", at="south", heir="south")
+    centres.run(10 * SECOND)
+    assert centres["south"].state.metas["c"].home == ""
+    assert not centres["south"].facts(IntervalOpened)
+    # And its own share of it is served
+    assert sum(centres.consume("south", "c", tries=4) for _ in range(46)) == 45
+
+
+def test_an_heir_may_be_named_later_and_only_once() -> None:
+    """Who decides the caps of a lost one is not changed, unless that one is lost as well."""
+    centres = living("east", "north", "south", "west")
+    centres.define("north", "c", 90, placement="even")
+    centres.run(SECOND)
+    lost(centres, "north", at="east")
+    denied = centres.define("east", "c", 70, placement="even")
+    assert isinstance(denied, Denied)
+    assert "--heir" in denied.detail
+    lost(centres, "north", at="east", heir="south")
+    assert centres["south"].state.metas["c"].home == ""
+    for heir, code in (("east", "has_heir"), ("north", "unknown_centre"), ("x", "unknown_centre")):
+        for operator in ("ann", "bob"):
+            token = centres["east"].order(LoseCentre(centre="north", heir=heir), actor=operator)
+        centres.run(SECOND)
+        denied = centres["east"].command_answers[token]
+        assert isinstance(denied, Denied)
+        assert denied.code == code
+    # When the heir is lost, its own heir decides this cap too
+    lost(centres, "south", at="east", heir="west")
+    assert {name: centres[name].state.metas["c"].home for name in ("east", "west")} == {
+        "east": "west",
+        "west": "",
+    }
+    assert centres["west"].state.metas["c"].version == Version(2, 0)
+
+
+def test_who_got_a_cap_from_a_lost_home_gives_way_to_its_heir() -> None:
+    """The heir had not heard that the cap was moved: what is decided by force holds."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    centres.cut = {("north", "south"), ("east", "south")}
+    centres["north"].order(MoveHome(cap="c", to="east"))
+    centres.run(SECOND)
+    assert centres["east"].state.metas["c"].home == ""
+    lost(centres, "north", at="south", heir="south")
+    centres.run(3 * SECOND)
+    assert centres["east"].state.metas["c"].home == "south"
+    assert centres["south"].state.metas["c"].home == ""
+    centres.run(180 * SECOND)
+    centres.check()
+
+
 @pytest.mark.parametrize("interval", ["day", "minute"])
 def test_two_caps_of_one_name_are_not_mixed(interval: str) -> None:
     """Who defined a cap before it knew of another one of that name serves its own total of it."""

@@ -131,7 +131,9 @@ EXAMPLES: list[Fact] = [
     ),
     NodeAddressChanged(node="m0-a", name="m1", role="master", address="", stamp=1),
     ClockPassed(stamp=1_763_683_200_000_000),
-    CentreChanged(centre="south", membership="drain", weight=0, stamp=Stamp(3, "north")),
+    CentreChanged(
+        centre="south", membership="lost", weight=0, stamp=Stamp(3, "north"), heir="north"
+    ),
     ApiKeyCreated(
         key="key-1",
         digest=bytes(range(32)),

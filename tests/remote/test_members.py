@@ -123,9 +123,35 @@ def test_two_operators_declare_one_lost(centres: Centres) -> None:
     assert (first["done"], len(first["approved_by"])) == (False, 1)
     assert said(south, "dc", "lose", "north", "--for-good")["done"] is False
     assert membership(south, "north") == "out"
-    other = south.directory / "other.key"
-    other.touch(mode=0o600)
-    other.write_text(south.make_key("admin"))
-    assert said(south, "dc", "lose", "north", "--for-good", "--key-file", str(other))["done"]
+    assert said(south, "dc", "lose", "north", "--for-good", *as_another(south))["done"]
     assert membership(south, "north") == "lost"
     assert "lost" in refused(south, "dc", "add", "north")
+
+
+def as_another(centre: Deployment) -> list[str]:
+    """The options by which another operator gives a command."""
+    path = centre.directory / "other.key"
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(centre.make_key("admin"))
+    return ["--key-file", str(path)]
+
+
+def test_the_heir_of_a_lost_one_decides_its_caps(centres: Centres) -> None:
+    """A home is lost; one that is left decides from now on, and changes are taken again."""
+    east, south = centres["east"], centres["south"]
+    define(east, "orphan", 600)
+    eventually(lambda: available(south, "orphan") == 45, "south has its share")
+    east.stop()
+    lose = ("dc", "lose", "east", "--for-good")
+    said(south, *lose)
+    assert said(south, *lose, *as_another(south))["done"]
+    assert "--heir" in refused(south, "cap", "change", "orphan", "--total", "60")
+    # When an heir is named
+    lose = (*lose, "--heir", "south")
+    said(south, *lose)
+    assert said(south, *lose, *as_another(south))["done"]
+    eventually(lambda: said(south, "cap", "resolve", "orphan")["home"] == "south", "south decides")
+    said(south, "cap", "change", "orphan", "--total", "60")
+    # Then the share of what the lost one has opened is what it was
+    assert available(south, "orphan") == 45

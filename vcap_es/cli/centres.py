@@ -11,7 +11,7 @@ from vcap_es.cli.output import Json, print_fields, print_json, print_table
 
 dc = App(name="dc", help="Add, remove and list data centres.")
 
-COLUMNS = ("name", "membership", "weight", "caps", "in_transit", "heard_at", "trouble")
+COLUMNS = ("name", "membership", "weight", "caps", "in_transit", "heard_at", "trouble", "heir")
 
 Fields = dict[str, Any]
 
@@ -92,13 +92,17 @@ def lose(
     for_good: Annotated[
         bool, Parameter(negative=(), help="Say that it never comes back under this name.")
     ] = False,
+    heir: Annotated[
+        str | None, Parameter(help="The data centre that decides its caps from now on.")
+    ] = None,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Say that a data centre is gone for good: what it had counts as spent.
 
     Two operators must say so within ten minutes, each with a key of their own. If it decided any
-    cap, stop it first: it would go on minting.
+    cap, stop it first: it would go on minting. Its heir opens the intervals of those caps from the
+    second next one on, as the lost one may have opened those before.
     """
     if not for_good:
         sys.stdout.write(
@@ -107,7 +111,8 @@ def lose(
         )
         return
     with Control(where) as control:
-        done = control.call("POST", _path(centre, "loss"))
+        body = {} if heir is None else {"heir": heir}
+        done = control.call("POST", _path(centre, "loss"), body)
     if json:
         print_json(done)
     elif done["done"]:

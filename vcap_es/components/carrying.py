@@ -8,6 +8,7 @@ from itertools import count
 
 from msgspec import Struct
 
+from vcap_es.components.decisions.centre import NO_CENTRE
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.transfer_messages import Answered, Ask, BetweenCentres
@@ -63,6 +64,9 @@ class Carrier:
         self, token: int, home: str, command: CapCommand, actor: str, correlation: str, now: int
     ) -> None:
         """Let the data centre `home` decide `command`."""
+        if self._state.centres.get(home, NO_CENTRE).membership == "lost":
+            self._deny(token, _lost(home))
+            return
         if len(self._carried) >= CARRIED_MAX:
             self._deny(token, _unreachable(home, "too many commands are under way to it"))
             return
@@ -134,6 +138,11 @@ class Carrier:
 
 def _version_in(fact: Fact) -> Version | None:
     return getattr(fact, "version", None)
+
+
+def _lost(home: str) -> Denied:
+    detail = f"{home} decides this, and is lost: name its heir (vcap dc lose {home} --heir NAME)"
+    return Denied(code="home_unreachable", detail=detail)
 
 
 def _unreachable(home: str, why: str) -> Denied:

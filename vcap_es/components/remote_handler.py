@@ -10,6 +10,7 @@ from itertools import islice
 from msgspec import Struct, structs
 
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
+from vcap_es.components.decisions.inheritance import inherited
 from vcap_es.components.decisions.interval import CLOSE_AFTER_US, is_settled_here
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.local_handler import Key, LocalHandler
@@ -30,6 +31,7 @@ from vcap_es.components.transfer_messages import (
     Versions,
     Wish,
 )
+from vcap_es.errors import InvalidDefinition
 from vcap_es.events.amounts import split
 from vcap_es.events.facts import (
     Fact,
@@ -394,7 +396,7 @@ class RemoteHandler:
 
     def _learn(self, centre: str, register: Register) -> None:
         learned, meta = register.meta, self._state.metas.get(register.meta.cap)
-        is_news = meta is None or (bool(meta.home) and learned.version > meta.version)
+        is_news = meta is None or _is_newer(learned.version, meta)
         if is_news and learned.home != self.dc:
             self._record(learned)
         elif is_news and register.moved is not None:
@@ -501,6 +503,8 @@ class RemoteHandler:
             self._swept = iter(list(self._state.metas))
             return
         metas = [self._state.metas[each] for each in caps]
+        for meta in metas:
+            self._inherit(meta)
         own = [meta for meta in metas if not meta.home or meta.moved is not None]
         for meta in own:
             for interval in meta.intervals:
@@ -509,6 +513,15 @@ class RemoteHandler:
         versions = Versions(versions=[(meta.cap, meta.version) for meta in own])
         if own:
             self._outbox += [(each, versions) for each in self._others]
+
+    def _inherit(self, meta: Meta) -> None:
+        """Decide a cap whose home is lost, where this data centre is the heir of that."""
+        if self._state.centres.get(meta.home, NO_CENTRE).heir != self.dc:
+            return
+        try:
+            self._record(inherited(meta, self._now))
+        except InvalidDefinition:
+            return  # here is no such zone: it is tried again, until there is
 
     def _share_late(self, cap: str, interval: Interval) -> None:
         """An interval from before others took part: they have no share of it, but may wish."""
@@ -597,3 +610,10 @@ class RemoteHandler:
         if found is None:
             found = self._exchanges[key] = Exchange(key[0], interval, self)
         return found
+
+
+def _is_newer(version: Version, meta: Meta) -> bool:
+    """Whether a definition counts more than `meta`: the home's own gives way to an heir alone."""
+    if meta.home:
+        return version > meta.version
+    return version.generation > meta.version.generation

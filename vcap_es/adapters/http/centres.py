@@ -23,7 +23,8 @@ class CentreView(Struct, frozen=True, kw_only=True):
 
     `caps` that are not retired are decided there, as far as is known here. Units `in_transit` were
     sent there from here, and may be on their way. `heard_at` is null where nothing was heard in
-    this epoch. `trouble` says why it cannot be reached, null where it can.
+    this epoch. `trouble` says why it cannot be reached, null where it can. `heir` decides the caps
+    of one that is lost.
     """
 
     name: str
@@ -34,6 +35,7 @@ class CentreView(Struct, frozen=True, kw_only=True):
     in_transit: int
     heard_at: Instant | None
     trouble: str | None
+    heir: str | None
 
 
 class PostView(Struct, frozen=True, kw_only=True):
@@ -65,6 +67,12 @@ class CentreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How much of what is placed by weights the data centre gets; 1 where nothing is said."""
 
     weight: Annotated[int, Meta(ge=0, le=WEIGHT_MAX)] | UnsetType = UNSET
+
+
+class LossRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which data centre decides the caps of the lost one from now on; nobody if nothing is said."""
+
+    heir: str | UnsetType = UNSET
 
 
 class Loss(Struct, frozen=True, kw_only=True):
@@ -121,6 +129,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
                 in_transit=transit[name],
                 heard_at=_heard_at(node, name),
                 trouble=_trouble(node, name),
+                heir=each.heir or None,
             )
             for name, each in sorted(state.centres.items())
         ],
@@ -179,10 +188,12 @@ async def lose_centre(call: Call) -> Reply:
     """Say that a data centre is gone for good. It needs two operators, and is never taken back.
 
     What it had of open intervals counts as spent. It is not listened to any more, so it must be
-    stopped if it was the home of any cap: it would go on minting.
+    stopped if it was the home of any cap: it would go on minting. Its `heir` opens the intervals
+    of those caps from the second next one on; said later, from then on.
     """
-    centre = call.path["centre"]
-    done = await submit_one(call, LoseCentre(centre=centre))
+    centre, heir = call.path["centre"], read_body(call, LossRequest).heir
+    command = LoseCentre(centre=centre, heir="" if heir is UNSET else heir)
+    done = await submit_one(call, command)
     approved = done.approved_by if isinstance(done, Approved) else []
     answer = Loss(
         centre=centre,
@@ -249,6 +260,7 @@ CENTRES = (
         "administer",
         lose_centre,
         "Declare a data centre lost",
+        body=LossRequest,
         answer=Loss,
         statuses=(200, 202),
     ),

@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "unknown_centre": Kind(404, "Unknown data centre"),
     "centre_lost": Kind(409, "Data centre lost"),
     "too_many_centres": Kind(409, "Too many data centres"),
+    "has_heir": Kind(409, "Has an heir"),
     "is_home": Kind(409, "Is a home"),
     "is_here": Kind(409, "Is here"),
     # Refusals of primacy.

@@ -27,9 +27,13 @@ class RemoveCentre(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LoseCentre(Struct, frozen=True, kw_only=True, gc=False):
-    """A data centre is gone for good: nothing is told it, or heard of it, and nothing reclaimed."""
+    """A data centre is gone for good: nothing is told it, or heard of it, and nothing reclaimed.
+
+    `heir` decides its caps from now on; "" leaves that open, and it may be said later.
+    """
 
     centre: str
+    heir: str = ""
 
 
 CentreCommand = AddCentre | RemoveCentre | LoseCentre
@@ -45,10 +49,10 @@ def decide(state: DataCentre, dc: str, command: CentreCommand) -> list[Fact] | D
     if known is None:
         detail = f"no data centre {command.centre} takes part: add it first"
         return Denied(code="unknown_centre", detail=detail)
-    if known.membership == "lost":
-        return [] if isinstance(command, LoseCentre) else _lost(command.centre)
     if isinstance(command, LoseCentre):
-        return _lost_now(state, dc, command.centre)
+        return _lost_now(state.centres, dc, command)
+    if known.membership == "lost":
+        return _lost(command.centre)
     if known.membership in ("drain", "out"):
         return []
     if caps := homed(state, dc, command.centre):
@@ -70,11 +74,20 @@ def _added(centres: Mapping[str, Centre], dc: str, command: AddCentre) -> list[F
     return [changed(centres, dc, name, "in", weight) for name, weight in added.items()]
 
 
-def _lost_now(state: DataCentre, dc: str, centre: str) -> list[Fact] | Denied:
+def _lost_now(centres: Mapping[str, Centre], dc: str, command: LoseCentre) -> list[Fact] | Denied:
+    centre, heir, known = command.centre, command.heir, centres[command.centre]
     if centre == dc:
         detail = f"{dc} is this data centre, and it is here: say it at another one"
         return Denied(code="is_here", detail=detail)
-    return [changed(state.centres, dc, centre, "lost", 0)]
+    if known.membership == "lost" and heir in ("", known.heir):
+        return []
+    if heir and (heir == centre or centres.get(heir, NO_CENTRE).membership != "in"):
+        detail = f"{heir} takes no part here: name a data centre that is in"
+        return Denied(code="unknown_centre", detail=detail)
+    if known.heir and centres[known.heir].membership != "lost":
+        detail = f"{known.heir} decides the caps of {centre} already: move them from there"
+        return Denied(code="has_heir", detail=detail)
+    return [changed(centres, dc, centre, "lost", 0, heir)]
 
 
 def _lost(centre: str) -> Denied:
@@ -83,12 +96,17 @@ def _lost(centre: str) -> Denied:
 
 
 def changed(
-    centres: Mapping[str, Centre], dc: str, centre: str, membership: Membership, weight: int
+    centres: Mapping[str, Centre],
+    dc: str,
+    centre: str,
+    membership: Membership,
+    weight: int,
+    heir: str = "",
 ) -> CentreChanged:
     """The next register of a data centre, as it is decided at `dc`."""
     count = centres.get(centre, NO_CENTRE).stamp.count + 1
     return CentreChanged(
-        centre=centre, membership=membership, weight=weight, stamp=Stamp(count, dc)
+        centre=centre, membership=membership, weight=weight, stamp=Stamp(count, dc), heir=heir
     )
 
 

@@ -19,6 +19,7 @@ DenialCode = Literal[
     "unknown_centre",
     "centre_lost",
     "too_many_centres",
+    "has_heir",
     "is_home",
     "is_here",
     "not_in_sync",

@@ -28,10 +28,11 @@ class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `centre` is in, with this weight, or drains, or is out, or lost for good.
 
     One that drains grants nothing and sends on what it has; one that is lost is not listened to,
-    and what it had counts as spent.
+    and what it had counts as spent; `heir` decides its caps from then on, "" is nobody.
     """
 
     centre: str
     membership: Membership
     weight: int
     stamp: Stamp
+    heir: str = ""

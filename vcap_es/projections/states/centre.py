@@ -6,11 +6,15 @@ from vcap_es.events.facts import CentreChanged, Membership, Stamp
 
 
 class Centre(Struct, frozen=True, kw_only=True, gc=False):
-    """A data centre; `weight` is its part of what is placed by weights."""
+    """A data centre; `weight` is its part of what is placed by weights.
+
+    `heir` decides the caps of one that is lost; "" is nobody.
+    """
 
     membership: Membership
     weight: int
     stamp: Stamp
+    heir: str = ""
 
 
 def evolve(centres: dict[str, Centre], fact: CentreChanged) -> None:
@@ -18,13 +22,22 @@ def evolve(centres: dict[str, Centre], fact: CentreChanged) -> None:
     known = centres.get(fact.centre)
     if known is None or fact.stamp > known.stamp:
         centres[fact.centre] = Centre(
-            membership=fact.membership, weight=fact.weight, stamp=fact.stamp
+            membership=fact.membership,
+            weight=fact.weight,
+            stamp=fact.stamp,
+            heir=fact.heir,
         )
 
 
 def registers_of(centres: dict[str, Centre]) -> list[CentreChanged]:
     """What others have to know of them."""
     return [
-        CentreChanged(centre=name, membership=each.membership, weight=each.weight, stamp=each.stamp)
+        CentreChanged(
+            centre=name,
+            membership=each.membership,
+            weight=each.weight,
+            stamp=each.stamp,
+            heir=each.heir,
+        )
         for name, each in sorted(centres.items())
     ]
