@@ -13,6 +13,7 @@ from vcap_es.components.decisions.centre import NO_CENTRE, changed
 from vcap_es.components.decisions.inheritance import inherited
 from vcap_es.components.decisions.interval import CLOSE_AFTER_US, is_settled_here
 from vcap_es.components.exchange import Exchange
+from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.local_handler import Key, LocalHandler
 from vcap_es.components.transfer_messages import (
     About,
@@ -519,7 +520,7 @@ class RemoteHandler:
         if self._state.centres.get(meta.home, NO_CENTRE).heir != self.dc:
             return
         try:
-            self._record(inherited(meta, self._now))
+            self._record(inherited(meta, self._now + AHEAD_US))
         except InvalidDefinition:
             return  # here is no such zone: it is tried again, until there is
 

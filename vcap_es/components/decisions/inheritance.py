@@ -6,7 +6,6 @@ both; what was opened and heard of, others serve on. The lost home must be stopp
 """
 
 from vcap_es.components.decisions.interval import opening_instant
-from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.events.facts import HomeMoved, Version
 from vcap_es.events.instants import SECOND_US
 from vcap_es.events.periods import first_window, next_window
@@ -16,14 +15,14 @@ MINUTE_US = 60 * SECOND_US
 """The shortest period: no more numbers than minutes can have been given to what was not heard."""
 
 
-def inherited(meta: Meta, now: int) -> HomeMoved:
+def inherited(meta: Meta, latest: int) -> HomeMoved:
     """`meta` is decided here from now on, and never again where it was, whatever is heard of that.
 
-    Its first interval is of the first period that its lost home cannot have opened by `now`, by
-    a clock that is ahead as far as any may be. A `single` is never opened again. Raises
+    Its first interval is of the first period that its lost home cannot have opened by `latest`,
+    in microseconds UTC, which no clock there has passed. A `single` is never opened again. Raises
     InvalidDefinition where its calendar cannot be computed here.
     """
-    until = _opened_until(meta, now + AHEAD_US)
+    until = _opened_until(meta, latest)
     unheard = -(-(until - meta.opened_until) // MINUTE_US) if meta.next_number else 0
     number = max(meta.next_number + unheard, meta.ended_before + 1)
     is_single = meta.definition.interval == "single"
