@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from vcap_es.components import exchange
+from vcap_es.components.decisions import inheritance
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.master import Master, Moment
 from vcap_es.components.primary_master import Acknowledge
@@ -17,7 +18,7 @@ from vcap_es.projections.states.places import Pool
 from vcap_es.projections.states.places import receive as _receive
 from vcap_es.sim.mutations import Mutation, Plant, change
 from vcap_es.sim.profiles import TRANSFERS
-from vcap_es.sim.scenarios.moving import move_home
+from vcap_es.sim.scenarios.moving import inherit_home, move_home
 from vcap_es.sim.shared_lives import SharedLife
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
@@ -122,6 +123,20 @@ MUTATIONS = [
         rule="a new home opens no period that the old one has opened",
         plant=change(meta, "_move", _open_all_again),
         life=move_home,
+        seeds=3,
+    ),
+    Mutation(
+        name="heir_opens_at_once",
+        rule="an heir opens no period that its lost home may have opened",
+        plant=change(inheritance, "_opened_until", lambda meta, _: meta.opened_until),
+        life=inherit_home,
+        seeds=3,
+    ),
+    Mutation(
+        name="heir_numbers_on",
+        rule="an heir gives no number that its lost home may have given",
+        plant=change(inheritance, "MINUTE_US", 1 << 62),
+        life=inherit_home,
         seeds=3,
     ),
     _mutation(

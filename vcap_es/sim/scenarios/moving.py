@@ -1,5 +1,6 @@
-"""A cap moves to another home: nothing that was opened is opened again."""
+"""A cap gets another home, by a move or by force: nothing that was opened is opened again."""
 
+from vcap_es.components.decisions.centre import LoseCentre
 from vcap_es.components.decisions.meta import MoveHome
 from vcap_es.events.facts import IntervalOpened
 from vcap_es.sim.centres import Centres
@@ -15,6 +16,25 @@ def move_home(seed: int) -> None:
     centres.run(SECOND_US)
     centres["north"].order(MoveHome(cap="c", to="south"))
     centres.run(70 * SECOND_US)
+    _opened_once(centres)
+
+
+def inherit_home(seed: int) -> None:
+    """The heir of a lost home, cut off for minutes, knows little of what that has opened."""
+    centres = Centres(("north", "south"), seed=seed)
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND_US)
+    centres.cut = {("north", "south"), ("south", "north")}
+    centres.run((100 + 20 * seed) * SECOND_US)
+    centres["north"].kill_master()
+    for operator in ("ann", "bob"):
+        centres["south"].order(LoseCentre(centre="north", heir="south"), actor=operator)
+    centres.run(180 * SECOND_US)
+    _opened_once(centres)
+    must(bool(centres["south"].facts(IntervalOpened)), "C8", "the heir opens nothing")
+
+
+def _opened_once(centres: Centres) -> None:
     opened = [
         (fact.number, fact.start)
         for world in centres.worlds.values()
