@@ -219,6 +219,30 @@ def test_one_that_is_removed_drains_to_zero() -> None:
     centres.check()
 
 
+def test_what_comes_late_to_one_that_drains_is_sent_on() -> None:
+    """It was asked for and sent before, and lost on its way."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90, placement="even")
+    centres.run(SECOND)
+    # Given
+    centres.cut = {("south", "east"), ("north", "east")}
+    assert centres.consume("east", "c", 31) == 0
+    centres.run(SECOND)
+    late = centres.in_transit("c", 0)
+    assert late
+    # When it is removed, and then reached again
+    centres["north"].order(RemoveCentre(centre="east"))
+    centres.run(SECOND)
+    centres.cut = set()
+    centres.run(20 * SECOND)
+    # Then it has nothing of what came, and the others have it all
+    assert sum(centres["east"].pool("c").received.values()) == 30 + late
+    assert available(centres, "c")["east"] == 0
+    assert centres["east"].pool("c").held == 0
+    assert sum(centres.consume("south", "c", tries=20) for _ in range(91)) == 90
+    centres.check()
+
+
 def test_a_home_is_not_removed() -> None:
     """Its caps are moved first."""
     centres = living("north", "south")
