@@ -26,6 +26,7 @@ from vcap_es.events.facts import (
     NodeAddressChanged,
     Phase,
     PhaseChanged,
+    PlacementChanged,
     PromotionForced,
     Returned,
     SecondarySpawned,
@@ -35,6 +36,7 @@ from vcap_es.events.facts import (
     Stamp,
     SwitchoverStarted,
     TemplateDefined,
+    TemplateLearned,
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
@@ -72,6 +74,8 @@ EXAMPLES: list[Fact] = [
     MetaRetired(cap="1111", version=Version(0, 5), ended_before=20_414),
     TemplateDefined(match="user:*", definition=_PLAIN),
     TemplateRetired(match="user:*"),
+    TemplateLearned(match="user:*", definition=_PLAIN, stamp=Stamp(2, "south")),
+    TemplateLearned(match="user:*", definition=None, stamp=Stamp(3, "south")),
     IntervalOpened(
         cap="1111",
         number=20_412,
@@ -134,6 +138,8 @@ EXAMPLES: list[Fact] = [
     CentreChanged(
         centre="south", membership="lost", weight=0, stamp=Stamp(3, "north"), heir="north"
     ),
+    PlacementChanged(placement="eu-first", terms="weighted dc1=3 dc2=1", stamp=Stamp(1, "dc1")),
+    PlacementChanged(placement="eu-first", terms=None, stamp=Stamp(2, "dc2")),
     ApiKeyCreated(
         key="key-1",
         digest=bytes(range(32)),

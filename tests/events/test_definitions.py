@@ -92,7 +92,7 @@ def test_none_stands_for_what_is_not_set() -> None:
         ("timezone", "", "not a time zone"),
         ("mode", "Hard", "did you mean hard?"),
         ("pacing", True, "none of asap, even"),
-        ("placement", "evenly", "is no placement"),
+        ("placement", "Evenly", "is no placement"),
         ("placement", "spread 0", "no placement"),
         ("placement", "weighted dc1=1 dc1=2", "names a data centre twice"),
         ("start", 0, "neither a date"),

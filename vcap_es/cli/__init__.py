@@ -23,6 +23,7 @@ for verb, place, summary in (
     ("run", "nodes:run", "Run one node in the foreground: a master or a server."),
     ("primacy", "primacy:primacy", "Show which master leads, and change it."),
     ("dc", "centres:dc", "Add, remove and list data centres."),
+    ("placement", "placements:placement", "Name placements, for many caps at once."),
     ("cap", "caps:cap", "Define, list, show and change caps."),
     ("keys", "keys:keys", "Create, list and revoke API keys."),
     ("consume", "consume:consume", "Take and spend units of a cap."),

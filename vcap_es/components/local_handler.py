@@ -259,11 +259,13 @@ class LocalHandler:
         server = self._server(connection, now)
         server.echo_ns = max(server.echo_ns, message.sent_ns)
         for cap in message.caps:
-            if cap not in self._state.metas and not self._define_by_template(cap):
+            is_known = cap in self._state.metas or self._define_by_template(cap)
+            if cap not in self._state.metas:
                 server.strangers[cap] = None
             server.watches.add(cap)
             self._watchers.setdefault(cap, {})[server.incarnation] = None
-            server.announce[cap] = None
+            if is_known:  # else it is announced when the data centre that defines it has told
+                server.announce[cap] = None
         while len(server.strangers) > STRANGERS_PER_SERVER_MAX:
             self._forget_stranger(server)
 

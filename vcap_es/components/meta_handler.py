@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 
-from vcap_es.components.decisions import access, centre, meta
+from vcap_es.components.decisions import access, centre, meta, placement
 from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey
-from vcap_es.components.decisions.centre import CentreCommand
+from vcap_es.components.decisions.centre import CentreCommand, template_home
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MetaCommand
-from vcap_es.events.facts import Definition, Fact
+from vcap_es.components.decisions.placement import PlacementCommand
+from vcap_es.events.facts import Fact
 from vcap_es.events.patterns import best_match
 from vcap_es.projections.states.data_centre import DataCentre
 
-OperatorCommand = MetaCommand | AccessCommand | CentreCommand
+OperatorCommand = MetaCommand | AccessCommand | CentreCommand | PlacementCommand
 
 CAPS_MAX = 1_000_000
 """Templates define no more caps than this, whoever asks for how many ids."""
@@ -20,8 +21,16 @@ CAPS_MAX = 1_000_000
 class MetaHandler:
     """Decides commands against the state and records what follows."""
 
-    def __init__(self, state: DataCentre, record: Callable[[Fact], None], dc: str) -> None:
-        self._state, self._record, self._dc = state, record, dc
+    def __init__(
+        self,
+        state: DataCentre,
+        record: Callable[[Fact], None],
+        *,
+        dc: str,
+        await_cap: Callable[[str, str], None],
+    ) -> None:
+        """`await_cap` lets another data centre (its second argument) define a cap."""
+        self._state, self._record, self._dc, self._await_cap = state, record, dc, await_cap
 
     def handle(self, command: OperatorCommand) -> Denied | None:
         """Record what follows from `command`, or say why nothing does."""
@@ -33,19 +42,26 @@ class MetaHandler:
         return None
 
     def define_by_template(self, cap: str) -> bool:
-        """Define `cap` by the most specific template that matches it; whether there was one."""
-        template = self._template_for(cap)
-        if template is None or len(self._state.metas) >= CAPS_MAX:
-            return False
-        return self.handle(Define(cap=cap, definition=template)) is None
+        """Define `cap`, if there is no such cap, by the most specific template that matches it.
+
+        One that was decided at another data centre defines caps there. Whether `cap` is
+        defined here now, or known not to be: False where that is still to be heard.
+        """
+        match = best_match(self._state.templates, cap)
+        if cap in self._state.metas or match is None or len(self._state.metas) >= CAPS_MAX:
+            return True
+        home = template_home(self._state, self._dc, match)
+        if home == self._dc:
+            self.handle(Define(cap=cap, definition=self._state.templates[match]))
+            return True
+        self._await_cap(cap, home)
+        return False
 
     def _decide(self, command: OperatorCommand) -> list[Fact] | Denied:
         if isinstance(command, CreateKey | RevokeKey):
             return access.decide(self._state, command)
+        if isinstance(command, PlacementCommand):
+            return placement.decide(self._state, self._dc, command)
         if isinstance(command, CentreCommand):
             return centre.decide(self._state, self._dc, command)
         return meta.decide(self._state, self._dc, command)
-
-    def _template_for(self, cap: str) -> Definition | None:
-        match = best_match(self._state.templates, cap)
-        return self._state.templates[match] if match is not None else None

@@ -45,8 +45,11 @@ from vcap_es.events.facts import (
     MetaResumed,
     MetaRetired,
     NodeAddressChanged,
+    PlacementChanged,
     Returned,
     SpendReported,
+    TemplateDefined,
+    TemplateRetired,
     ToppedUp,
     TopupRecovered,
 )
@@ -156,10 +159,22 @@ class PrimaryMaster:
         self._drafts: list[Draft] = []
         self._outputs: list[Output] = []
         self._commands: list[tuple[int | Asked, int, int]] = []
-        self.metas = MetaHandler(self.state, self._record, dc)
+        self.metas = MetaHandler(
+            self.state,
+            self._record,
+            dc=dc,
+            await_cap=lambda cap, home: self.remote.await_cap(cap, home),
+        )
         self.intervals = IntervalHandler(self.state, self._record, now)
         self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template, now)
-        self.remote = RemoteHandler(self.state, self._record, dc=dc, local=self.locals, now=now)
+        self.remote = RemoteHandler(
+            self.state,
+            self._record,
+            dc=dc,
+            local=self.locals,
+            define=self.metas.define_by_template,
+            now=now,
+        )
         self._look_abroad()
         self._carrier = Carrier(
             self.state,
@@ -460,6 +475,8 @@ class PrimaryMaster:
                 self.locals.access_changed()
             case NodeAddressChanged():
                 self.locals.nodes_changed()
+            case TemplateDefined() | TemplateRetired() | PlacementChanged():
+                self.remote.settings_changed()
             case CentreChanged():
                 self.remote.centres_changed()
                 self._look_abroad()

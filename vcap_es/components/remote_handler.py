@@ -15,6 +15,7 @@ from vcap_es.components.decisions.interval import CLOSE_AFTER_US, is_settled_her
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.local_handler import Key, LocalHandler
+from vcap_es.components.shared_settings import SharedSettings
 from vcap_es.components.transfer_messages import (
     About,
     AmongRemotes,
@@ -28,6 +29,7 @@ from vcap_es.components.transfer_messages import (
     Receipt,
     Register,
     Reply,
+    Settings,
     Status,
     Versions,
     Wish,
@@ -86,9 +88,10 @@ class RemoteHandler:
         *,
         dc: str,
         local: LocalHandler,
+        define: Callable[[str], object],
         now: int,
     ) -> None:
-        """Deal with the data centres that the `state` knows."""
+        """Deal with the data centres that the `state` knows, and `define` caps for them."""
         self.dc = dc
         self._state, self._record, self._local, self._now = state, record, local, now
         self._centres: dict[str, int] = {}
@@ -99,6 +102,8 @@ class RemoteHandler:
         self._exchanges: dict[Key, Exchange] = {}
         self._touched: dict[Key, None] = {}
         self._outbox: list[tuple[str, BetweenCentres]] = []
+        self._define = define
+        self._settings = SharedSettings(state, record, dc=dc, tell=self._put)
         self._heard: dict[str, int] = {}
         self._resends: dict[tuple[Key, str], Resend] = {}
         self._registered: dict[tuple[str, str], int] = {}
@@ -150,7 +155,8 @@ class RemoteHandler:
 
     def _shares(self, cap: str) -> dict[str, int]:
         meta = self._state.metas[cap]
-        placement, home = meta.definition.placement, meta.home or self.dc
+        placement = self._state.terms_of(meta.definition.placement)
+        home = meta.home or self.dc
         return shares_of(placement, cap, home, self._centres)
 
     def version(self, cap: str) -> Version:
@@ -238,6 +244,16 @@ class RemoteHandler:
         self._members_at = self._now + STATUS_AGAIN_US
         registers = registers_of(self._state.centres)
         self._outbox += [(each, Members(registers=registers)) for each in self._neighbours]
+        self._settings.tell(self._others)
+
+    def settings_changed(self) -> None:
+        """A template or a placement has changed here: all others hear with the next step."""
+        self._members_at = self._now
+
+    def await_cap(self, cap: str, home: str) -> None:
+        """Let another data centre define a cap by its template."""
+        if home in self._others:
+            self._settings.await_cap(cap, home, self._now)
 
     def definition_changed(self, cap: str) -> None:
         """A definition that is decided here has changed: all others must hear."""
@@ -286,7 +302,10 @@ class RemoteHandler:
             case Register():
                 self._learn(centre, message)
             case Inquiry():
+                self._define(message.cap)
                 self._tell_register(centre, message.cap)
+            case Settings():
+                self._settings.heard(centre, message, self._now)
             case Status(intervals=intervals):
                 for about in intervals:
                     self._hear(centre, about)
@@ -456,6 +475,7 @@ class RemoteHandler:
         self._step_at = self._now + STEP_US
         if self._now >= self._members_at:
             self._tell_members()
+        self._settings.step(self._now)
         self._sweep()
         self._leave_if_drained()
         for key, exchange in self._exchanges.items():
@@ -602,6 +622,9 @@ class RemoteHandler:
             self._resends.pop((key, centre), None)
 
     # ---- inside
+
+    def _put(self, centre: str, message: BetweenCentres) -> None:
+        self._outbox.append((centre, message))
 
     def _exchange(self, key: Key) -> Exchange | None:
         interval = self._state.interval(*key)

@@ -10,7 +10,16 @@ from msgspec import Struct
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.messages import Order, Total
-from vcap_es.events.facts import CentreChanged, Fact, HomeMoved, MetaLearned, Phase, Version
+from vcap_es.events.facts import (
+    CentreChanged,
+    Fact,
+    HomeMoved,
+    MetaLearned,
+    Phase,
+    PlacementChanged,
+    TemplateLearned,
+    Version,
+)
 
 
 class About(Struct, frozen=True, array_like=True, gc=False):
@@ -102,7 +111,7 @@ class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """You know a newer definition of this cap: tell me."""
+    """You know a newer definition of this cap, or can define it by your template: tell me."""
 
     cap: str
 
@@ -117,6 +126,19 @@ class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centres as I know them; of two registers the one with the larger stamp holds."""
 
     registers: list[CentreChanged]
+
+
+Setting = TemplateLearned | PlacementChanged
+
+
+class Settings(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """These settings are known here; all of them have this `digest`, if it is given.
+
+    Who has another one tells what it knows.
+    """
+
+    digest: bytes = b""
+    registers: list[Setting] = []
 
 
 class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -152,5 +174,5 @@ class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 OfAnInterval = Movement | Receipt | Wish | Reply | Books | Closed
-AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members
+AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members | Settings
 BetweenCentres = AmongRemotes | Clock | Ask | Answered

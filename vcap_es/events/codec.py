@@ -143,6 +143,9 @@ def _nested(kind: inspect.Type) -> Callable[[Any], Any] | None:
         case inspect.ListType(item_type=inspect.StructType() as item):
             record_of = _recorder(item.cls)
             return lambda items: [record_of(each) for each in items]
+        case inspect.UnionType(types=(inspect.StructType() as one, inspect.NoneType())):
+            record_if = _recorder(one.cls)
+            return lambda value: None if value is None else record_if(value)
     return None
 
 

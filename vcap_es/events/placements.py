@@ -2,6 +2,7 @@
 
 A placement is `local`: its home alone; `even`: all, alike; `weighted`: all, by the weights that
 the data centres have; `weighted dc1=3 dc2=1`: these, by these; or `spread 2`: two of all, alike.
+Any other name is one that operators gave to one of these, and may give to another one.
 """
 
 import re
@@ -16,10 +17,11 @@ WEIGHT_MAX = 999_999
 CENTRE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}"
 """The name of a data centre: it is a word of topics, and of queue names."""
 
-PLACEMENT = (
-    rf"^(local|even|weighted( {CENTRE}=[0-9]{{1,6}}){{0,{CENTRES_MAX}}}|spread [1-9][0-9]?)$"
-)
-_PLACEMENT = re.compile(PLACEMENT, re.ASCII)
+TERMS = rf"local|even|weighted( {CENTRE}=[0-9]{{1,6}}){{0,{CENTRES_MAX}}}|spread [1-9][0-9]?"
+NAME = r"(?!spread$)[a-z][a-z0-9-]{0,31}"
+PLACEMENT = rf"^({TERMS}|{NAME})$"
+_TERMS = re.compile(TERMS, re.ASCII)
+_NAME = re.compile(NAME, re.ASCII)
 
 
 def check_centre(value: object) -> str:
@@ -29,9 +31,31 @@ def check_centre(value: object) -> str:
     raise InvalidInput(f"{shown(value)} is not 1 to 32 letters, digits or _ - of ASCII")
 
 
+def is_named(placement: str) -> bool:
+    """Whether a placement can only be a name that operators gave."""
+    return _TERMS.fullmatch(placement) is None
+
+
+def check_placement_name(value: object) -> str:
+    """`value` itself, if it can name a placement; raises InvalidInput if not."""
+    if isinstance(value, str) and _NAME.fullmatch(value) and is_named(value):
+        return value
+    raise InvalidInput(
+        f"{shown(value)} cannot name a placement: write 1 to 32 of a-z, 0-9 and -, a letter first, "
+        "other than local, even, weighted and spread"
+    )
+
+
 def check_placement(value: object) -> str:
-    """`value` itself, if it is a placement; raises InvalidInput if not."""
-    if not isinstance(value, str) or not _PLACEMENT.fullmatch(value):
+    """`value` itself, if it is a placement or can name one; raises InvalidInput if not."""
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    return check_terms(value)
+
+
+def check_terms(value: object) -> str:
+    """`value` itself, if it says who has which share; raises InvalidInput if not."""
+    if not isinstance(value, str) or not _TERMS.fullmatch(value):
         raise InvalidInput(
             f"{shown(value)} is no placement: write local, even, weighted, "
             "weighted dc1=3 dc2=1, or spread 2"
@@ -52,7 +76,8 @@ def shares_of(placement: str, cap: str, home: str, centres: Mapping[str, int]) -
 
     `centres` are those that take part, with the weights that they have. `spread k` chooses k by
     rendezvous hashing (Thaler and Ravishankar, 1998), so one that comes or goes moves no other.
-    Where nobody that takes part has a weight, the home has it all.
+    Where nobody that takes part has a weight, the home has it all; and where `placement` is a name
+    that means nothing.
     """
     if placement == "even":
         return dict.fromkeys(centres, 1)

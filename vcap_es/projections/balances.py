@@ -193,6 +193,9 @@ def encode(state: DataCentre) -> bytes:
         "epoch": state.epoch,
         "leader": state.leader,
         "templates": state.templates,
+        "template_stamps": state.template_stamps,
+        "centres": state.centres,
+        "placements": state.placements,
         "keys": state.access.keys,
     }
     lines = [heading, *(state.metas[cap] for cap in sorted(state.metas))]

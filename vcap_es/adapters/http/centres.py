@@ -94,13 +94,15 @@ class Part(Struct, frozen=True, kw_only=True):
 class Resolution(Struct, frozen=True, kw_only=True):
     """Who serves a cap: its `home` decides it, and each of `centres` has a share of what is new.
 
-    Every data centre that takes part may have more by asking, unless the placement is local.
+    `terms` are what the placement stands for, where that is a name. Every data centre that takes
+    part may have more by asking, unless they are local.
     `servers` are the addresses of the volumecap servers of this one.
     """
 
     id: str
     home: str
     placement: str
+    terms: str
     centres: list[Part]
     servers: list[str]
 
@@ -226,11 +228,13 @@ def _resolved(node: MasterNode, state: DataCentre, cap: str) -> Resolution | Non
         return None
     home, placement = meta.home or node.dc, meta.definition.placement
     weights = {name: each.weight for name, each in state.centres.items() if each.membership == "in"}
-    shares = shares_of(placement, cap, home, weights or {node.dc: 1})
+    terms = state.terms_of(placement)
+    shares = shares_of(terms, cap, home, weights or {node.dc: 1})
     return Resolution(
         id=cap,
         home=home,
         placement=placement,
+        terms=terms,
         centres=[Part(name=name, weight=weight) for name, weight in sorted(shares.items())],
         servers=sorted(each.address for each in node.servers.values()),
     )

@@ -21,6 +21,7 @@ from vcap_es.adapters.http.metrics import MasterMetrics
 from vcap_es.adapters.http.operators import OPERATORS
 from vcap_es.adapters.http.order import ORDER
 from vcap_es.adapters.http.pages import HEALTH, PAGES
+from vcap_es.adapters.http.placements import PLACEMENTS
 from vcap_es.adapters.http.primacy import PRIMACY
 from vcap_es.adapters.http.routes import Call, Plane, Route
 from vcap_es.adapters.http.stream import STREAM
@@ -37,6 +38,7 @@ async def openapi_json(_: Call) -> Response:
 API: tuple[Route, ...] = (
     *OPERATORS,
     *CENTRES,
+    *PLACEMENTS,
     *AUDITORS,
     *STREAM,
     *ORDER,

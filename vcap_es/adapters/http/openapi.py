@@ -13,7 +13,7 @@ from vcap_es.adapters.http.bodies import CAP_ID
 from vcap_es.adapters.http.problems import MEDIA_TYPE
 from vcap_es.adapters.http.resources import Problem
 from vcap_es.adapters.http.routes import REQUEST_ID, ROLES, Route
-from vcap_es.events.placements import CENTRE
+from vcap_es.events.placements import CENTRE, NAME
 from vcap_es.version import __version__
 
 Json = dict[str, Any]
@@ -28,6 +28,7 @@ _IN_PATH: dict[str, Json] = {
     },
     "key": {"type": "string", "pattern": r"^[A-Za-z0-9._:-]{1,64}$"},
     "centre": {"type": "string", "pattern": f"^{CENTRE}$"},
+    "placement": {"type": "string", "pattern": f"^{NAME}$"},
     "position": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
 }
 _CONDITIONS: dict[str, Json] = {

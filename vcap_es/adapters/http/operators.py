@@ -40,8 +40,10 @@ from vcap_es.adapters.http.routes import (
     next_page,
     read_body,
 )
+from vcap_es.adapters.master_node import MasterNode
 from vcap_es.components.approvals import Approved
 from vcap_es.components.decisions.access import CreateKey, RevokeKey
+from vcap_es.components.decisions.centre import template_home
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import (
     NO_VERSION,
@@ -264,24 +266,27 @@ async def list_templates(call: Call) -> Reply:
         behind = query.cursor or ""
         matches = sorted(each for each in state.templates if each > behind)
         own = [each for each in matches if call.client.scopes.cover(each)]
-        page = [_template(each, state.templates[each]) for each in own[: query.limit]]
+        page = [_template(call.node, state, each) for each in own[: query.limit]]
         return Templates(templates=page, next=page[-1].match if len(own) > len(page) else None)
 
     found = await call.node.view(read)
     return Reply(value=found, headers=next_page(call, cursor=found.next) if found.next else {})
 
 
-def _template(match: str, definition: Definition) -> Template:
-    return Template(match=match, definition=terms_of(definition))
+def _template(node: MasterNode, state: DataCentre, match: str) -> Template:
+    home = template_home(state, node.dc, match)
+    return Template(match=match, definition=terms_of(state.templates[match]), home=home)
 
 
 async def show_template(call: Call) -> Reply:
     """The template."""
     match = call.path["match"]
-    found = await call.node.view(lambda state: state.templates.get(match))
+    found = await call.node.view(
+        lambda state: _template(call.node, state, match) if match in state.templates else None
+    )
     if found is None:
         raise RequestRefused("unknown_template", f"no template {match}: define it first")
-    return Reply(value=_template(match, found))
+    return Reply(value=found)
 
 
 async def define_template(call: Call) -> Reply:
@@ -290,7 +295,7 @@ async def define_template(call: Call) -> Reply:
     is_new = match not in call.node.state.templates
     done = await submit(call, DefineTemplate(match=match, definition=definition))
     return Reply(
-        value=_template(match, definition),
+        value=Template(match=match, definition=terms_of(definition), home=call.node.dc),
         status=201 if is_new else 200,
         headers={POSITION: str(done.position)},
     )

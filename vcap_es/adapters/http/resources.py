@@ -71,7 +71,7 @@ class Terms(Struct, frozen=True, kw_only=True):
         Meta(
             pattern=PLACEMENT,
             description="Which data centres have a share: the home alone, all alike, all or some "
-            "by their weights, or so many of all.",
+            "by their weights, or so many of all; or what a name stands for.",
         ),
     ] = "local"
 
@@ -141,10 +141,14 @@ class Caps(Struct, frozen=True, kw_only=True):
 
 
 class Template(Struct, frozen=True, kw_only=True):
-    """The definition that a cap whose id matches gets on its first use."""
+    """The definition that a cap whose id matches gets on its first use, at the data centre `home`.
+
+    The home of a template is the home of the caps that it defines.
+    """
 
     match: str
     definition: Terms
+    home: str
 
 
 class Templates(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from vcap_es.adapters.master_node import MasterNode
 from vcap_es.errors import InvalidDefinition, InvalidInput, LogError, RequestRefused, VcapError
 from vcap_es.events.definitions import check_cap_id, check_match, refuse_unknown
 from vcap_es.events.facts.access import Role
-from vcap_es.events.placements import check_centre
+from vcap_es.events.placements import check_centre, check_placement_name
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 Access = Literal["public", "read", "operate", "administer"]
@@ -326,6 +326,8 @@ def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> No
         check_match(path["match"])
     if "centre" in path:
         check_centre(path["centre"])
+    if "placement" in path:
+        check_placement_name(path["placement"])
 
 
 def _check_primacy(node: MasterNode, *, changes: bool) -> None:

@@ -58,6 +58,9 @@ def decide(state: DataCentre, dc: str, command: CentreCommand) -> list[Fact] | D
     if caps := homed(state, dc, command.centre):
         detail = f"{command.centre} is the home of {caps} caps: move them to another one first"
         return Denied(code="is_home", detail=detail)
+    if templates := [m for m in state.templates if template_home(state, dc, m) == command.centre]:
+        detail = f"{command.centre} defines caps by {templates[0]!r}: define that at another one"
+        return Denied(code="is_home", detail=detail)
     return [changed(state.centres, dc, command.centre, "drain", 0)]
 
 
@@ -114,3 +117,14 @@ def homed(state: DataCentre, dc: str, centre: str) -> int:
     """How many caps that are not retired a data centre decides, as far as is known at `dc`."""
     home = "" if centre == dc else centre
     return sum(meta.home == home and not meta.retired for meta in state.metas.values())
+
+
+def template_home(state: DataCentre, dc: str, match: str) -> str:
+    """The data centre that defines caps by a template: who has decided it, or the heir of that."""
+    home = state.template_stamp(match).origin or dc
+    for _ in range(CENTRES_MAX):
+        known = state.centres.get(home, NO_CENTRE)
+        if known.membership != "lost" or not known.heir:
+            return home
+        home = known.heir
+    return home

@@ -7,6 +7,9 @@ from msgspec import Struct
 DenialCode = Literal[
     "unknown_cap",
     "unknown_template",
+    "unknown_placement",
+    "placement_in_use",
+    "too_many_placements",
     "unknown_key",
     "key_exists",
     "last_admin_key",

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from vcap_es.components.decisions.centre import template_home
 from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.placement import unknown
 from vcap_es.events.facts import (
     Definition,
     Fact,
@@ -18,6 +20,7 @@ from vcap_es.events.facts import (
     TemplateRetired,
     Version,
 )
+from vcap_es.events.placements import is_named
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
 
@@ -63,7 +66,10 @@ class MoveHome(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class DefineTemplate(Struct, frozen=True, kw_only=True, gc=False):
-    """Let caps whose id matches `match` be defined on first use."""
+    """Let caps whose id matches `match` be defined on first use, at the data centre that decides.
+
+    That is where this command is given: who gives the same one elsewhere moves the template.
+    """
 
     match: str
     definition: Definition
@@ -83,17 +89,27 @@ NO_VERSION = Version(0, 0)
 def decide(state: DataCentre, dc: str, command: MetaCommand) -> list[Fact] | Denied:
     """The facts that follow from `command` at the data centre `dc`; none where it is so already."""
     match command:
+        case DefineTemplate() if is_unknown(state, command.definition):
+            return unknown(command.definition.placement)
         case DefineTemplate():
-            same = state.templates.get(command.match) == command.definition
+            is_own = template_home(state, dc, command.match) == dc
+            same = is_own and state.templates.get(command.match) == command.definition
             fact = TemplateDefined(match=command.match, definition=command.definition)
             return [] if same else [fact]
         case RetireTemplate():
             if command.match not in state.templates:
                 return Denied(code="unknown_template", detail=f"no template {command.match!r}")
             return [TemplateRetired(match=command.match)]
+        case Define() if is_unknown(state, command.definition):
+            return unknown(command.definition.placement)
         case _:
             denied = _denied_move(state, command) if isinstance(command, MoveHome) else None
             return denied or _decide_cap(state.metas.get(command.cap), dc, command)
+
+
+def is_unknown(state: DataCentre, definition: Definition) -> bool:
+    """Whether the placement of a definition means nothing here."""
+    return is_named(state.terms_of(definition.placement))
 
 
 def _denied_move(state: DataCentre, command: MoveHome) -> Denied | None:

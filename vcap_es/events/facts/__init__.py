@@ -3,7 +3,13 @@
 from collections.abc import Collection
 
 from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
-from vcap_es.events.facts.centre import CentreChanged, ClockPassed, Membership, Stamp
+from vcap_es.events.facts.centre import (
+    CentreChanged,
+    ClockPassed,
+    Membership,
+    PlacementChanged,
+    Stamp,
+)
 from vcap_es.events.facts.interval import (
     IntervalClosed,
     IntervalEnded,
@@ -21,6 +27,7 @@ from vcap_es.events.facts.meta import (
     MetaResumed,
     MetaRetired,
     TemplateDefined,
+    TemplateLearned,
     TemplateRetired,
     Version,
 )
@@ -60,6 +67,7 @@ Fact = (
     | HomeMoved
     | MetaLearned
     | TemplateDefined
+    | TemplateLearned
     | TemplateRetired
     | IntervalOpened
     | IntervalLearned
@@ -84,6 +92,7 @@ Fact = (
     | PromotionForced
     | NodeAddressChanged
     | CentreChanged
+    | PlacementChanged
     | ClockPassed
     | ApiKeyCreated
     | ApiKeyRevoked
@@ -134,6 +143,7 @@ __all__ = [
     "NodeAddressChanged",
     "Phase",
     "PhaseChanged",
+    "PlacementChanged",
     "PromotionForced",
     "Returned",
     "SecondarySpawned",
@@ -143,6 +153,7 @@ __all__ = [
     "Stamp",
     "SwitchoverStarted",
     "TemplateDefined",
+    "TemplateLearned",
     "TemplateRetired",
     "ToppedUp",
     "TopupRecovered",

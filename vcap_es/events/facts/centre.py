@@ -36,3 +36,11 @@ class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     weight: int
     stamp: Stamp
     heir: str = ""
+
+
+class PlacementChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The placement of this name comes to `terms` from the next intervals on; None retires it."""
+
+    placement: str
+    terms: str | None
+    stamp: Stamp

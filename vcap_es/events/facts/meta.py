@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.facts.centre import Stamp
+
 IntervalKind = Literal["minute", "hour", "day", "week", "month", "single"]
 Mode = Literal["hard", "shadow"]
 Pacing = Literal["asap", "even"]
@@ -113,6 +115,17 @@ class TemplateDefined(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     match: str
     definition: Definition
+
+
+class TemplateLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This is the newest word of another data centre on a template; None: it was retired.
+
+    Caps are defined by it at the data centre that has decided it, the `origin` of the stamp.
+    """
+
+    match: str
+    definition: Definition | None
+    stamp: Stamp
 
 
 class TemplateRetired(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -1,8 +1,8 @@
-"""The state of centres: the data centres that share caps, as their registers say."""
+"""The state of centres: the data centres that share caps, and how they do, as registers say."""
 
 from msgspec import Struct
 
-from vcap_es.events.facts import CentreChanged, Membership, Stamp
+from vcap_es.events.facts import CentreChanged, Membership, PlacementChanged, Stamp
 
 
 class Centre(Struct, frozen=True, kw_only=True, gc=False):
@@ -17,6 +17,13 @@ class Centre(Struct, frozen=True, kw_only=True, gc=False):
     heir: str = ""
 
 
+class Placement(Struct, frozen=True, kw_only=True, gc=False):
+    """What a placement of a name of its own comes to; None where it is retired."""
+
+    terms: str | None
+    stamp: Stamp
+
+
 def evolve(centres: dict[str, Centre], fact: CentreChanged) -> None:
     """`fact` has become true; of two registers the one with the larger stamp holds."""
     known = centres.get(fact.centre)
@@ -27,6 +34,13 @@ def evolve(centres: dict[str, Centre], fact: CentreChanged) -> None:
             stamp=fact.stamp,
             heir=fact.heir,
         )
+
+
+def evolve_placement(placements: dict[str, Placement], fact: PlacementChanged) -> None:
+    """`fact` has become true; of two registers the one with the larger stamp holds."""
+    known = placements.get(fact.placement)
+    if known is None or fact.stamp > known.stamp:
+        placements[fact.placement] = Placement(terms=fact.terms, stamp=fact.stamp)
 
 
 def registers_of(centres: dict[str, Centre]) -> list[CentreChanged]:

@@ -30,13 +30,16 @@ from vcap_es.events.facts import (
     MetaRetired,
     NodeAddressChanged,
     PhaseChanged,
+    PlacementChanged,
     PromotionForced,
     Returned,
     SecondarySpawned,
     SharesSet,
     SpendReported,
+    Stamp,
     SwitchoverStarted,
     TemplateDefined,
+    TemplateLearned,
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
@@ -55,7 +58,7 @@ from vcap_es.projections.states import (
     volumecap,
 )
 from vcap_es.projections.states.access import Access
-from vcap_es.projections.states.centre import Centre
+from vcap_es.projections.states.centre import Centre, Placement
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta, MetaChange
 from vcap_es.projections.states.node import NodeSeen
@@ -69,21 +72,35 @@ SHARED_MAX = 4096
 
 
 class DataCentre(Struct):
-    """All metas with their open intervals, templates, keys, nodes and centres, at one epoch."""
+    """All metas with their open intervals, templates, keys, nodes and centres, at one epoch.
+
+    `template_stamps` has every template that there ever was; an origin of "" is this data centre.
+    """
 
     epoch: int = 0
     leader: str = ""
     metas: dict[str, Meta] = {}
     templates: dict[str, Definition] = {}
+    template_stamps: dict[str, Stamp] = {}
     access: Access = field(default_factory=Access)
     primacy: Primacy = field(default_factory=Primacy)
     nodes: dict[str, NodeSeen] = {}
     centres: dict[str, Centre] = {}
+    placements: dict[str, Placement] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
         """The interval `number` of `cap`, unless it is closed or unknown."""
         found = self.metas.get(cap)
         return found.interval(number) if found is not None else None
+
+    def template_stamp(self, match: str) -> Stamp:
+        """How often a template has changed, and who has changed it last; "" is here."""
+        return self.template_stamps.get(match, Stamp())
+
+    def terms_of(self, placement: str) -> str:
+        """What a placement comes to: its own terms where it has a name of its own, or itself."""
+        named = self.placements.get(placement)
+        return placement if named is None or named.terms is None else named.terms
 
 
 class Fold:
@@ -119,10 +136,22 @@ class Fold:
         self._share_meta(found)
 
     def _template_defined(self, fact: TemplateDefined) -> None:
+        self._stamp_template(fact.match)
         self.state.templates[fact.match] = fact.definition
 
     def _template_retired(self, fact: TemplateRetired) -> None:
+        self._stamp_template(fact.match)
         self.state.templates.pop(fact.match, None)
+
+    def _stamp_template(self, match: str) -> None:
+        self.state.template_stamps[match] = Stamp(self.state.template_stamp(match).count + 1)
+
+    def _template_learned(self, fact: TemplateLearned) -> None:
+        self.state.template_stamps[fact.match] = fact.stamp
+        if fact.definition is None:
+            self.state.templates.pop(fact.match, None)
+        else:
+            self.state.templates[fact.match] = fact.definition
 
     def _interval_opened(self, fact: IntervalOpened) -> None:
         found = self.state.metas[fact.cap]
@@ -181,6 +210,9 @@ class Fold:
     def _centre_changed(self, fact: CentreChanged) -> None:
         centre.evolve(self.state.centres, fact)
 
+    def _placement_changed(self, fact: PlacementChanged) -> None:
+        centre.evolve_placement(self.state.placements, fact)
+
     def _clock_passed(self, _fact: ClockPassed) -> None:
         """It is about stamps, of which the state has none."""
 
@@ -223,6 +255,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     MetaLearned: Fold._meta_learned,
     TemplateDefined: Fold._template_defined,
     TemplateRetired: Fold._template_retired,
+    TemplateLearned: Fold._template_learned,
     IntervalOpened: Fold._interval_opened,
     IntervalLearned: Fold._interval_learned,
     IntervalTotalChanged: Fold._interval_changed,
@@ -245,6 +278,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     DivergenceTruncated: Fold._primacy_changed,
     PromotionForced: Fold._primacy_changed,
     CentreChanged: Fold._centre_changed,
+    PlacementChanged: Fold._placement_changed,
     ClockPassed: Fold._clock_passed,
     NodeAddressChanged: Fold._node_address_changed,
     ApiKeyCreated: Fold._access_changed,
