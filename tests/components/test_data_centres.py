@@ -494,6 +494,10 @@ def test_two_caps_of_one_name_are_not_mixed(interval: str) -> None:
     centres.run(5 * SECOND)
     assert sum(centres.consume("south", "c", tries=3) for _ in range(12)) <= 10
     assert not centres["south"].pool("c", current(centres["south"])).received
+    # And both say so
+    masters = {name: world.master for name, world in centres.worlds.items()}
+    told = {name: master.remote.twins() for name, master in masters.items() if master}
+    assert told == {"north": {"c": "south"}, "south": {"c": "north"}}
 
 
 def test_a_move_that_was_not_heard_is_told_again() -> None:

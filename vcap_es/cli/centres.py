@@ -40,7 +40,10 @@ def _row(centre: Fields) -> list[object]:
 
 @dc.command
 def status(*, where: Where = DEFAULT, json: Json = False) -> None:
-    """Show how messages go to and from other data centres: what was lost, parked, or is stuck."""
+    """Show how messages go to and from other data centres: what was lost, parked, or is stuck.
+
+    Caps that two data centres have each defined under one name are listed last.
+    """
     with Control(where) as control:
         found = control.call("GET", "/v1/centres")
     if json:
@@ -54,6 +57,8 @@ def status(*, where: Where = DEFAULT, json: Json = False) -> None:
     print_fields(post)
     for line, trouble in troubles.items():
         sys.stdout.write(f"\n{line}: {trouble}\n")
+    for cap, centre in found["twins"].items():
+        sys.stdout.write(f"\n{cap}: {centre} has another cap of this name: retire one of the two\n")
 
 
 @dc.command

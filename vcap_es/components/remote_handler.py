@@ -66,6 +66,9 @@ REGISTER_US = 500_000
 RESENDS_US = (800_000, 6_000_000)
 """A movement is told again after the first of these, then after twice as long, up to the last."""
 
+TWINS_MAX, TWIN_US = 100, 60_000_000
+"""So many caps that two data centres have each defined are named, and for so long after a sign."""
+
 INTERVALS_PER_MESSAGE = 100
 METAS_PER_STEP = 200
 """So many caps are looked at in one step, round and round: all others hear their versions."""
@@ -109,6 +112,7 @@ class RemoteHandler:
         self._registered: dict[tuple[str, str], int] = {}
         self._books: dict[Key, dict[str, Books]] = {}
         self._told: dict[Key, tuple[About, int]] = {}
+        self._twins: dict[str, tuple[str, int]] = {}
         self._step_at = self._status_at = self._books_at = self._members_at = now
         self.centres_changed()
         if state.centres:  # who was always alone shares nothing, and need not look for it
@@ -124,6 +128,11 @@ class RemoteHandler:
             for centre, sent in exchange.interval.pool.sent.items():
                 units[centre] = units.get(centre, 0) + sent.moved - sent.settled
         return units
+
+    def twins(self) -> dict[str, str]:
+        """The caps of whose name another data centre has one of its own, as was heard lately."""
+        since = self._now - TWIN_US
+        return {cap: centre for cap, (centre, at) in self._twins.items() if at >= since}
 
     # ---- what an exchange asks for
 
@@ -385,11 +394,21 @@ class RemoteHandler:
                 )
             )
         exchange = self._exchange(key)
-        if exchange is None or exchange.minter != about.minter:
-            return None  # another cap of the same name, of one that did not know of ours
+        if exchange is None:
+            return None
+        if exchange.minter != about.minter:
+            self._note_twin(about, centre)
+            return None
         exchange.heard(centre, about, self._now)
         self._touched[key] = None
         return exchange
+
+    def _note_twin(self, about: About, centre: str) -> None:
+        """Who did not know of a cap has defined another one of its name: each serves its own."""
+        self._twins.pop(about.cap, None)
+        while len(self._twins) >= TWINS_MAX:
+            del self._twins[next(iter(self._twins))]
+        self._twins[about.cap] = centre, self._now
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
         pool, number = exchange.interval.pool, exchange.interval.number

@@ -56,11 +56,16 @@ class PostView(Struct, frozen=True, kw_only=True):
 
 
 class Centres(Struct, frozen=True, kw_only=True):
-    """The data centres that this one knows of, by name; none where it is alone."""
+    """The data centres that this one knows of, by name; none where it is alone.
+
+    `twins` are caps that are decided here, or learned, of whose name the data centre named has
+    another cap: each serves its own total. Retire one of the two.
+    """
 
     here: str
     centres: list[CentreView]
     post: PostView | None
+    twins: dict[str, str]
 
 
 class CentreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,10 +120,8 @@ async def list_centres(call: Call) -> Reply:
 
 def _centres(node: MasterNode, state: DataCentre) -> Centres:
     homes = Counter(meta.home or node.dc for meta in state.metas.values() if not meta.retired)
-    transit = Counter[str]()
-    primary = node.core.primary
-    if primary is not None:
-        transit.update(primary.remote.in_transit())
+    remote = node.core.primary.remote if node.core.primary is not None else None
+    transit = Counter(remote.in_transit() if remote is not None else {})
     return Centres(
         here=node.dc,
         centres=[
@@ -136,6 +139,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
             for name, each in sorted(state.centres.items())
         ],
         post=_post(node),
+        twins=remote.twins() if remote is not None else {},
     )
 
 

@@ -1,0 +1,69 @@
+"""Templates and named placements, given at one data centre, hold at all; by the command line."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from compose.broker import Broker
+from tests.centres import Centres, centres_in
+from tests.deployment import PATIENT, eventually
+from tests.golden.people import Caller
+
+NAMES = ("north", "south")
+
+
+@pytest.fixture(scope="module")
+def centres(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[Centres]:
+    """Two data centres that share what is placed so."""
+    directory = tmp_path_factory.mktemp("settings")
+    urls = dict.fromkeys(NAMES, broker.url)
+    with centres_in(directory, NAMES, urls, environment=PATIENT) as found:
+        yield found
+        found.verify()
+
+
+def test_a_cap_of_a_template_is_one_cap_wherever_it_is_used_first(centres: Centres) -> None:
+    """A user of ten units asks where the template is not: ten in all, and the home is told."""
+    north, south = centres["north"], centres["south"]
+    north.control("PUT", "/v1/templates/user:*", {"total": 10, "placement": "even"})
+    eventually(lambda: south.control("GET", "/v1/templates")["templates"], "south knows")
+    assert south.control("GET", "/v1/templates/user:*")["home"] == "north"
+    callers = [Caller(each, each.make_key()) for each in (south, north)]
+    taken = 0
+
+    def is_capped() -> bool:
+        nonlocal taken
+        answers = [each.consume(0, "user:7", 1).status_code for each in callers]
+        taken += answers.count(200)
+        return answers == [429, 429]
+
+    eventually(is_capped, "nothing is left")
+    assert taken == 10
+    assert south.control("GET", "/v1/caps/user:7")["home"] == "north"
+    for each in callers:
+        each.close()
+
+
+def test_a_placement_has_a_name(centres: Centres) -> None:
+    """It is defined at one side and used at the other; its change holds for what opens then."""
+    north, south = centres["north"], centres["south"]
+    refused = north.vcap("cap", "change", "user:7", "--placement", "mostly-south")
+    assert (refused.returncode, "no placement" in refused.stderr) == (1, True)
+    done = south.vcap("placement", "set", "mostly-south", "weighted north=1 south=3")
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: north.control("GET", "/v1/placements")["placements"], "north knows")
+    north.control("PUT", "/v1/caps/new", {"total": 80, "placement": "mostly-south"})
+    resolved = json.loads(south.vcap("cap", "resolve", "new", "--json").stdout)
+    assert (resolved["placement"], resolved["terms"]) == (
+        "mostly-south",
+        "weighted north=1 south=3",
+    )
+    eventually(
+        lambda: south.control("GET", "/v1/caps/new")["current"]["available"] == 60,
+        "south has its share",
+    )
+    assert "1 caps have" in south.vcap("placement", "retire", "mostly-south").stderr
+    assert "mostly-south  weighted north=1 south=3" in south.vcap("placement", "list").stdout
+    wrong = south.vcap("placement", "set", "local", "even")
+    assert (wrong.returncode, "cannot name" in wrong.stderr) == (1, True)
