@@ -54,6 +54,10 @@ STALE_US = 5_000_000
 """Shares are given out again though somebody did not say, for so long, that it has nothing."""
 
 
+RESENDS_US = (800_000, 6_000_000)
+"""A movement is told again after the first of these, then after twice as long, up to the last."""
+
+
 class Abroad(Protocol):
     """What an exchange needs of the remote handler."""
 
@@ -130,6 +134,13 @@ class Asked(Struct):
     at: int
 
 
+class Resend(Struct):
+    """When a movement is told again: after `wait`, counted from the look after it was told."""
+
+    wait: int
+    due: int | None = None
+
+
 class Search(Struct):
     """What a gatherer asks all others to give, as far as it lies idle at their servers."""
 
@@ -161,6 +172,7 @@ class Exchange:
         self._withdrawn: Asked | None = None
         self._search: Search | None = None
         self._favour: Favour | None = None
+        self._resends: dict[str, Resend] = {}
         self._tried: set[str] = set()
         self._turn = 0
         self._refusals, self._left, self._rests_until = 0, 0, 0
@@ -378,12 +390,27 @@ class Exchange:
         self._abroad.record(
             TransferSent(cap=self.cap, number=number, to=centre, moved=moved, asked=asked)
         )
-        self.tell_moved(centre)
+        self._tell_moved(centre)
+        self._resends[centre] = Resend(RESENDS_US[0])
 
-    def tell_moved(self, centre: str) -> None:
-        """Let another data centre hear what was moved to it."""
+    def _tell_moved(self, centre: str) -> None:
         moved = self._pool.sent_to(centre)
         self._abroad.tell(centre, Movement(about=self.about, moved=moved))
+
+    def tell_moved_again(self, now: int) -> None:
+        """Let others hear again what was moved to them, and is not known to be there."""
+        for centre, sent in self._pool.sent.items():
+            if sent.settled >= sent.moved:
+                self._resends.pop(centre, None)
+                continue
+            # Who has just begun to lead does not know what was told.
+            again = self._resends.setdefault(centre, Resend(RESENDS_US[0] // 2, now))
+            if again.due is None:
+                again.due = now + again.wait
+            elif now >= again.due:
+                self._tell_moved(centre)
+                again.wait = min(2 * again.wait, RESENDS_US[1])
+                again.due = now + again.wait
 
     def _reply(self, centre: str, order: Order, gave: int) -> None:
         left = max(0, self._pool.available)

@@ -4,15 +4,15 @@ Each is a register: of two, the one with the larger stamp holds. Now and then al
 digest of all of them; who has another one tells whatever it knows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
 
 from msgspec import msgpack, structs
 
-from vcap_es.components.transfer_messages import BetweenCentres, Inquiry, Setting, Settings
-from vcap_es.events.facts import Fact, PlacementChanged, Stamp, TemplateLearned
-from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.components.circle import Circle
+from vcap_es.components.transfer_messages import Inquiry, Setting, Settings
+from vcap_es.events.facts import PlacementChanged, Stamp, TemplateLearned
 
 SETTINGS_PER_MESSAGE = 50
 TELL_ALL_US = 1_000_000
@@ -22,40 +22,35 @@ AWAITED_MAX = 100_000
 AWAIT_US, AWAITED_PER_STEP = 1_000_000, 200
 """Of so many caps at once, and so often each, it is asked whether they are defined by now."""
 
-Tell = Callable[[str, BetweenCentres], None]
-
 
 class SharedSettings:
     """What this data centre knows of them, and the caps that others define by their templates."""
 
-    def __init__(
-        self, state: DataCentre, record: Callable[[Fact], None], *, dc: str, tell: Tell
-    ) -> None:
-        self._state, self._record, self._dc, self._tell = state, record, dc, tell
+    def __init__(self, circle: Circle) -> None:
+        self._circle, self._state = circle, circle.state
         self._awaited: dict[str, tuple[str, int]] = {}
         self._all_told: dict[str, int] = {}
 
     # ---- registers
 
-    def tell(self, others: Sequence[str]) -> None:
+    def tell(self) -> None:
         """Let others see whether they know what is known here."""
-        digest = self._digest()
-        for centre in others:
-            self._tell(centre, Settings(digest=digest))
+        self._circle.tell_others(Settings(digest=self._digest()))
 
-    def heard(self, centre: str, message: Settings, now: int) -> None:
+    def heard(self, centre: str, message: Settings) -> None:
         """Another data centre tells what it knows, and with a digest asks whether that is all."""
         for each in message.registers:
             if each.stamp > self._known(each):
-                self._record(each)
+                self._circle.record(each)
+        now = self._circle.now
         is_due = now >= self._all_told.get(centre, 0) + TELL_ALL_US
         if is_due and message.digest and message.digest != self._digest():
             self._all_told[centre] = now
             registers = list(self._all())
             for at in range(0, len(registers), SETTINGS_PER_MESSAGE):
                 part = registers[at : at + SETTINGS_PER_MESSAGE]
-                self._tell(centre, Settings(registers=part))
-            self._tell(centre, Settings(digest=self._digest()))
+                self._circle.tell(centre, Settings(registers=part))
+            self._circle.tell(centre, Settings(digest=self._digest()))
 
     def _all(self) -> Iterator[Setting]:
         """Every register that is known here, as others have to know it."""
@@ -79,26 +74,27 @@ class SharedSettings:
         return known.stamp if known is not None else Stamp()
 
     def _named(self, stamp: Stamp) -> Stamp:
-        return stamp if stamp.origin or not stamp.count else structs.replace(stamp, origin=self._dc)
+        is_own = stamp.count > 0 and not stamp.origin
+        return structs.replace(stamp, origin=self._circle.dc) if is_own else stamp
 
     # ---- caps that others define
 
-    def await_cap(self, cap: str, home: str, now: int) -> None:
+    def await_cap(self, cap: str, home: str) -> None:
         """Let the data centre `home` define a cap by its template, and tell of it."""
         self._awaited.pop(cap, None)
         while len(self._awaited) >= AWAITED_MAX:
             del self._awaited[next(iter(self._awaited))]
-        self._ask(cap, home, now)
+        self._ask(cap, home)
 
-    def step(self, now: int) -> None:
+    def step(self) -> None:
         """Ask again for caps that are not known yet, those asked for longest ago first."""
         for cap, (home, due) in list(islice(self._awaited.items(), AWAITED_PER_STEP)):
-            if now < due:
+            if self._circle.now < due:
                 return
             del self._awaited[cap]
             if cap not in self._state.metas:
-                self._ask(cap, home, now)
+                self._ask(cap, home)
 
-    def _ask(self, cap: str, home: str, now: int) -> None:
-        self._awaited[cap] = home, now + AWAIT_US
-        self._tell(home, Inquiry(cap=cap))
+    def _ask(self, cap: str, home: str) -> None:
+        self._awaited[cap] = home, self._circle.now + AWAIT_US
+        self._circle.tell(home, Inquiry(cap=cap))

@@ -43,8 +43,8 @@ def _receive_again(pool: Pool, centre: str, total: int) -> None:
 def _take_any(self: RemoteHandler, centre: str, at: Exchange, message: Movement) -> None:
     number, before = at.interval.number, at.interval.pool.received.get(centre, 0)
     moved = max(message.moved, before + 1)
-    self._record(TransferReceived(cap=at.cap, number=number, source=centre, moved=moved))
-    at.received(centre, self._now)
+    self.record(TransferReceived(cap=at.cap, number=number, source=centre, moved=moved))
+    at.received(centre, self._circle.now)
 
 
 def _hear_but_phase(self: Exchange, centre: str, about: About, now: int) -> None:
@@ -91,7 +91,7 @@ MUTATIONS = [
     _mutation(
         "movement_told_once",
         "the log is the outbox: what is not known to be there is told again",
-        change(RemoteHandler, "_tell_movements_again", _nothing),
+        change(Exchange, "tell_moved_again", _nothing),
     ),
     _mutation(
         "gathering_not_heard",

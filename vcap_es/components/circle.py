@@ -1,0 +1,105 @@
+"""The data centres that share caps, as one of them knows them, and what it tells the others.
+
+Which of them take part is a register for each: of two, the one with the larger stamp holds.
+"""
+
+from collections.abc import Callable
+
+from vcap_es.components.decisions.centre import NO_CENTRE, changed
+from vcap_es.components.transfer_messages import BetweenCentres, Members
+from vcap_es.events.facts import Fact
+from vcap_es.projections.states.centre import registers_of
+from vcap_es.projections.states.data_centre import DataCentre
+
+
+class Circle:
+    """Who takes part; with the state, the time and the outbox of all that is done with them.
+
+    `others` take part beside `dc`; `neighbours` are all that are not lost, to settle what was sent
+    to them; `weights` are those of all that are in. One that `is_draining` grants nothing.
+    """
+
+    def __init__(
+        self, state: DataCentre, record: Callable[[Fact], None], *, dc: str, now: int
+    ) -> None:
+        self.state, self.record, self.dc, self.now = state, record, dc, now
+        self.others: list[str] = []
+        self.neighbours: list[str] = []
+        self.weights: dict[str, int] = {}
+        self.is_draining = False
+        self._outbox: list[tuple[str, BetweenCentres]] = []
+
+    def advance(self, now: int) -> None:
+        """Time has passed."""
+        self.now = max(self.now, now)
+
+    # ---- the outbox
+
+    def tell(self, centre: str, message: BetweenCentres) -> None:
+        """Let another data centre hear this, after the next commit round."""
+        self._outbox.append((centre, message))
+
+    def tell_others(self, message: BetweenCentres) -> None:
+        """Let all that take part hear this."""
+        self._outbox += [(each, message) for each in self.others]
+
+    def take(self) -> list[tuple[str, BetweenCentres]]:
+        """All that is to be told."""
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    # ---- who takes part
+
+    def look_again(self) -> None:
+        """A register has changed."""
+        known = self.state.centres
+        own = known.get(self.dc, NO_CENTRE).membership
+        self.is_draining = own != "in" and bool(known)
+        self.neighbours = sorted(
+            name for name, each in known.items() if name != self.dc and each.membership != "lost"
+        )
+        takes_part = own in ("in", "drain")
+        self.others = [
+            name
+            for name in self.neighbours
+            if takes_part and known[name].membership in ("in", "drain")
+        ]
+        self.weights = {
+            name: each.weight for name, each in sorted(known.items()) if each.membership == "in"
+        }
+
+    def is_lost(self, centre: str) -> bool:
+        """Whether it was declared lost."""
+        return self.state.centres.get(centre, NO_CENTRE).membership == "lost"
+
+    def tell_members(self) -> None:
+        """Let all neighbours hear who takes part."""
+        registers = registers_of(self.state.centres)
+        self._outbox += [(each, Members(registers=registers)) for each in self.neighbours]
+
+    def merge(self, centre: str, message: Members) -> None:
+        """Of two registers the newer one holds; who tells of an older one hears the newer one."""
+        if self.is_lost(centre):
+            return
+        known = self.state.centres
+        news = [
+            each
+            for each in message.registers
+            if each.stamp > known.get(each.centre, NO_CENTRE).stamp
+        ]
+        for each in news:
+            self.record(each)
+        told = {each.centre: each.stamp for each in message.registers}
+        if any(told.get(name, NO_CENTRE.stamp) < each.stamp for name, each in known.items()):
+            self.tell(centre, Members(registers=registers_of(known)))
+
+    def leave_if_drained(self) -> None:
+        """Who drains is out when its books of everything shared are closed, and it decides nothing.
+
+        Until then somebody may have sent it something, which it must send on.
+        """
+        if self.state.centres.get(self.dc, NO_CENTRE).membership != "drain":
+            return
+        metas = self.state.metas.values()
+        if not any(meta.intervals or not (meta.home or meta.retired) for meta in metas):
+            self.record(changed(self.state.centres, self.dc, self.dc, "out", 0))
