@@ -41,14 +41,14 @@ class Closing:
         if not is_settled_here(interval, circle.now):
             return False
         sent = {centre: each.moved for centre, each in interval.pool.sent.items()}
-        books = Books(about=exchange.about, sent=sent, received=dict(interval.pool.received))
-        if not exchange.is_gatherer:
-            circle.tell(exchange.gatherer, books)
+        books = Books(about=exchange.shared.about, sent=sent, received=dict(interval.pool.received))
+        if not exchange.shared.is_gatherer:
+            circle.tell(exchange.shared.gatherer, books)
             return False
         told = {**self._books.get(key, {}), circle.dc: books}
         is_over = self._agree(told) or circle.now >= interval.end + CLOSE_AFTER_US
         if is_over:
-            circle.tell_others(Closed(about=exchange.about))
+            circle.tell_others(Closed(about=exchange.shared.about))
         return is_over
 
     def _agree(self, books: Mapping[str, Books]) -> bool:

@@ -193,7 +193,7 @@ class RemoteHandler:
     def is_scarce(self, key: Key) -> bool:
         """Whether the rest of an interval is gathered at one data centre."""
         found = self._exchanges.get(key)
-        return found is not None and found.mode != "spread"
+        return found is not None and found.shared.mode != "spread"
 
     def reserved(self, key: Key, now: int) -> int:
         """Units of a pool that another data centre has waited for longer than the own servers."""
@@ -343,7 +343,7 @@ class RemoteHandler:
         exchange = self._exchange(key)
         if exchange is None:
             return None
-        if exchange.minter != about.minter:
+        if exchange.shared.minter != about.minter:
             self._note_twin(about, centre)
             return None
         exchange.heard(centre, about, self._circle.now)
@@ -367,7 +367,7 @@ class RemoteHandler:
             )
             exchange.received(centre, self._circle.now)
         moved = pool.received.get(centre, 0)
-        self.tell(centre, Receipt(about=exchange.about, moved=moved))
+        self.tell(centre, Receipt(about=exchange.shared.about, moved=moved))
 
     def _settle(self, centre: str, exchange: Exchange, message: Receipt) -> None:
         sent = exchange.interval.pool.sent.get(centre)
@@ -395,7 +395,7 @@ class RemoteHandler:
             self._circle.leave_if_drained()
         for key, exchange in self._exchanges.items():
             self._touched[key] = None
-            exchange.tell_moved_again(self._circle.now)
+            exchange.shared.tell_moved_again(self._circle.now)
         if self._circle.now >= self._status_at:
             self._status_at = self._circle.now + STATUS_US
             self._tell_status()
@@ -422,12 +422,12 @@ class RemoteHandler:
     def _tell_status(self) -> None:
         """Tell of what has changed, and now and then of the rest; and that somebody is here."""
         news = [each for key, each in self._exchanges.items() if self._is_news(key, each)]
-        abouts = [each.about for each in news]
+        abouts = [each.shared.about for each in news]
         for at in range(0, max(1, len(abouts)), INTERVALS_PER_MESSAGE):
             self._circle.tell_others(Status(intervals=abouts[at : at + INTERVALS_PER_MESSAGE]))
 
     def _is_news(self, key: Key, exchange: Exchange) -> bool:
-        about, now = exchange.about, self._circle.now
+        about, now = exchange.shared.about, self._circle.now
         told, at = self._told.get(key, (None, 0))
         if told == about and now - at < STATUS_AGAIN_US:
             return False
@@ -448,7 +448,7 @@ class RemoteHandler:
 
     def _abouts(self, meta: Meta) -> list[About]:
         exchanges = [self._exchange((meta.cap, each.number)) for each in meta.intervals]
-        return [each.about for each in exchanges if each is not None]
+        return [each.shared.about for each in exchanges if each is not None]
 
     def _exchange(self, key: Key) -> Exchange | None:
         interval = self._state.interval(*key)

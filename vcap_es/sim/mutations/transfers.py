@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from vcap_es.components import exchange
+from vcap_es.components import shared_interval
 from vcap_es.components.decisions import inheritance
 from vcap_es.components.exchange import Exchange
+from vcap_es.components.gathering import Gathering
 from vcap_es.components.master import Master, Moment
 from vcap_es.components.primary_master import Acknowledge
 from vcap_es.components.remote_handler import RemoteHandler
+from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.transfer_messages import About, BetweenCentres, Movement
 from vcap_es.events.facts import HomeMoved, TransferReceived
 from vcap_es.projections.states import meta, transfer
@@ -91,7 +93,7 @@ MUTATIONS = [
     _mutation(
         "movement_told_once",
         "the log is the outbox: what is not known to be there is told again",
-        change(Exchange, "tell_moved_again", _nothing),
+        change(SharedInterval, "tell_moved_again", _nothing),
     ),
     _mutation(
         "gathering_not_heard",
@@ -111,7 +113,7 @@ MUTATIONS = [
     _mutation(
         "never_gathered",
         "what cannot be met from shares is gathered",
-        change(Exchange, "_gather_if_low", _nothing),
+        change(Gathering, "_gather_if_low", _nothing),
     ),
     _mutation(
         "acknowledged_first",
@@ -142,6 +144,6 @@ MUTATIONS = [
     _mutation(
         "nothing_given",
         "a wish is met where there is enough",
-        change(exchange, "gift", _zero),
+        change(shared_interval, "gift", _zero),
     ),
 ]
