@@ -8,7 +8,7 @@ from tests.projections.lives import recorded
 from vcap_es.components.approvals import Approved
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.components.decisions.meta import Define, MoveHome
+from vcap_es.components.decisions.meta import Define, MoveHome, Retire
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.primary_master import Done
@@ -382,10 +382,10 @@ def lost(centres: Centres, centre: str, *, at: str, heir: str = "") -> None:
     """It is stopped, nobody reaches it any more, and two operators say so at another one."""
     centres[centre].kill_master()
     others = centres.worlds.keys() - {centre}
-    centres.cut = {pair for other in others for pair in ((centre, other), (other, centre))}
+    centres.cut |= {pair for other in others for pair in ((centre, other), (other, centre))}
     for operator in ("ann", "bob"):
         centres[at].order(LoseCentre(centre=centre, heir=heir), actor=operator)
-    centres.run(3 * SECOND)
+    centres.run(6 * SECOND)
 
 
 def test_the_heir_of_a_lost_home_opens_what_that_cannot_have_opened() -> None:
@@ -403,7 +403,8 @@ def test_the_heir_of_a_lost_home_opens_what_that_cannot_have_opened() -> None:
     centres.run(180 * SECOND)
     # Then no period is minted twice, no number given twice, and it is served
     later = centres["south"].facts(IntervalOpened)
-    assert (later[0].number, later[0].start) == (len(opened), opened[-1].end)
+    assert later[0].number > opened[-1].number
+    assert later[0].start == opened[-1].end
     number = current(centres["south"])
     assert [centres[each].pool("c", number).available for each in ("east", "south")] == [20, 20]
     assert sum(centres.consume("east", "c", tries=20) for _ in range(41)) == 40
@@ -466,6 +467,88 @@ def test_an_heir_may_be_named_later_and_only_once() -> None:
     assert centres["west"].state.metas["c"].version == Version(2, 0)
 
 
+def test_the_heir_of_an_heir_takes_what_that_never_did() -> None:
+    """Both are lost one after the other, before the first heir could do anything."""
+    centres = living("east", "north", "south", "west")
+    centres.define("north", "c", 90, placement="even")
+    centres.run(SECOND)
+    centres["south"].kill_master()
+    lost(centres, "north", at="east", heir="south")
+    lost(centres, "south", at="east", heir="west")
+    assert centres["west"].state.metas["c"].home == ""
+    assert centres["west"].state.metas["c"].version == Version(2, 0)
+
+
+def test_two_that_took_a_cap_until_they_met_agree() -> None:
+    """Each side has named its own heir; of both words one holds, and so does its heir's."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    centres["north"].kill_master()
+    centres.cut = {("east", "south"), ("south", "east")}
+    for name in ("east", "south"):
+        for operator in ("ann", "bob"):
+            centres[name].order(LoseCentre(centre="north", heir=name), actor=operator)
+    centres.run(70 * SECOND)
+    assert all(centres[each].state.metas["c"].home == "" for each in ("east", "south"))
+    # When they meet
+    centres.cut = set()
+    centres.run(20 * SECOND)
+    # Then the one whose word is newer decides
+    metas = {each: centres[each].state.metas["c"] for each in ("east", "south")}
+    assert {each: meta.home for each, meta in metas.items()} == {"east": "south", "south": ""}
+    assert metas["east"].version == metas["south"].version == Version(2, 0)
+
+
+def test_a_move_that_only_a_third_one_heard_of_is_made_all_the_same() -> None:
+    """The old home is lost before the new one heard: it takes the cap when it is told."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90, interval="minute")
+    centres.run(SECOND)
+    centres.cut = {("north", "south")}
+    centres["north"].order(MoveHome(cap="c", to="south"))
+    centres.run(SECOND)
+    assert centres["east"].state.metas["c"].home == "south"
+    lost(centres, "north", at="east", heir="east")
+    centres.run(3 * SECOND)
+    homes = {each: centres[each].state.metas["c"].home for each in ("east", "south")}
+    assert homes == {"east": "south", "south": ""}
+    centres.run(180 * SECOND)
+    opened = [each for name in ("north", "south") for each in centres[name].facts(IntervalOpened)]
+    starts = {each.start for each in opened}
+    assert len(starts) == len(opened) > 3
+
+
+def test_a_local_cap_of_a_lost_home_goes_on_behind_what_was_open() -> None:
+    """Nothing is told of its intervals; but of a month that was begun before it became a day."""
+    centres = living("north", "south")
+    centres.define("north", "c", 90, interval="month")
+    centres.run(SECOND)
+    centres.define("north", "c", 90, interval="day")
+    centres.run(SECOND)
+    opened = centres["north"].facts(IntervalOpened)
+    lost(centres, "north", at="south", heir="south")
+    meta = centres["south"].state.metas["c"]
+    assert meta.home == ""
+    assert meta.opened_until >= opened[-1].end
+    assert meta.next_number > opened[-1].number
+
+
+def test_an_heir_hears_first_what_the_others_know() -> None:
+    """It had missed that the cap was retired, and a cap that was defined meanwhile."""
+    centres = living("east", "north", "south")
+    centres.define("north", "c", 90)
+    centres.run(SECOND)
+    centres.cut = {("north", "south")}
+    centres["north"].order(Retire(cap="c"))
+    centres.define("north", "new", 7)
+    centres.run(SECOND)
+    lost(centres, "north", at="east", heir="south")
+    metas = centres["south"].state.metas
+    assert (metas["c"].home, metas["c"].retired) == ("", True)
+    assert (metas["new"].home, metas["new"].definition.total) == ("", 7)
+
+
 def test_who_got_a_cap_from_a_lost_home_gives_way_to_its_heir() -> None:
     """The heir had not heard that the cap was moved: what is decided by force holds."""
     centres = living("east", "north", "south")
@@ -475,8 +558,13 @@ def test_who_got_a_cap_from_a_lost_home_gives_way_to_its_heir() -> None:
     centres["north"].order(MoveHome(cap="c", to="east"))
     centres.run(SECOND)
     assert centres["east"].state.metas["c"].home == ""
+    centres.cut |= {("south", "east")}
     lost(centres, "north", at="south", heir="south")
-    centres.run(3 * SECOND)
+    centres.run(70 * SECOND)
+    assert centres["south"].state.metas["c"].home == ""
+    # When they meet
+    centres.cut = set()
+    centres.run(5 * SECOND)
     assert centres["east"].state.metas["c"].home == "south"
     assert centres["south"].state.metas["c"].home == ""
     centres.run(180 * SECOND)

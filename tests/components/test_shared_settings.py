@@ -7,7 +7,7 @@ from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import DefineTemplate, RetireTemplate
 from vcap_es.components.decisions.placement import RetirePlacement, SetPlacement
 from vcap_es.components.outcomes import Refused
-from vcap_es.events.facts import Definition, MetaDefined, Stamp
+from vcap_es.events.facts import Definition, MetaDefined, Stamp, TemplateLearned
 from vcap_es.sim.centres import Centres, Post
 from vcap_es.sim.world import World
 
@@ -132,6 +132,52 @@ def test_the_heir_of_a_lost_one_defines_by_its_templates() -> None:
     assert centres.consume("south", "user:7", tries=5) == 1
 
 
+def test_who_drains_becomes_no_home() -> None:
+    """Neither of a template nor of a cap: it would never be out."""
+    centres = living("north", "south")
+    centres.define("north", "shared", 10, placement="even")
+    centres.run(SECOND)
+    centres["north"].order(RemoveCentre(centre="south"))
+    centres.run(SECOND)
+    south = centres["south"]
+    for denied in (
+        south.command(DefineTemplate(match="*", definition=PER_USER)),
+        south.define("c", 1),
+    ):
+        assert isinstance(denied, Denied)
+        assert denied.code == "drains"
+
+
+def test_a_cap_that_is_defined_by_hand_is_not_defined_again() -> None:
+    """An old letter asks the template's home for it, when an operator has helped himself."""
+    centres = living("north", "south")
+    centres["north"].command(DefineTemplate(match="user:*", definition=PER_USER))
+    centres.run(2 * SECOND)
+    centres.post = Post(delay_us=(10 * SECOND, 10 * SECOND))
+    south = centres["south"]
+    south.consume(south.servers[0], "user:7")
+    south.define("user:7", 3)
+    centres.run(9 * SECOND)
+    centres.post = Post()
+    centres.run(10 * SECOND)
+    assert centres["north"].state.metas["user:7"].home == "south"
+
+
+def test_a_stamp_that_was_given_twice_ends_in_one_word() -> None:
+    """A log that lost events may decide something else under the same stamp."""
+    centres = living("north", "south")
+    for name, total in (("north", 5), ("south", 6)):
+        fact = TemplateLearned(
+            match="a*", definition=Definition(total=total), stamp=Stamp(3, "elsewhere")
+        )
+        master = centres[name].master
+        assert master is not None
+        master._record(fact)
+    centres.run(12 * SECOND)
+    totals = {world.state.templates["a*"].total for world in centres.worlds.values()}
+    assert len(totals) == 1
+
+
 def test_a_named_placement_changes_the_next_intervals_of_all_its_caps() -> None:
     """What is open keeps its shares."""
     centres = living("north", "south")
@@ -159,7 +205,10 @@ def test_a_placement_that_nobody_defined_is_refused(*, is_template: bool) -> Non
     assert isinstance(denied, Denied)
     assert denied.code == "unknown_placement"
     north.command(SetPlacement(placement="mine", terms="even"))
-    north.define("c", 1, placement="mine")
+    if is_template:
+        north.command(DefineTemplate(match="*", definition=definition))
+    else:
+        north.define("c", 1, placement="mine")
     denied = north.command(RetirePlacement(placement="mine"))
     assert isinstance(denied, Denied)
     assert denied.code == "placement_in_use"

@@ -11,6 +11,9 @@ from vcap_es.events.facts import Fact
 from vcap_es.projections.states.centre import registers_of
 from vcap_es.projections.states.data_centre import DataCentre
 
+FRESH_US = 3_000_000
+"""Who was not heard for so long is not waited for."""
+
 
 class Circle:
     """Who takes part; with the state, the time and the outbox of all that is done with them.
@@ -27,11 +30,32 @@ class Circle:
         self.neighbours: list[str] = []
         self.weights: dict[str, int] = {}
         self.is_draining = False
+        self._heard: dict[str, int] = {}
         self._outbox: list[tuple[str, BetweenCentres]] = []
 
     def advance(self, now: int) -> None:
         """Time has passed."""
         self.now = max(self.now, now)
+
+    # ---- who is heard
+
+    def heard(self, centre: str) -> None:
+        """Another data centre says something."""
+        self._heard[centre] = self.now
+
+    def heard_at(self, centre: str) -> int:
+        """When it was heard last, in microseconds UTC; 0 for never."""
+        return self._heard.get(centre, 0)
+
+    @property
+    def fresh(self) -> set[str]:
+        """The others that were heard lately."""
+        return {each for each in self.others if self.now - self.heard_at(each) <= FRESH_US}
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether that is all of them."""
+        return len(self.fresh) == len(self.others)
 
     # ---- the outbox
 

@@ -1,7 +1,10 @@
 """The definitions of caps as registers: every data centre comes to know the newest of each.
 
-Whoever hears of an older version tells the newer one, and asks where it is behind; and each home
-tells the versions of all its caps, round and round.
+Whoever hears of an older version tells the newer one, and asks where it is behind; and everybody
+tells the versions of all caps, round and round.
+
+The caps of a lost data centre are taken by its heir, when it has had time to hear what the others
+know of them. If two were heirs until they met, the one that is takes them once more.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +13,7 @@ from itertools import islice
 from msgspec import structs
 
 from vcap_es.components.circle import Circle
-from vcap_es.components.decisions.centre import NO_CENTRE
+from vcap_es.components.decisions.centre import heir_of
 from vcap_es.components.decisions.inheritance import inherited
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.transfer_messages import About, Inquiry, Register, Versions
@@ -24,6 +27,9 @@ REGISTER_US = 500_000
 METAS_PER_STEP = 200
 """So many caps are looked at in one step, round and round."""
 
+ANSWER_US, PATIENCE_US = 2_000_000, 60_000_000
+"""An heir asks all others for a cap, and waits so long; longer for those that are not heard."""
+
 
 class Definitions:
     """What the others know of definitions, and what is learned from them."""
@@ -33,6 +39,7 @@ class Definitions:
         self._circle, self._abouts = circle, abouts
         self._told: dict[tuple[str, str], int] = {}
         self._swept: Iterator[str] = iter(())
+        self._heired: dict[str, int] = {}
 
     # ---- what is told
 
@@ -46,6 +53,16 @@ class Definitions:
         meta = self._circle.state.metas.get(cap)
         if meta is not None and (self._is_due(centre, cap) or is_urgent):
             self._circle.tell(centre, self._register(meta))
+
+    def claimed(self, centre: str, cap: str, home: str, version: Version) -> bool:
+        """Another data centre knows a cap so; whether it decides one that is decided here."""
+        self.compare(centre, cap, version)
+        meta = self._circle.state.metas.get(cap)
+        if meta is None or meta.home or home != centre:
+            return False
+        if meta.inherited and version.generation == meta.version.generation:
+            self._inherit(meta)
+        return version.generation == meta.version.generation
 
     def compare(self, centre: str, cap: str, version: Version) -> None:
         """Another data centre has this version: who is ahead tells."""
@@ -75,6 +92,7 @@ class Definitions:
                 paused=meta.paused,
                 retired=meta.retired,
                 ended_before=meta.ended_before,
+                opened_until=meta.opened_until,
             ),
             intervals=self._abouts(meta),
             moved=meta.moved,
@@ -91,6 +109,8 @@ class Definitions:
             self._circle.record(learned)
         elif register.moved is not None:
             self._take_home(centre, learned, register.moved)
+        elif meta is None or self._circle.is_lost(meta.home):
+            self._take_home_by_force(centre, learned)
 
     def _take_home(self, centre: str, learned: MetaLearned, moved: HomeMoved) -> None:
         """Decide the cap from here on: as its old home had it, and nothing that was opened."""
@@ -99,6 +119,11 @@ class Definitions:
         if meta is None or meta.version < before:
             self._circle.record(structs.replace(learned, home=centre, version=before))
         self._circle.record(structs.replace(moved, home=""))
+
+    def _take_home_by_force(self, centre: str, learned: MetaLearned) -> None:
+        """It was moved here, by one that was lost before it could say what it has opened."""
+        self._circle.record(structs.replace(learned, home=centre))
+        self._open_later(self._circle.state.metas[learned.cap], 1)
 
     # ---- round and round
 
@@ -114,20 +139,44 @@ class Definitions:
             self._swept = iter(list(circle.state.metas))
             return []
         metas = [circle.state.metas[each] for each in caps]
+        known = [(meta.cap, meta.home or circle.dc, meta.version) for meta in metas]
+        circle.tell_others(Versions(versions=known))
         for meta in metas:
-            self._inherit(meta)
-        own = [meta for meta in metas if not meta.home or meta.moved is not None]
-        if own:
-            circle.tell_others(Versions(versions=[(meta.cap, meta.version) for meta in own]))
-        return [meta for meta in own if not meta.home]
+            if circle.is_lost(meta.home) and meta.cap not in self._heired and self._is_heir(meta):
+                self._heired[meta.cap] = circle.now
+                circle.tell_others(Inquiry(cap=meta.cap))
+        return [meta for meta in metas if not meta.home]
+
+    # ---- the caps of a lost data centre
+
+    def inherit(self) -> None:
+        """Decide caps whose home is lost, of which others have told what they know."""
+        circle = self._circle
+        for cap, since in list(islice(self._heired.items(), METAS_PER_STEP)):
+            waits = ANSWER_US if circle.hears_all else PATIENCE_US
+            if circle.now < since + waits:
+                return
+            del self._heired[cap]
+            meta = circle.state.metas[cap]
+            if circle.is_lost(meta.home):
+                self._inherit(meta)
+
+    def _is_heir(self, meta: Meta) -> bool:
+        """Whether this data centre decides what the cap's home did, if that is lost."""
+        state = self._circle.state
+        heir, _ = heir_of(state.centres, meta.home or meta.inherited)
+        return heir == self._circle.dc and not self._circle.is_draining
 
     def _inherit(self, meta: Meta) -> None:
-        """Decide a cap whose home is lost, where this data centre is the heir of that."""
+        if self._is_heir(meta):
+            _, lost = heir_of(self._circle.state.centres, meta.home)
+            self._open_later(meta, max(lost, 1))
+
+    def _open_later(self, meta: Meta, generations: int) -> None:
+        """Decide it, and open nothing that may be open."""
         circle = self._circle
-        if circle.state.centres.get(meta.home, NO_CENTRE).heir != circle.dc:
-            return
         try:
-            circle.record(inherited(meta, circle.now + AHEAD_US))
+            circle.record(inherited(meta, circle.now + AHEAD_US, generations))
         except InvalidDefinition:
             return  # here is no such zone: it is tried again, until there is
 

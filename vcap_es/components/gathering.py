@@ -157,21 +157,21 @@ class Gathering:
 
     def _blocks(self, since: int, now: int) -> bool:
         """Whether something may still be gathered for who waits since then."""
-        return now - since <= BLOCK_US and not self._is_gathered(now)
+        return now - since <= BLOCK_US and not self._is_gathered()
 
-    def _is_gathered(self, now: int) -> bool:
+    def _is_gathered(self) -> bool:
         """Whether everybody who can be heard has shown that it has nothing more to give."""
         shared = self._shared
         if shared.mode != "gather":
             return False
-        if self._search is not None and self._search.unanswered & shared.fresh(now):
+        if self._search is not None and self._search.unanswered & shared.abroad.fresh:
             return False
         if shared.recall(0):
             return False
         mine = stamp(phase_of(shared.interval))
         return all(
             shared.told.get(each, Told()).phase >= mine and shared.told[each].available <= 0
-            for each in shared.fresh(now)
+            for each in shared.abroad.fresh
         )
 
     def _gather_if_low(self, is_met: bool, now: int) -> None:
@@ -206,7 +206,7 @@ class Gathering:
         elif search.unanswered and now - search.at > WISH_US:
             search.at = now
             self._ask_all(search)
-        if self._is_gathered(now) and shared.waiting and not self._wishing.rests(now):
+        if self._is_gathered() and shared.waiting and not self._wishing.rests(now):
             self._wishing.refuse(0, now)
 
     def _may_hold(self, centre: str) -> bool:
@@ -226,10 +226,10 @@ class Gathering:
     def _share_out_again(self, now: int) -> None:
         """Where half of what there was is left, and it is worth sharing, everybody has a share."""
         shared, rest = self._shared, self._shared.pool.available
-        is_settled = self._is_gathered(now) or now - self._phase_since > STALE_US
+        is_settled = self._is_gathered() or now - self._phase_since > STALE_US
         if not is_settled or shared.waiting or self._queue:
             return
-        others = [each for each in shared.abroad.others if each in shared.fresh(now)]
+        others = [each for each in shared.abroad.others if each in shared.abroad.fresh]
         is_much = rest > 2 * threshold(shared.pool.minted, len(shared.abroad.others) + 1)
         if not (is_much and others and 2 * rest <= shared.sharing.split):
             return

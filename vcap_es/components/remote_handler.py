@@ -75,11 +75,10 @@ class RemoteHandler:
         self._state, self._local, self._define = state, local, define
         self._circle = Circle(state, record, dc=dc, now=now)
         self._definitions = Definitions(self._circle, self._abouts)
-        self._settings = SharedSettings(self._circle)
+        self._settings = SharedSettings(self._circle, define)
         self._closing = Closing(self._circle)
         self._exchanges: dict[Key, Exchange] = {}
         self._touched: dict[Key, None] = {}
-        self._heard: dict[str, int] = {}
         self._told: dict[Key, tuple[About, int]] = {}
         self._twins: dict[str, tuple[str, int]] = {}
         self._step_at = self._status_at = self._members_at = now
@@ -127,7 +126,12 @@ class RemoteHandler:
 
     def heard_at(self, centre: str) -> int:
         """When another data centre was heard last; 0 for never."""
-        return self._heard.get(centre, 0)
+        return self._circle.heard_at(centre)
+
+    @property
+    def fresh(self) -> set[str]:
+        """The others that were heard lately."""
+        return self._circle.fresh
 
     def stands_in(self, cap: str, minter: str) -> str:
         """The data centre that gathers for `minter`: itself, or the home, or the first of all."""
@@ -220,8 +224,7 @@ class RemoteHandler:
 
     def await_cap(self, cap: str, home: str) -> None:
         """Let another data centre define a cap by its template."""
-        if home in self.others:
-            self._settings.await_cap(cap, home)
+        self._settings.await_cap(cap, home)
 
     def definition_changed(self, cap: str) -> None:
         """A definition that is decided here has changed: all others must hear."""
@@ -272,17 +275,19 @@ class RemoteHandler:
         settles = isinstance(message, Movement | Receipt) and centre in self._circle.neighbours
         if centre not in self.others and not settles:
             return
-        self._heard[centre] = self._circle.now
+        self._circle.heard(centre)
         match message:
             case Register(intervals=intervals):
                 self._definitions.learn(centre, message)
                 self._hear_all(centre, intervals)
-            case Inquiry(cap=cap):
-                self._define(cap)
+            case Inquiry(cap=cap, until=until):
+                if self._circle.now <= until:
+                    self._define(cap)
                 self._definitions.tell(centre, cap)
             case Versions(versions=versions):
-                for cap, version in versions:
-                    self._definitions.compare(centre, cap, version)
+                for each in versions:
+                    if self._definitions.claimed(centre, *each):
+                        self._note_twin(each[0], centre)
             case Settings():
                 self._settings.heard(centre, message)
             case Status(intervals=intervals):
@@ -344,18 +349,18 @@ class RemoteHandler:
         if exchange is None:
             return None
         if exchange.shared.minter != about.minter:
-            self._note_twin(about, centre)
+            self._note_twin(about.cap, centre)
             return None
         exchange.heard(centre, about, self._circle.now)
         self._touched[key] = None
         return exchange
 
-    def _note_twin(self, about: About, centre: str) -> None:
+    def _note_twin(self, cap: str, centre: str) -> None:
         """Who did not know of a cap has defined another one of its name: each serves its own."""
-        self._twins.pop(about.cap, None)
+        self._twins.pop(cap, None)
         while len(self._twins) >= TWINS_MAX:
             del self._twins[next(iter(self._twins))]
-        self._twins[about.cap] = centre, self._circle.now
+        self._twins[cap] = centre, self._circle.now
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
         pool, number = exchange.interval.pool, exchange.interval.number
@@ -383,7 +388,7 @@ class RemoteHandler:
     def step(self, now: int) -> None:
         """Do what time alone makes due."""
         self._circle.advance(now)
-        if self._circle.now < self._step_at or not (self._circle.neighbours or self._exchanges):
+        if self._circle.now < self._step_at or not self._state.centres:
             return
         self._step_at = self._circle.now + STEP_US
         if self._circle.now >= self._members_at:
@@ -391,6 +396,7 @@ class RemoteHandler:
         self._settings.step()
         for meta in self._definitions.sweep():
             self._share_late(meta)
+        self._definitions.inherit()
         if not self._exchanges:
             self._circle.leave_if_drained()
         for key, exchange in self._exchanges.items():
@@ -404,7 +410,7 @@ class RemoteHandler:
 
     def next_due(self) -> int | None:
         """When `step` is wanted next, in microseconds UTC; None where there are no others."""
-        return self._step_at if self._circle.neighbours or self._exchanges else None
+        return self._step_at if self._state.centres else None
 
     def look(self, now: int) -> None:
         """See to every exchange that was touched."""

@@ -17,9 +17,6 @@ from vcap_es.projections.states.interval import Interval, Sharing
 RESENDS_US = (800_000, 6_000_000)
 """A movement is told again after the first of these, then after twice as long, up to the last."""
 
-FRESH_US = 3_000_000
-"""Who was not heard for so long is not waited for."""
-
 WISH_US = 600_000
 """A wish that is not answered for so long is made to somebody else."""
 
@@ -46,8 +43,9 @@ class Abroad(Protocol):
     def stands_in(self, cap: str, minter: str) -> str:
         """The data centre that gathers for `minter`: itself, or who decides the cap when lost."""
 
-    def heard_at(self, centre: str) -> int:
-        """When another data centre was heard last, in microseconds UTC; 0 for never."""
+    @property
+    def fresh(self) -> set[str]:
+        """The others that were heard lately."""
 
     def weigh(self, cap: str, total: int) -> dict[str, int]:
         """`total` units split over the data centres that have a share of the cap."""
@@ -153,11 +151,6 @@ class SharedInterval:
             available=self.pool.available,
             held=self.pool.held,
         )
-
-    def fresh(self, now: int) -> set[str]:
-        """The others that were heard lately."""
-        heard_at = self.abroad.heard_at
-        return {each for each in self.abroad.others if now - heard_at(each) <= FRESH_US}
 
     # ---- the own servers
 

@@ -111,15 +111,19 @@ class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """You know a newer definition of this cap, or can define it by your template: tell me."""
+    """You know a newer definition of this cap: tell me.
+
+    If there is none, define it by your template, but not after `until`, in microseconds UTC.
+    """
 
     cap: str
+    until: int = 0
 
 
 class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """These caps are decided here, and have these versions: ask for what you do not know."""
+    """I know these caps by these homes and versions: ask for what you do not know."""
 
-    versions: list[tuple[str, Version]]
+    versions: list[tuple[str, str, Version]]
 
 
 class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -14,7 +14,7 @@ from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCen
 from vcap_es.errors import RequestRefused
 from vcap_es.events.facts import Membership
 from vcap_es.events.instants import format_instant
-from vcap_es.events.placements import WEIGHT_MAX, shares_of
+from vcap_es.events.placements import WEIGHT_MAX, check_centre, shares_of
 from vcap_es.projections.states.data_centre import DataCentre
 
 
@@ -198,7 +198,7 @@ async def lose_centre(call: Call) -> Reply:
     of those caps from the second next one on; said later, from then on.
     """
     centre, heir = call.path["centre"], read_body(call, LossRequest).heir
-    command = LoseCentre(centre=centre, heir="" if heir is UNSET else heir)
+    command = LoseCentre(centre=centre, heir="" if heir is UNSET else check_centre(heir))
     done = await submit_one(call, command)
     approved = done.approved_by if isinstance(done, Approved) else []
     answer = Loss(

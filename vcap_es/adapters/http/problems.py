@@ -61,6 +61,7 @@ KINDS: dict[str, Kind] = {
     "placement_in_use": Kind(409, "Placement in use"),
     "too_many_placements": Kind(409, "Too many placements"),
     "has_heir": Kind(409, "Has an heir"),
+    "drains": Kind(409, "Being removed"),
     "is_home": Kind(409, "Is a home"),
     "is_here": Kind(409, "Is here"),
     # Refusals of primacy.

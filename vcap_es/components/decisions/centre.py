@@ -87,8 +87,9 @@ def _lost_now(centres: Mapping[str, Centre], dc: str, command: LoseCentre) -> li
     if heir and (heir == centre or centres.get(heir, NO_CENTRE).membership != "in"):
         detail = f"{heir} takes no part here: name a data centre that is in"
         return Denied(code="unknown_centre", detail=detail)
-    if known.heir and centres[known.heir].membership != "lost":
-        detail = f"{known.heir} decides the caps of {centre} already: move them from there"
+    last, lost = heir_of(centres, centre)
+    if lost and centres.get(last, NO_CENTRE).membership == "in":
+        detail = f"{last} decides the caps of {centre} already: move them from there"
         return Denied(code="has_heir", detail=detail)
     return [changed(centres, dc, centre, "lost", 0, heir)]
 
@@ -121,10 +122,20 @@ def homed(state: DataCentre, dc: str, centre: str) -> int:
 
 def template_home(state: DataCentre, dc: str, match: str) -> str:
     """The data centre that defines caps by a template: who has decided it, or the heir of that."""
-    home = state.template_stamp(match).origin or dc
-    for _ in range(CENTRES_MAX):
-        known = state.centres.get(home, NO_CENTRE)
+    if state.centres.get(dc, NO_CENTRE).membership == "out":
+        return dc  # it is alone
+    return heir_of(state.centres, state.template_stamp(match).origin or dc)[0]
+
+
+def heir_of(centres: Mapping[str, Centre], centre: str) -> tuple[str, int]:
+    """Who decides what `centre` did: itself, or where it is lost its heir, or the heir of that.
+
+    With how many were lost on the way. Who is lost without an heir decides it still: nobody does.
+    """
+    lost = 0
+    while lost < CENTRES_MAX:
+        known = centres.get(centre, NO_CENTRE)
         if known.membership != "lost" or not known.heir:
-            return home
-        home = known.heir
-    return home
+            break
+        centre, lost = known.heir, lost + 1
+    return centre, lost

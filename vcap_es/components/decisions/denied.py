@@ -23,6 +23,7 @@ DenialCode = Literal[
     "centre_lost",
     "too_many_centres",
     "has_heir",
+    "drains",
     "is_home",
     "is_here",
     "not_in_sync",

@@ -12,23 +12,23 @@ from vcap_es.events.periods import first_window, next_window
 from vcap_es.projections.states.meta import Meta
 
 MINUTE_US = 60 * SECOND_US
-"""The shortest period: no more numbers than minutes can have been given to what was not heard."""
+"""The shortest period: no cap has come to as many numbers as there were minutes since 1970."""
 
 
-def inherited(meta: Meta, latest: int) -> HomeMoved:
+def inherited(meta: Meta, latest: int, generations: int = 1) -> HomeMoved:
     """`meta` is decided here from now on, and never again where it was, whatever is heard of that.
 
     Its first interval is of the first period that its lost home cannot have opened by `latest`,
-    in microseconds UTC, which no clock there has passed. A `single` is never opened again. Raises
-    InvalidDefinition where its calendar cannot be computed here.
+    in microseconds UTC, which no clock there has passed; as its numbers may not be known here, it
+    goes on with numbers that it cannot have given. A `single` is never opened again. Its version
+    is so many `generations` on. Raises InvalidDefinition where its calendar is not known here.
     """
     until = _opened_until(meta, latest)
-    unheard = -(-(until - meta.opened_until) // MINUTE_US) if meta.next_number else 0
-    number = max(meta.next_number + unheard, meta.ended_before + 1)
+    number = max(meta.next_number, -(-max(until, latest) // MINUTE_US))
     is_single = meta.definition.interval == "single"
     return HomeMoved(
         cap=meta.cap,
-        version=Version(meta.version.generation + 1, 0),
+        version=Version(meta.version.generation + generations, 0),
         home="",
         next_number=number,
         opened_until=until,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from vcap_es.components.decisions.centre import template_home
+from vcap_es.components.decisions.centre import NO_CENTRE, template_home
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.placement import unknown
 from vcap_es.events.facts import (
@@ -89,8 +89,8 @@ NO_VERSION = Version(0, 0)
 def decide(state: DataCentre, dc: str, command: MetaCommand) -> list[Fact] | Denied:
     """The facts that follow from `command` at the data centre `dc`; none where it is so already."""
     match command:
-        case DefineTemplate() if is_unknown(state, command.definition):
-            return unknown(command.definition.placement)
+        case Define() | DefineTemplate() if (denied := _denied(state, dc, command)) is not None:
+            return denied
         case DefineTemplate():
             is_own = template_home(state, dc, command.match) == dc
             same = is_own and state.templates.get(command.match) == command.definition
@@ -100,16 +100,20 @@ def decide(state: DataCentre, dc: str, command: MetaCommand) -> list[Fact] | Den
             if command.match not in state.templates:
                 return Denied(code="unknown_template", detail=f"no template {command.match!r}")
             return [TemplateRetired(match=command.match)]
-        case Define() if is_unknown(state, command.definition):
-            return unknown(command.definition.placement)
         case _:
             denied = _denied_move(state, command) if isinstance(command, MoveHome) else None
             return denied or _decide_cap(state.metas.get(command.cap), dc, command)
 
 
-def is_unknown(state: DataCentre, definition: Definition) -> bool:
-    """Whether the placement of a definition means nothing here."""
-    return is_named(state.terms_of(definition.placement))
+def _denied(state: DataCentre, dc: str, command: Define | DefineTemplate) -> Denied | None:
+    """Why nothing is defined so here, whatever there is already."""
+    if is_named(state.terms_of(command.definition.placement)):
+        return unknown(command.definition.placement)
+    is_new = isinstance(command, DefineTemplate) or command.cap not in state.metas
+    if is_new and state.centres.get(dc, NO_CENTRE).membership == "drain":
+        detail = f"{dc} is being removed, and becomes no home any more: ask another data centre"
+        return Denied(code="drains", detail=detail)
+    return None
 
 
 def _denied_move(state: DataCentre, command: MoveHome) -> Denied | None:

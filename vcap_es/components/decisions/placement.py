@@ -37,12 +37,10 @@ def decide(state: DataCentre, dc: str, command: PlacementCommand) -> list[Fact] 
         return _changed(command.placement, known, command.terms, dc)
     if known.terms is None:
         return unknown(command.placement)
-    caps = sum(
-        meta.definition.placement == command.placement and not meta.retired
-        for meta in state.metas.values()
-    )
-    if caps:
-        detail = f"{caps} caps have the placement {command.placement}: give them another one first"
+    caps = (meta.definition for meta in state.metas.values() if not meta.retired)
+    used = sum(each.placement == command.placement for each in (*caps, *state.templates.values()))
+    if used:
+        detail = f"{used} caps or templates have the placement {command.placement}: change them"
         return Denied(code="placement_in_use", detail=detail)
     return _changed(command.placement, known, None, dc)
 

@@ -99,7 +99,10 @@ class HomeMoved(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class MetaLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """This is the newest definition of a cap whose home is another data centre, as that has it."""
+    """This is the newest definition of a cap whose home is another data centre, as that has it.
+
+    With this version, all periods up to `opened_until` were open there, in microseconds UTC.
+    """
 
     cap: str
     home: str
@@ -108,6 +111,7 @@ class MetaLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     paused: bool
     retired: bool
     ended_before: int
+    opened_until: int = 0
 
 
 class TemplateDefined(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -39,7 +39,7 @@ def evolve(centres: dict[str, Centre], fact: CentreChanged) -> None:
 def evolve_placement(placements: dict[str, Placement], fact: PlacementChanged) -> None:
     """`fact` has become true; of two registers the one with the larger stamp holds."""
     known = placements.get(fact.placement)
-    if known is None or fact.stamp > known.stamp:
+    if known is None or fact.stamp >= known.stamp:
         placements[fact.placement] = Placement(terms=fact.terms, stamp=fact.stamp)
 
 

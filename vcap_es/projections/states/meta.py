@@ -27,6 +27,7 @@ class Meta(Struct, gc=False):
     `ended_before` is over, and of other data centres every one below `closed_before` is closed.
     `intervals` are those not closed yet, oldest first. `moved` is how this data centre gave the cap
     away, until it hears of a later change; below `taken_at`, earlier homes have opened intervals.
+    `inherited` is the lost home that it was taken from by force, until it is moved again.
     """
 
     cap: str
@@ -43,6 +44,7 @@ class Meta(Struct, gc=False):
     closed_before: int = 0
     moved: HomeMoved | None = None
     taken_at: int = 0
+    inherited: str = ""
 
     @property
     def total(self) -> int:
@@ -78,7 +80,8 @@ def learned(fact: MetaLearned, before: Meta | None) -> Meta:
     meta.home, meta.version, meta.definition = fact.home, fact.version, fact.definition
     meta.paused, meta.retired = fact.paused, fact.retired
     meta.ended_before = max(meta.ended_before, fact.ended_before)
-    meta.moved = None
+    meta.opened_until = max(meta.opened_until, fact.opened_until)
+    meta.moved, meta.inherited = None, ""
     return meta
 
 
@@ -102,6 +105,8 @@ def evolve(meta: Meta, fact: MetaChange) -> None:
 
 def _move(meta: Meta, fact: HomeMoved) -> None:
     """Whoever gives it away opens nothing more; who gets it opens nothing that was opened."""
+    is_forced = fact.version.number == 0
+    meta.inherited = (meta.home or meta.inherited) if is_forced else ""
     meta.home, meta.moved = fact.home, fact if fact.home else None
     if not fact.home:
         meta.next_number = max(meta.next_number, fact.next_number)
