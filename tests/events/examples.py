@@ -102,6 +102,7 @@ EXAMPLES: list[Fact] = [
         paused=False,
         retired=True,
         ended_before=20_413,
+        opened_until=1_763_683_200_000_000,
     ),
     HomeMoved(
         cap="1111",

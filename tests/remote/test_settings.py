@@ -63,7 +63,7 @@ def test_a_placement_has_a_name(centres: Centres) -> None:
         lambda: south.control("GET", "/v1/caps/new")["current"]["available"] == 60,
         "south has its share",
     )
-    assert "1 caps have" in south.vcap("placement", "retire", "mostly-south").stderr
+    assert "1 caps or templates have" in south.vcap("placement", "retire", "mostly-south").stderr
     assert "mostly-south  weighted north=1 south=3" in south.vcap("placement", "list").stdout
     wrong = south.vcap("placement", "set", "local", "even")
     assert (wrong.returncode, "cannot name" in wrong.stderr) == (1, True)
