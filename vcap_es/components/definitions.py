@@ -109,7 +109,7 @@ class Definitions:
             self._circle.record(learned)
         elif register.moved is not None:
             self._take_home(centre, learned, register.moved)
-        elif meta is None or self._circle.is_lost(meta.home):
+        elif self._may_be_lost(meta):
             self._take_home_by_force(centre, learned)
 
     def _take_home(self, centre: str, learned: MetaLearned, moved: HomeMoved) -> None:
@@ -119,6 +119,16 @@ class Definitions:
         if meta is None or meta.version < before:
             self._circle.record(structs.replace(learned, home=centre, version=before))
         self._circle.record(structs.replace(moved, home=""))
+
+    def _may_be_lost(self, meta: Meta | None) -> bool:
+        """Whether the home that gave a cap away is lost, as far as it is known who that was.
+
+        Else it will say itself what it has opened; or who runs here has lost its log, and must not
+        decide anything anew.
+        """
+        if meta is not None:
+            return self._circle.is_lost(meta.home)
+        return any(each.membership == "lost" for each in self._circle.state.centres.values())
 
     def _take_home_by_force(self, centre: str, learned: MetaLearned) -> None:
         """It was moved here, by one that was lost before it could say what it has opened."""
