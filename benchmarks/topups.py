@@ -2,11 +2,12 @@
 
 Each master is a process of its own, on SQLite with synchronous=FULL; the servers share another.
 Every consume needs a topup of its own: caps are too small for slices ahead of need. First with a
-lone master, then with a secondary that has each of them durably as well before it is answered.
+lone master, then of caps that another data centre has a share of, then with a secondary that has
+each of them durably as well before it is answered.
 
-`python -m benchmarks.topups FOLDER SLOT [PRIMARY]` is a master: it writes its port and serves until
-its standard input ends; with the address of a primary it is its secondary, and writes when it is in
-sync.
+`python -m benchmarks.topups FOLDER SLOT PLACEMENT [PRIMARY]` is a master: it writes its port and
+serves until its standard input ends; with the address of a primary it is its secondary, and writes
+when it is in sync.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.components.commands import Consume
+from vcap_es.components.decisions.centre import AddCentre
 from vcap_es.components.decisions.meta import DefineTemplate
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed
@@ -43,6 +45,9 @@ SECONDS = 3.0
 TOTAL = 255
 """Below 256 units, nothing is granted ahead of need."""
 
+UNITS, SHARED = 200, "weighted dc1=99 dc2=1"
+"""So many are taken of each cap: there is always plenty, also where another has a share."""
+
 HOST, SECRET = "127.0.0.1", "0123456789abcdef" * 4
 
 
@@ -50,18 +55,22 @@ def figures() -> list[dict[str, object]]:
     """Topups a second and their latencies, alone and in sync, with few callers and with many."""
     telemetry.configure("error", node="bench", component="bench")
     alone, in_sync = _seen(is_in_sync=False), _seen(is_in_sync=True)
+    shared = _seen(is_in_sync=False, placement=SHARED)
     rows = [_row("", *each) for each in alone.items()]
+    rows += [_row(", of shared caps", *each) for each in shared.items()]
     rows += [_row(", with a secondary", *each) for each in in_sync.items()]
-    return rows + [_cost(callers, alone[callers], in_sync[callers]) for callers in CALLERS]
+    rows += [_cost("of shared caps", each, alone[each], shared[each]) for each in CALLERS]
+    return rows + [_cost("with a secondary", each, alone[each], in_sync[each]) for each in CALLERS]
 
 
-def _seen(*, is_in_sync: bool) -> dict[int, list[float]]:
+def _seen(*, is_in_sync: bool, placement: str = "local") -> dict[int, list[float]]:
     """The latencies of all topups, by callers at each server."""
     with TemporaryDirectory(prefix="vcap-bench-", dir=Path.cwd()) as name, ExitStack() as stack:
         folder = Path(name)
-        port = stack.enter_context(master_process(folder / "m1", 0))
+        port = stack.enter_context(master_process(folder / "m1", 0, placement))
         if is_in_sync:
-            stack.enter_context(master_process(folder / "m2", 1, f"http://{HOST}:{port}"))
+            primary = f"http://{HOST}:{port}"
+            stack.enter_context(master_process(folder / "m2", 1, placement, primary))
         seen = uvloop.run(_measure(folder, port))
         stack.close()
         expected = sum(map(len, seen.values()))
@@ -80,10 +89,12 @@ def _row(how: str, callers: int, latencies: list[float]) -> dict[str, object]:
     }
 
 
-def _cost(callers: int, alone: list[float], in_sync: list[float]) -> dict[str, object]:
-    ratio = len(alone) / len(in_sync)
+def _cost(
+    how: str, callers: int, alone: list[float], with_others: list[float]
+) -> dict[str, object]:
+    ratio = len(alone) / len(with_others)
     return {
-        "figure": f"alone / with a secondary, {SERVERS} servers x {callers} callers",
+        "figure": f"alone / {how}, {SERVERS} servers x {callers} callers",
         "value": f"{ratio:.2f}",
         "aim": "<= 2",
         "reached": ratio <= 2,
@@ -103,7 +114,7 @@ async def _run(nodes: list[ServerNode], callers: int, names: Iterator[int]) -> l
     async def call(node: ServerNode) -> None:
         while True:
             wish = Consume(cap=f"small:{next(names)}", minimum=1, maximum=1)
-            for _ in range(TOTAL):
+            for _ in range(UNITS):
                 began = time.perf_counter()
                 if began > until:
                     return
@@ -148,9 +159,12 @@ async def _topups(folder: Path) -> int:
 
 
 @contextmanager
-def master_process(folder: Path, slot: int, *primary: str) -> Iterator[int]:
+def master_process(
+    folder: Path, slot: int, placement: str = "local", *primary: str
+) -> Iterator[int]:
     """A master in a process of its own, and its port."""
-    command = [sys.executable, "-m", "benchmarks.topups", str(folder), str(slot), *primary]
+    command = [sys.executable, "-m", "benchmarks.topups", str(folder), str(slot)]
+    command += [placement, *primary]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -163,7 +177,7 @@ def master_process(folder: Path, slot: int, *primary: str) -> Iterator[int]:
             process.wait(30)
 
 
-async def _serve(folder: Path, slot: int, *primary: str) -> None:
+async def _serve(folder: Path, slot: int, placement: str, *primary: str) -> None:
     telemetry.configure("error", node=f"m{slot}", component="master")
     log = await SqliteLog.open(folder / "log.sqlite", synchronous="FULL")
     master = MasterNode(
@@ -181,7 +195,10 @@ async def _serve(folder: Path, slot: int, *primary: str) -> None:
             while master.core.node not in master.primacy().isr:  # noqa: ASYNC110  # a node tells, but has no event
                 await asyncio.sleep(0.01)
         else:
-            template = DefineTemplate(match="small:*", definition=Definition(total=TOTAL))
+            if placement != "local":
+                await master.submit(AddCentre(centre="dc2"), actor="bench", correlation="")
+            definition = Definition(total=TOTAL, placement=placement)
+            template = DefineTemplate(match="small:*", definition=definition)
             await master.submit(template, actor="bench", correlation="")
         print(port, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
