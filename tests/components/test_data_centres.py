@@ -6,11 +6,12 @@ import pytest
 
 from tests.projections.lives import recorded
 from vcap_es.components.approvals import Approved
+from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MoveHome, Retire
 from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Refused
+from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.components.primary_master import Done
 from vcap_es.events.facts import Definition, IntervalClosed, IntervalOpened, MetaChanged, Version
 from vcap_es.events.sealing import recorded as sealed
@@ -612,3 +613,18 @@ def test_who_is_left_alone_closes_its_books() -> None:
         centres["north"].order(LoseCentre(centre="south"), actor=operator)
     centres.run(80 * SECOND)
     assert [fact.number for fact in centres["north"].facts(IntervalClosed)] == [0]
+
+
+def test_the_rest_of_another_is_had_for_all_who_wait_at_once() -> None:
+    """Eight callers where nothing is left wait for two ways there and back, not for eight."""
+    limits = Limits(max_wait_ms=10_000)
+    centres = living("north", "south", limits=limits)
+    centres.define("north", "c", 800, placement="even")
+    centres.run(SECOND)
+    assert centres.consume("south", "c", 780, tries=40) == 780
+    # Given 40 ms from one to the other
+    centres.post = Post(delay_us=(40_000, 40_000))
+    server = centres["south"].servers[0]
+    tokens = [server.submit(Consume(cap="c", minimum=1, maximum=1)) for _ in range(8)]
+    centres.run(250_000)
+    assert all(isinstance(server.answers.get(token), Consumed) for token in tokens)

@@ -7,6 +7,7 @@ epoch: it is lost at a failover and comes back with the servers' reports.
 """
 
 from collections import deque
+from itertools import islice
 from typing import Protocol
 
 from msgspec import Struct
@@ -64,7 +65,20 @@ class Wish(Struct):
     received: int = 0
     need: int = 0
     want: int = 0
+    queued: int = 0
     final: bool = False
+
+
+class Demand(Struct, frozen=True, gc=False):
+    """What the servers of a data centre want of an interval, and have not.
+
+    `waiting` has what the first consume of each is short of, first in, first out; `short` are they
+    of all waiting consumes, and `ahead` of need they would have so much more.
+    """
+
+    waiting: list[int] = []
+    short: int = 0
+    ahead: int = 0
 
 
 class Recall(Struct):
@@ -128,7 +142,7 @@ class Desk:
         self, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
     ) -> None:
         wish.order, wish.connection, wish.received = order, connection, holding.received
-        wish.need, wish.want = holding.need, holding.want
+        wish.need, wish.want, wish.queued = holding.need, holding.want, holding.queued
         wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
 
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
@@ -199,19 +213,20 @@ class Desk:
             self._eager[incarnation] = None
 
     @property
-    def waiting(self) -> list[int]:
-        """The units that each server in the queue is short of, first in, first out."""
-        short = [self._wishes[each].need - self._pool.peek(each).out for each in self._queue]
-        return [units for units in short if units > 0]
-
-    @property
-    def ahead(self) -> int:
-        """The units that connected servers would have ahead of need, and have not."""
-        return sum(
+    def demand(self) -> Demand:
+        """What the servers need, and would have ahead of need."""
+        waiting, short = [], 0
+        for each in self._queue:
+            wish, out = self._wishes[each], self._pool.peek(each).out
+            if wish.need > out:
+                waiting.append(wish.need - out)
+                short += max(wish.need, wish.queued) - out
+        ahead = sum(
             max(0, wish.want - self._pool.peek(each).out)
             for each, wish in self._wishes.items()
             if self._office.is_connected(each)
         )
+        return Demand(waiting, short, ahead)
 
     def recall(self, missing: int, now: int) -> bool:
         """Let servers give back so many units for another data centre; whether some have yet to.
@@ -286,11 +301,13 @@ class Desk:
         return True
 
     def _grant_head(self, head: str, available: int) -> None:
-        wish = self._wishes[head]
-        target = wish.need
+        wish, out = self._wishes[head], self._pool.peek(head).out
+        others = islice(self._queue, 1, None)
+        behind = sum(max(0, self._wishes[each].need - self._pool.peek(each).out) for each in others)
+        target = max(wish.need, min(wish.queued, out + available - behind))
         if len(self._queue) == 1:
             target = max(target, self._eager_target(wish, available))
-        self._top_up(head, min(target, self._pool.peek(head).out + available))
+        self._top_up(head, min(target, out + available))
 
     def _serve_eager(self, now: int) -> None:
         eager, self._eager = self._eager, {}

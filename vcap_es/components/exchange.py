@@ -117,7 +117,7 @@ class Exchange:
             self._wishing.end()
             self._favour = None
             return
-        if not shared.waiting:
+        if not shared.demand.waiting:
             self._wishing.since = 0
         self._wishing.expire(now)
         if is_draining or (shared.mode == "recall" and not shared.is_gatherer):

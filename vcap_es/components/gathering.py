@@ -135,7 +135,7 @@ class Gathering:
         """Give by need, first in, first out; whether everybody has what it wants."""
         is_met, shared = True, self._shared
         for centre, wished in list(self._queue.items()):
-            if self._is_before(wished) and shared.waiting:
+            if self._is_before(wished) and shared.demand.waiting:
                 is_met = False
                 if self._blocks(self._wishing.since, now):
                     return False
@@ -147,7 +147,7 @@ class Gathering:
                 self._refuse(centre, wished, now)
             elif missing <= 0 or shared.pool.sent_to(centre) >= wished.target:
                 del self._queue[centre]
-        return is_met and not shared.waiting
+        return is_met and not shared.demand.waiting
 
     def _refuse(self, centre: str, wished: Wished, now: int) -> None:
         """It hears what is left, and stays in the queue."""
@@ -188,7 +188,7 @@ class Gathering:
     def _search_if_unmet(self, now: int) -> None:
         """Ask all others to give what lies idle there, while somebody waits here."""
         shared = self._shared
-        wanted = sum(shared.waiting) + sum(
+        wanted = shared.demand.short + sum(
             max(0, each.target - shared.pool.sent_to(centre))
             for centre, each in self._queue.items()
         )
@@ -206,7 +206,7 @@ class Gathering:
         elif search.unanswered and now - search.at > WISH_US:
             search.at = now
             self._ask_all(search)
-        if self._is_gathered() and shared.waiting and not self._wishing.rests(now):
+        if self._is_gathered() and shared.demand.waiting and not self._wishing.rests(now):
             self._wishing.refuse(0, now)
 
     def _may_hold(self, centre: str) -> bool:
@@ -227,7 +227,7 @@ class Gathering:
         """Where half of what there was is left, and it is worth sharing, everybody has a share."""
         shared, rest = self._shared, self._shared.pool.available
         is_settled = self._is_gathered() or now - self._phase_since > STALE_US
-        if not is_settled or shared.waiting or self._queue:
+        if not is_settled or shared.demand.waiting or self._queue:
             return
         others = [each for each in shared.abroad.others if each in shared.abroad.fresh]
         is_much = rest > 2 * threshold(shared.pool.minted, len(shared.abroad.others) + 1)

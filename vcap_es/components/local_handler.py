@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from vcap_es.components.desk import Desk
+from vcap_es.components.desk import Demand, Desk
 from vcap_es.components.liveness import Liveness, Sighting
 from vcap_es.components.messages import (
     Broadcast,
@@ -330,15 +330,10 @@ class LocalHandler:
             desk.bump()
             self._serve(desk, now)
 
-    def waiting(self, key: Key) -> list[int]:
-        """The units that each server that queues is short of."""
+    def demand(self, key: Key) -> Demand:
+        """What servers need, and would have ahead of need."""
         desk = self._desk(*key)
-        return desk.waiting if desk is not None else []
-
-    def ahead(self, key: Key) -> int:
-        """The units that servers would have ahead of need, and have not."""
-        desk = self._desk(*key)
-        return desk.ahead if desk is not None else 0
+        return desk.demand if desk is not None else Demand()
 
     def recall(self, key: Key, missing: int, now: int) -> bool:
         """Let servers give back units for another data centre; whether some have yet to answer."""

@@ -55,7 +55,8 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
 
     `received` is the running total that it has seen; `returned` and `refunded` only what its last
     fsynced record has. `need` is the total that serves its first waiting consume (0: none), `want`
-    the total of its low-water mark. `answered` is the last recall round fully answered.
+    the total of its low-water mark, `queued` the total that serves all its waiting consumes.
+    `answered` is the last recall round fully answered.
     """
 
     cap: str
@@ -69,6 +70,7 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     want: int
     final: bool
     answered: Round
+    queued: Total = 0
 
 
 class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from vcap_es.components.circle import Circle
 from vcap_es.components.closing import Closing
 from vcap_es.components.definitions import Definitions
+from vcap_es.components.desk import Demand
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.local_handler import Key, LocalHandler
 from vcap_es.components.shared_settings import SharedSettings
@@ -162,13 +163,9 @@ class RemoteHandler:
         """Let another data centre hear this, after the next commit round."""
         self._circle.tell(centre, message)
 
-    def waiting(self, cap: str, number: int) -> list[int]:
-        """The units that each of the own servers is short of."""
-        return self._local.waiting((cap, number))
-
-    def ahead(self, cap: str, number: int) -> int:
-        """The units that own servers would have ahead of need."""
-        return self._local.ahead((cap, number))
+    def demand(self, cap: str, number: int) -> Demand:
+        """What own servers need; nobody is served here while this data centre drains."""
+        return Demand() if self.is_draining else self._local.demand((cap, number))
 
     def recall(self, cap: str, number: int, missing: int) -> bool:
         """Let own servers give back what lies idle there; whether some have yet to answer."""

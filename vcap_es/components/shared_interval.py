@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import gift, mode_of, phase_of, spare
+from vcap_es.components.desk import Demand
 from vcap_es.components.messages import Order
 from vcap_es.components.transfer_messages import About, BetweenCentres, Movement, Reply, Status
 from vcap_es.events.facts import Fact, Mode, Phase, PhaseChanged, TransferSent, Version
@@ -59,11 +60,8 @@ class Abroad(Protocol):
     def tell(self, centre: str, message: BetweenCentres) -> None:
         """Let another data centre hear this, after the next commit round."""
 
-    def waiting(self, cap: str, number: int) -> list[int]:
-        """The units that each of the own servers is short of, first in, first out."""
-
-    def ahead(self, cap: str, number: int) -> int:
-        """The units that own servers would have ahead of need, and have not."""
+    def demand(self, cap: str, number: int) -> Demand:
+        """What own servers need of it, and would have ahead of need."""
 
     def recall(self, cap: str, number: int, missing: int) -> bool:
         """Let own servers give back what lies idle there; whether some have yet to answer."""
@@ -130,11 +128,9 @@ class SharedInterval:
         return self.gatherer == self.abroad.dc
 
     @property
-    def waiting(self) -> list[int]:
-        """What each own server is short of; nobody is served here while this one drains."""
-        if self.abroad.is_draining:
-            return []
-        return self.abroad.waiting(self.cap, self.interval.number)
+    def demand(self) -> Demand:
+        """What the own servers need."""
+        return self.abroad.demand(self.cap, self.interval.number)
 
     @property
     def about(self) -> About:
@@ -172,7 +168,7 @@ class SharedInterval:
     def give(self, centre: str, target: int, atom: int) -> int:
         """Send what may be given to who wishes for `target` in all; the units that were."""
         units = spare(
-            self.pool.available, sum(self.waiting), self.mode, is_gatherer=self.is_gatherer
+            self.pool.available, self.demand.short, self.mode, is_gatherer=self.is_gatherer
         )
         given = gift(target, self.pool.sent_to(centre), atom, units)
         if given:

@@ -13,6 +13,9 @@ CAPS_PER_WATCH = 2000
 SIGN_OF_LIFE_NS = 5_000 * MS
 """A server with nothing to tell for so long tells that: the master takes silence for death."""
 
+QUEUED_MAX = 100
+"""So many waiting consumes of a slice are told of, one by one served or not."""
+
 ANEW_PER_TURN = 500
 """A new master hears of everything in turns: what somebody waits for must not queue behind it."""
 
@@ -187,6 +190,7 @@ class Telling:
 
     def _holding(self, found: Slice) -> Holding:
         spent, returned, refunded, refused = found.told
+        need = self._need(found)
         found.is_final = self._is_final(found)
         return Holding(
             found.cap,
@@ -196,11 +200,20 @@ class Telling:
             spent,
             refunded,
             refused,
-            self._need(found),
+            need,
             0 if self._shelf.is_stopping or found.recall else max(found.want, 0),
             found.is_final,
             found.answered,
+            self._queued(found, need),
         )
+
+    def _queued(self, found: Slice, need: int) -> int:
+        """The running total that would serve all waiting consumes, or many of them."""
+        if len(found.waiters) < 2 or not need:
+            return need
+        waiting = (each.minimum for each in found.waiters if not each.is_done)
+        queued = need + sum(islice(waiting, 1, QUEUED_MAX))
+        return max(need, min(queued, found.received + found.total))
 
     def _need(self, found: Slice) -> int:
         """The running total that would serve the first waiting consume."""

@@ -112,22 +112,21 @@ class Wishing:
     def ask(self, now: int) -> None:
         """Ask one after the other for what the own servers are short of."""
         shared = self._shared
-        waiting, ahead, here = shared.waiting, 0, 0
+        demand, ahead, here = shared.demand, 0, 0
         if shared.mode == "spread":
             here = shared.available
-            wanted = shared.abroad.ahead(shared.cap, shared.interval.number)
-            ahead = max(0, wanted - here, self._lead(now) - here)
-        if not (waiting or ahead) or shared.mode == "recall":
+            ahead = max(0, demand.ahead - here, self._lead(now) - here)
+        if not (demand.waiting or ahead) or shared.mode == "recall" or shared.abroad.is_draining:
             self._withdraw()
             return
         if self._asked is not None:
             if now - self._asked.at <= WISH_US:
                 return
             self._tried.add(self._asked.centre)
-        atom = max(1, min(waiting, default=1) - here)
+        atom = max(1, min(demand.waiting, default=1) - here)
         if self.rests(now) and atom > self._left:
             return
-        missing = sum(waiting) + ahead - here
+        missing = demand.short + ahead - here
         self._ask(self._richest(atom), max(atom, missing), atom, now)
 
     def _lead(self, now: int) -> int:
