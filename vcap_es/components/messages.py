@@ -70,7 +70,7 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     want: int
     final: bool
     answered: Round
-    queued: Total = 0
+    queued: int = 0
 
 
 class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
