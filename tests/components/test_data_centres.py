@@ -628,3 +628,27 @@ def test_the_rest_of_another_is_had_for_all_who_wait_at_once() -> None:
     tokens = [server.submit(Consume(cap="c", minimum=1, maximum=1)) for _ in range(8)]
     centres.run(250_000)
     assert all(isinstance(server.answers.get(token), Consumed) for token in tokens)
+
+
+def test_what_was_kept_for_another_is_given_here_in_the_end() -> None:
+    """One unit is left, and another one waits for two: it holds up who wants one for a while."""
+    centres = living("north", "south")
+    centres.define("north", "c", 60, placement="even")
+    centres.run(SECOND)
+    assert centres.consume("north", "c", 59, tries=40) == 59
+    assert centres.consume("south", "c", 2) == 0
+    # Given that something is on its way, which may be what the other one is short of
+    north = centres["north"]
+    assert north.master is not None
+    exchange = north.master.remote._exchanges["c", 0]
+    exchange.shared.told["south"].available = 1
+    exchange._wishing.refuse(0, north.now_us)
+    assert exchange.reserved(north.now_us) == 1
+    refused = north.consume(north.servers[0], "c")
+    assert isinstance(refused, Refused)
+    assert refused.code == "capped"
+    # When it is clear that nothing comes
+    exchange.shared.told["south"].available = 0
+    centres.run(SECOND)
+    # Then
+    assert centres.consume("north", "c") == 1

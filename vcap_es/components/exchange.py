@@ -39,7 +39,7 @@ class Exchange:
         self._wishing = Wishing(self.shared)
         self._gathering = Gathering(self.shared, self._wishing, self._set_phase)
         self._favour: Favour | None = None
-        self._recalled_at = 0
+        self._recalled_at = self._reserved = 0
 
     # ---- what the own servers are told
 
@@ -124,11 +124,18 @@ class Exchange:
             self._recall_all(now)
         if shared.is_gatherer:
             self._gathering.collect(now)
+            self._release(now)
             return
         if (shared.mode != "spread" or is_draining) and self._pool.available > 0:
             shared.send(shared.gatherer, self._pool.available, asked=0)
         self._answer_favour(now)
         self._wishing.ask(now)
+
+    def _release(self, now: int) -> None:
+        """What is not reserved for another one any more, own servers may have: let them ask."""
+        before, self._reserved = self._reserved, self.reserved(now)
+        if self._reserved < before and self.shared.available > self._reserved:
+            self.shared.resume(has_more=True)
 
     def _recall_all(self, now: int) -> None:
         """Nothing stays at own servers that they do not need to answer for."""
