@@ -69,7 +69,7 @@ class RemoteHandler:
         *,
         dc: str,
         local: LocalHandler,
-        define: Callable[[str], object],
+        define: Callable[[str], bool],
         now: int,
     ) -> None:
         """Deal with the data centres that the `state` knows, and `define` caps for them."""

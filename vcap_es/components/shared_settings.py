@@ -40,8 +40,8 @@ class Awaited(Struct):
 class SharedSettings:
     """What this data centre knows of them, and the caps that others define by their templates."""
 
-    def __init__(self, circle: Circle, define: Callable[[str], object]) -> None:
-        """`define` caps by templates, here or elsewhere."""
+    def __init__(self, circle: Circle, define: Callable[[str], bool]) -> None:
+        """`define` caps by templates, here or elsewhere; True where nothing is to be awaited."""
         self._circle, self._state, self._define = circle, circle.state, define
         self._awaited: dict[str, Awaited] = {}
         self._all_told: dict[str, int] = {}
