@@ -13,6 +13,7 @@ from vcap_es.components.decisions.meta import Define, MoveHome, Retire
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.components.primary_master import Done
+from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Definition, IntervalClosed, IntervalOpened, MetaChanged, Version
 from vcap_es.events.sealing import recorded as sealed
 from vcap_es.projections.amounts import Amounts
@@ -652,3 +653,49 @@ def test_what_was_kept_for_another_is_given_here_in_the_end() -> None:
     centres.run(SECOND)
     # Then
     assert centres.consume("north", "c") == 1
+
+
+def test_an_heir_hears_of_another_one_that_was_lost_before_they_met() -> None:
+    """Who learned from that one hears the new word, and both have one definition again."""
+    centres = living("east", "north", "south", "west")
+    centres.define("north", "c", 90, placement="even", interval="minute")
+    centres.run(SECOND)
+    centres["north"].kill_master()
+    apart = {("east", "south"), ("east", "west")}
+    centres.cut = apart | {(there, here) for here, there in apart}
+    for name in ("east", "west"):
+        for operator in ("ann", "bob"):
+            centres[name].order(LoseCentre(centre="north", heir=name), actor=operator)
+    centres.run(70 * SECOND)
+    centres["west"].order(
+        Define(cap="c", definition=Definition(total=77, placement="even", interval="minute"))
+    )
+    centres.run(2 * SECOND)
+    assert centres["south"].state.metas["c"].version == Version(1, 1)
+    # When the other one is lost too
+    centres.cut = set()
+    lost(centres, "west", at="east", heir="east")
+    centres.run(70 * SECOND)
+    # Then
+    assert isinstance(centres.define("south", "c", 55, placement="even", interval="minute"), Done)
+    metas = {name: centres[name].state.metas["c"] for name in ("east", "south")}
+    assert {name: meta.home for name, meta in metas.items()} == {"east": "", "south": "east"}
+    assert {(meta.version, meta.definition.total) for meta in metas.values()} == {
+        (Version(2, 1), 55)
+    }
+
+
+@pytest.mark.parametrize("callers", [1, 6])
+def test_a_client_that_wants_more_than_can_be_counted_harms_nobody(callers: int) -> None:
+    """What is asked of others has an end; the next one who asks for a unit gets it."""
+    limits = Limits(max_wait_ms=10_000)
+    centres = Centres(("north", "south"), servers=3, limits=limits)
+    centres.define("north", "c", 100, placement="even")
+    centres.run(SECOND)
+    assert centres.consume("south", "c", 30, tries=10) == 30
+    south = centres["south"]
+    for server in south.servers[: 1 + callers // 3]:
+        for _ in range(callers):
+            server.submit(Consume(cap="c", minimum=MAX_AMOUNT, maximum=MAX_AMOUNT))
+    centres.run(12 * SECOND)
+    assert sum(centres.consume("south", "c", tries=20) for _ in range(71)) == 70

@@ -8,6 +8,7 @@ know of them. If two were heirs until they met, the one that is takes them once 
 """
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from itertools import islice
 
 from msgspec import structs
@@ -20,6 +21,7 @@ from vcap_es.components.transfer_messages import About, Inquiry, Register, Versi
 from vcap_es.errors import InvalidDefinition
 from vcap_es.events.facts import HomeMoved, MetaLearned, Version
 from vcap_es.projections.states.meta import Meta
+from vcap_es.projections.states.meta import learned as learned_meta
 
 REGISTER_US = 500_000
 """A definition is told to, or asked of, the same data centre no more often than this."""
@@ -58,11 +60,11 @@ class Definitions:
         """Another data centre knows a cap so; whether it decides one that is decided here."""
         self.compare(centre, cap, version)
         meta = self._circle.state.metas.get(cap)
-        if meta is None or meta.home or home != centre:
+        if meta is None or meta.home or version.generation != meta.version.generation:
             return False
-        if meta.inherited and version.generation == meta.version.generation:
-            self._inherit(meta)
-        return version.generation == meta.version.generation
+        if meta.inherited and (home == centre or self._circle.is_lost(home)):
+            self._inherit(meta)  # another heir has taken it too: this one takes it once more
+        return home == centre and version.generation == meta.version.generation
 
     def compare(self, centre: str, cap: str, version: Version) -> None:
         """Another data centre has this version: who is ahead tells."""
@@ -110,7 +112,7 @@ class Definitions:
         elif register.moved is not None:
             self._take_home(centre, learned, register.moved)
         elif self._may_be_lost(meta):
-            self._take_home_by_force(centre, learned)
+            self._take_home_by_force(meta.home if meta is not None else centre, learned)
 
     def _take_home(self, centre: str, learned: MetaLearned, moved: HomeMoved) -> None:
         """Decide the cap from here on: as its old home had it, and nothing that was opened."""
@@ -130,10 +132,14 @@ class Definitions:
             return self._circle.is_lost(meta.home)
         return any(each.membership == "lost" for each in self._circle.state.centres.values())
 
-    def _take_home_by_force(self, centre: str, learned: MetaLearned) -> None:
+    def _take_home_by_force(self, home: str, learned: MetaLearned) -> None:
         """It was moved here, by one that was lost before it could say what it has opened."""
-        self._circle.record(structs.replace(learned, home=centre))
-        self._open_later(self._circle.state.metas[learned.cap], 1)
+        before = self._circle.state.metas.get(learned.cap)
+        known = learned_meta(structs.replace(learned, home=home), copy(before))
+        moved = self._taken(known, 1)
+        if moved is not None:
+            self._circle.record(structs.replace(learned, home=home))
+            self._circle.record(moved)
 
     # ---- round and round
 
@@ -152,20 +158,20 @@ class Definitions:
         known = [(meta.cap, meta.home or circle.dc, meta.version) for meta in metas]
         circle.tell_others(Versions(versions=known))
         for meta in metas:
-            if circle.is_lost(meta.home) and meta.cap not in self._heired and self._is_heir(meta):
-                self._heired[meta.cap] = circle.now
-                circle.tell_others(Inquiry(cap=meta.cap))
+            if circle.is_lost(meta.home) and self._is_heir(meta):
+                self._heired.setdefault(meta.cap, circle.now)
         return [meta for meta in metas if not meta.home]
 
     # ---- the caps of a lost data centre
 
     def inherit(self) -> None:
-        """Decide caps whose home is lost, of which others have told what they know."""
+        """Ask what others know of caps whose home is lost; decide them when they could tell."""
         circle = self._circle
+        waits = ANSWER_US if circle.hears_all else PATIENCE_US
         for cap, since in list(islice(self._heired.items(), METAS_PER_STEP)):
-            waits = ANSWER_US if circle.hears_all else PATIENCE_US
             if circle.now < since + waits:
-                return
+                circle.tell_others(Inquiry(cap=cap))
+                continue
             del self._heired[cap]
             meta = circle.state.metas[cap]
             if circle.is_lost(meta.home):
@@ -180,15 +186,19 @@ class Definitions:
     def _inherit(self, meta: Meta) -> None:
         if self._is_heir(meta):
             _, lost = heir_of(self._circle.state.centres, meta.home)
-            self._open_later(meta, max(lost, 1))
+            moved = self._taken(meta, max(lost, 1))
+            if moved is not None:
+                self._circle.record(moved)
 
-    def _open_later(self, meta: Meta, generations: int) -> None:
-        """Decide it, and open nothing that may be open."""
-        circle = self._circle
+    def _taken(self, meta: Meta, generations: int) -> HomeMoved | None:
+        """How it is decided here, and opens nothing that may be open.
+
+        None where there is no such zone here: it is tried again, until there is.
+        """
         try:
-            circle.record(inherited(meta, circle.now + AHEAD_US, generations))
+            return inherited(meta, self._circle.now + AHEAD_US, generations)
         except InvalidDefinition:
-            return  # here is no such zone: it is tried again, until there is
+            return None
 
 
 def _is_newer(version: Version, meta: Meta) -> bool:

@@ -216,7 +216,7 @@ class Gathering:
     def _ask_all(self, search: Search) -> None:
         shared = self._shared
         for centre in sorted(search.unanswered):
-            target = shared.pool.received.get(centre, 0) + search.missing
+            target = shared.target(centre, search.missing)
             shared.abroad.tell(
                 centre, Wish(about=shared.about, order=search.order, target=target, atom=1)
             )

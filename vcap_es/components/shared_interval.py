@@ -12,6 +12,7 @@ from vcap_es.components.decisions.transfer import gift, mode_of, phase_of, spare
 from vcap_es.components.desk import Demand
 from vcap_es.components.messages import Order
 from vcap_es.components.transfer_messages import About, BetweenCentres, Movement, Reply, Status
+from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Fact, Mode, Phase, PhaseChanged, TransferSent, Version
 from vcap_es.projections.states.interval import Interval, Sharing
 
@@ -147,6 +148,10 @@ class SharedInterval:
             available=self.pool.available,
             held=self.pool.held,
         )
+
+    def target(self, centre: str, missing: int) -> int:
+        """The running total that a wish for so many units more is for."""
+        return min(self.pool.received.get(centre, 0) + missing, MAX_AMOUNT)
 
     # ---- the own servers
 

@@ -10,6 +10,7 @@ from vcap_es.components.messages import Order
 from vcap_es.components.pace import Pace
 from vcap_es.components.shared_interval import WISH_US, SharedInterval
 from vcap_es.components.transfer_messages import Reply, Wish
+from vcap_es.events.amounts import MAX_AMOUNT
 
 RESTS_US = (500_000, 1_000_000, 2_000_000, 4_000_000)
 """So long a refused wish rests: after the first refusal, the second and so on."""
@@ -168,5 +169,5 @@ class Wishing:
 
     def _tell(self, centre: str, order: Order, missing: int, atom: int) -> None:
         shared = self._shared
-        target = shared.pool.received.get(centre, 0) + missing
+        target, atom = shared.target(centre, missing), min(atom, MAX_AMOUNT)
         shared.abroad.tell(centre, Wish(about=shared.about, order=order, target=target, atom=atom))
