@@ -37,7 +37,7 @@ class Closing:
         return [key for key, each in exchanges.items() if self._tell(key, each)]
 
     def _tell(self, key: Key, exchange: Exchange) -> bool:
-        interval, circle = exchange.interval, self._circle
+        interval, circle = exchange.shared.interval, self._circle
         if not is_settled_here(interval, circle.now):
             return False
         sent = {centre: each.moved for centre, each in interval.pool.sent.items()}

@@ -11,11 +11,10 @@ from msgspec import Struct
 from vcap_es.components.decisions.transfer import phase_of, stamp
 from vcap_es.components.gathering import Gathering
 from vcap_es.components.messages import Order
-from vcap_es.components.shared_interval import WISH_US, Abroad, SharedInterval, Told
+from vcap_es.components.shared_interval import WISH_US, SharedInterval, Told
 from vcap_es.components.transfer_messages import About, Reply, Wish
 from vcap_es.components.wishing import Wishing
 from vcap_es.events.facts import Mode, Phase
-from vcap_es.projections.states.interval import Interval
 
 RECALL_US = 1_000_000
 """While a total is in debt, own servers are asked to give back no more often than this."""
@@ -31,11 +30,9 @@ class Favour(Struct):
 class Exchange:
     """Whom to ask, whom to give, and when to gather or to share out again."""
 
-    def __init__(self, cap: str, interval: Interval, abroad: Abroad) -> None:
-        """Deal with the `interval` of `cap`."""
-        self.cap, self.interval = cap, interval
-        self.shared = SharedInterval(cap, interval, abroad)
-        self._pool, self._abroad = interval.pool, abroad
+    def __init__(self, shared: SharedInterval) -> None:
+        """Deal with an interval that is `shared`."""
+        self.shared = shared
         self._wishing = Wishing(self.shared)
         self._gathering = Gathering(self.shared, self._wishing, self._set_phase)
         self._favour: Favour | None = None
@@ -45,7 +42,7 @@ class Exchange:
 
     def may_come(self, missing: int, now: int) -> bool:
         """Whether so many units more may be had from elsewhere; if so, they are asked for."""
-        abroad, wishing = self._abroad, self._wishing
+        abroad, wishing = self.shared.abroad, self._wishing
         if self.shared.mode == "recall" or not abroad.others or abroad.is_draining:
             return False
         if wishing.rests(now) and missing > wishing.left(now):
@@ -59,7 +56,7 @@ class Exchange:
 
     def reserved(self, now: int) -> int:
         """Units of the pool that are another data centre's before they are the own servers'."""
-        if self.shared.mode == "recall" or self._abroad.is_draining:
+        if self.shared.mode == "recall" or self.shared.abroad.is_draining:
             return self.shared.available
         return self._gathering.reserved(now) if self.shared.is_gatherer else 0
 
@@ -71,7 +68,7 @@ class Exchange:
         told.available, told.held = about.available, about.held
         told.phase = max(told.phase, stamp(about.phase))
         self._wishing.compare(centre)
-        if about.phase is not None and stamp(about.phase) > stamp(phase_of(self.interval)):
+        if about.phase is not None and stamp(about.phase) > stamp(phase_of(self.shared.interval)):
             self._set_phase(about.phase, 0, now)
 
     def received(self, centre: str, now: int) -> None:
@@ -81,7 +78,7 @@ class Exchange:
 
     def wished(self, centre: str, wish: Wish, now: int) -> None:
         """Another data centre wants more."""
-        if self._pool.ended:
+        if self.shared.pool.ended:
             return
         if self.shared.is_gatherer:
             self._gathering.queue_up(centre, wish, now)
@@ -100,19 +97,18 @@ class Exchange:
         shared = self.shared
         if not shared.is_gatherer:
             return
-        available = self._pool.available
-        mode: Mode = "recall" if available < 0 else shared.mode
-        split = max(shared.sharing.split, 2 * available)
-        if mode == "recall" and available >= 0:
-            mode = "gather"
-        self._gathering.change(mode, split, now)
+        available = shared.pool.available
+        mode: Mode = "gather" if shared.mode == "recall" else shared.mode
+        if available < 0:
+            mode = "recall"
+        self._gathering.change(mode, max(shared.sharing.split, 2 * available), now)
 
     # ---- what follows
 
     def react(self, now: int) -> None:
         """Do what the amounts, the phase and the wishes allow now."""
-        shared, is_draining = self.shared, self._abroad.is_draining
-        if self._pool.ended:
+        shared, is_draining = self.shared, self.shared.abroad.is_draining
+        if shared.pool.ended:
             self._gathering.end()
             self._wishing.end()
             self._favour = None
@@ -126,8 +122,8 @@ class Exchange:
             self._gathering.collect(now)
             self._release(now)
             return
-        if (shared.mode != "spread" or is_draining) and self._pool.available > 0:
-            shared.send(shared.gatherer, self._pool.available, asked=0)
+        if (shared.mode != "spread" or is_draining) and shared.available:
+            shared.send(shared.gatherer, shared.available, asked=0)
         self._answer_favour(now)
         self._wishing.ask(now)
 
@@ -139,13 +135,13 @@ class Exchange:
 
     def _recall_all(self, now: int) -> None:
         """Nothing stays at own servers that they do not need to answer for."""
-        if self._pool.held > 0 and now - self._recalled_at > RECALL_US:
+        if self.shared.pool.held > 0 and now - self._recalled_at > RECALL_US:
             self._recalled_at = now
-            self.shared.recall(self._pool.held)
+            self.shared.recall(self.shared.pool.held)
 
     def _grant_at_once(self, centre: str, wish: Wish, now: int) -> None:
         shared = self.shared
-        missing = max(0, wish.target - self._pool.sent_to(centre))
+        missing = max(0, wish.target - self.shared.pool.sent_to(centre))
         if centre == shared.gatherer and shared.mode != "spread":
             self._favour = Favour(wish.order, now)
             shared.recall(max(1, missing - shared.available))

@@ -13,6 +13,7 @@ from vcap_es.components.definitions import Definitions
 from vcap_es.components.desk import Demand
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.local_handler import Key, LocalHandler
+from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.shared_settings import SharedSettings
 from vcap_es.components.transfer_messages import (
     About,
@@ -94,7 +95,7 @@ class RemoteHandler:
         """The units that were sent to each other data centre, and are not known to be there."""
         units: dict[str, int] = {}
         for exchange in self._exchanges.values():
-            for centre, sent in exchange.interval.pool.sent.items():
+            for centre, sent in exchange.shared.pool.sent.items():
                 units[centre] = units.get(centre, 0) + sent.moved - sent.settled
         return units
 
@@ -300,7 +301,7 @@ class RemoteHandler:
         exchange = self._hear(centre, message.about, brings=isinstance(message, Movement))
         if exchange is None:
             return
-        key = exchange.cap, exchange.interval.number
+        key = exchange.shared.cap, exchange.shared.interval.number
         match message:
             case Movement():
                 self._moved_here(centre, exchange, message)
@@ -313,7 +314,7 @@ class RemoteHandler:
             case Books():
                 self._closing.heard(centre, key, message)
             case Closed():
-                self._close(key, exchange.interval)
+                self._close(key, exchange.shared.interval)
         self.touch(key)
 
     def _hear(self, centre: str, about: About, *, brings: bool = False) -> Exchange | None:
@@ -360,11 +361,11 @@ class RemoteHandler:
         self._twins[cap] = centre, self._circle.now
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
-        pool, number = exchange.interval.pool, exchange.interval.number
+        pool, number = exchange.shared.pool, exchange.shared.interval.number
         if message.moved > pool.received.get(centre, 0):
             self.record(
                 TransferReceived(
-                    cap=exchange.cap, number=number, source=centre, moved=message.moved
+                    cap=exchange.shared.cap, number=number, source=centre, moved=message.moved
                 )
             )
             exchange.received(centre, self._circle.now)
@@ -372,13 +373,13 @@ class RemoteHandler:
         self.tell(centre, Receipt(about=exchange.shared.about, moved=moved))
 
     def _settle(self, centre: str, exchange: Exchange, message: Receipt) -> None:
-        sent = exchange.interval.pool.sent.get(centre)
+        sent = exchange.shared.pool.sent.get(centre)
         # A log that lost events may know of less than was sent: that must not stop anybody.
         moved = min(message.moved, sent.moved) if sent is not None else 0
         if sent is None or moved <= sent.settled:
             return
-        number = exchange.interval.number
-        self.record(TransferSettled(cap=exchange.cap, number=number, to=centre, moved=moved))
+        number = exchange.shared.interval.number
+        self.record(TransferSettled(cap=exchange.shared.cap, number=number, to=centre, moved=moved))
 
     # ---- time
 
@@ -403,7 +404,7 @@ class RemoteHandler:
             self._status_at = self._circle.now + STATUS_US
             self._tell_status()
         for key in self._closing.step(self._exchanges):
-            self._close(key, self._exchanges[key].interval)
+            self._close(key, self._exchanges[key].shared.interval)
 
     def next_due(self) -> int | None:
         """When `step` is wanted next, in microseconds UTC; None where there are no others."""
@@ -459,5 +460,5 @@ class RemoteHandler:
             return None
         found = self._exchanges.get(key)
         if found is None:
-            found = self._exchanges[key] = Exchange(key[0], interval, self)
+            found = self._exchanges[key] = Exchange(SharedInterval(key[0], interval, self))
         return found

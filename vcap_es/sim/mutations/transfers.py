@@ -43,9 +43,9 @@ def _receive_again(pool: Pool, centre: str, total: int) -> None:
 
 
 def _take_any(self: RemoteHandler, centre: str, at: Exchange, message: Movement) -> None:
-    number, before = at.interval.number, at.interval.pool.received.get(centre, 0)
+    number, before = at.shared.interval.number, at.shared.pool.received.get(centre, 0)
     moved = max(message.moved, before + 1)
-    self.record(TransferReceived(cap=at.cap, number=number, source=centre, moved=moved))
+    self.record(TransferReceived(cap=at.shared.cap, number=number, source=centre, moved=moved))
     at.received(centre, self._circle.now)
 
 
