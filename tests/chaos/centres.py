@@ -165,8 +165,8 @@ class Clients:
         self._exhausted: Counter[str] = Counter()
         self._caps: list[str] = []
         self._threads = [
-            threading.Thread(target=self._consume, args=(name, index))
-            for name in NAMES
+            threading.Thread(target=self._consume, args=(name, key, index))
+            for name, key in ((each, centres[each].make_key()) for each in NAMES)
             for index in range(CLIENTS_PER_CENTRE)
         ]
 
@@ -201,11 +201,10 @@ class Clients:
                 self._caps.append(cap)
                 return
 
-    def _consume(self, name: str, index: int) -> None:
+    def _consume(self, name: str, key: str, index: int) -> None:
         rng = random.Random(f"{self._seed} {name} {index}")
         centre = self._centres[name]
-        headers = {"Authorization": f"Bearer {centre.make_key()}"}
-        with httpx2.Client(headers=headers, timeout=5.0) as http:
+        with httpx2.Client(headers={"Authorization": f"Bearer {key}"}, timeout=5.0) as http:
             while not self._over.wait(PAUSE_SECONDS):
                 is_hot = NAMES[int(time.monotonic() / 3) % 2] == name
                 if is_hot or rng.random() < 0.1:
