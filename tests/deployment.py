@@ -222,6 +222,10 @@ class Deployment:
     def _told(self, name: str) -> str:
         return f"{name}: {(self.directory / f'{name}.log').read_text()[-3000:]}"
 
+    def ended(self) -> list[str]:
+        """The nodes that have ended by themselves, or were killed and not started again."""
+        return [name for name, child in self._children.items() if child.poll() is not None]
+
     # what people and clients ask
 
     @property
