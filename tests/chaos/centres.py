@@ -235,7 +235,7 @@ class Clients:
         """Said so many times, go on with another one; this one is looked at in the end."""
         with self._lock:
             self._exhausted[cap] += 1
-            if self._exhausted[cap] == 20 and cap == self._caps[-1]:
+            if self._exhausted[cap] >= 20 and cap == self._caps[-1]:
                 self._next_cap()
 
 
