@@ -8,7 +8,6 @@ from itertools import count
 
 from msgspec import Struct
 
-from vcap_es.components.decisions.centre import NO_CENTRE
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.transfer_messages import Answered, Ask, BetweenCentres
@@ -64,7 +63,7 @@ class Carrier:
         self, token: int, home: str, command: CapCommand, actor: str, correlation: str, now: int
     ) -> None:
         """Let the data centre `home` decide `command`."""
-        if self._state.centres.get(home, NO_CENTRE).membership == "lost":
+        if self._state.is_lost(home):
             self._deny(token, _lost(home))
             return
         if len(self._carried) >= CARRIED_MAX:

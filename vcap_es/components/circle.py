@@ -92,10 +92,6 @@ class Circle:
             name: each.weight for name, each in sorted(known.items()) if each.membership == "in"
         }
 
-    def is_lost(self, centre: str) -> bool:
-        """Whether it was declared lost."""
-        return self.state.centres.get(centre, NO_CENTRE).membership == "lost"
-
     def tell_members(self) -> None:
         """Let all neighbours hear who takes part."""
         registers = registers_of(self.state.centres)
@@ -103,7 +99,7 @@ class Circle:
 
     def merge(self, centre: str, message: Members) -> None:
         """Of two registers the newer one holds; who tells of an older one hears the newer one."""
-        if self.is_lost(centre):
+        if self.state.is_lost(centre):
             return
         known = self.state.centres
         news = [

@@ -62,7 +62,7 @@ class Definitions:
         meta = self._circle.state.metas.get(cap)
         if meta is None or meta.home or version.generation != meta.version.generation:
             return False
-        if meta.inherited and (home == centre or self._circle.is_lost(home)):
+        if meta.inherited and (home == centre or self._circle.state.is_lost(home)):
             self._inherit(meta)  # another heir has taken it too: this one takes it once more
         return home == centre and version.generation == meta.version.generation
 
@@ -129,16 +129,18 @@ class Definitions:
         decide anything anew.
         """
         if meta is not None:
-            return self._circle.is_lost(meta.home)
+            return self._circle.state.is_lost(meta.home)
         return any(each.membership == "lost" for each in self._circle.state.centres.values())
 
     def _take_home_by_force(self, home: str, learned: MetaLearned) -> None:
         """It was moved here, by one that was lost before it could say what it has opened."""
-        before = self._circle.state.metas.get(learned.cap)
-        known = learned_meta(structs.replace(learned, home=home), copy(before))
-        moved = self._taken(known, 1)
+        before, named = (
+            self._circle.state.metas.get(learned.cap),
+            structs.replace(learned, home=home),
+        )
+        moved = self._taken(learned_meta(named, copy(before)), 1)
         if moved is not None:
-            self._circle.record(structs.replace(learned, home=home))
+            self._circle.record(named)
             self._circle.record(moved)
 
     # ---- round and round
@@ -158,7 +160,7 @@ class Definitions:
         known = [(meta.cap, meta.home or circle.dc, meta.version) for meta in metas]
         circle.tell_others(Versions(versions=known))
         for meta in metas:
-            if circle.is_lost(meta.home) and self._is_heir(meta):
+            if circle.state.is_lost(meta.home) and self._is_heir(meta):
                 self._heired.setdefault(meta.cap, circle.now)
         return [meta for meta in metas if not meta.home]
 
@@ -174,7 +176,7 @@ class Definitions:
                 continue
             del self._heired[cap]
             meta = circle.state.metas[cap]
-            if circle.is_lost(meta.home):
+            if circle.state.is_lost(meta.home):
                 self._inherit(meta)
 
     def _is_heir(self, meta: Meta) -> bool:

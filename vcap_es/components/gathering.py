@@ -214,12 +214,8 @@ class Gathering:
         return told is None or told.held > 0 or told.available > 0
 
     def _ask_all(self, search: Search) -> None:
-        shared = self._shared
         for centre in sorted(search.unanswered):
-            target = shared.target(centre, search.missing)
-            shared.abroad.tell(
-                centre, Wish(about=shared.about, order=search.order, target=target, atom=1)
-            )
+            self._shared.wish(centre, search.order, search.missing, atom=1)
 
     # ---- shares once more
 

@@ -47,8 +47,10 @@ class MetaHandler:
         One that was decided at another data centre defines caps there. Whether `cap` is
         defined here now, or known not to be: False where that is still to be heard.
         """
+        if cap in self._state.metas or len(self._state.metas) >= CAPS_MAX:
+            return True
         match = best_match(self._state.templates, cap)
-        if cap in self._state.metas or match is None or len(self._state.metas) >= CAPS_MAX:
+        if match is None:
             return True
         home = template_home(self._state, self._dc, match)
         if home == self._dc:

@@ -234,8 +234,7 @@ class PrimaryMaster:
 
     def _hear_clock(self, centre: str, stamp: int, recorded: int) -> None:
         """Who is not in yet is heard too: its stamps must come before those of its part."""
-        known = self.state.centres.get(centre)
-        if known is not None and known.membership == "lost":
+        if self.state.is_lost(centre):
             return
         self.clock.hear(centre, stamp, self._now)
         if centre not in self.clock.ahead:

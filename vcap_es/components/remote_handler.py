@@ -139,7 +139,7 @@ class RemoteHandler:
         """The data centre that gathers for `minter`: itself, or the home, or the first of all."""
         home = self._state.metas[cap].home or self.dc
         for each in (minter, home):
-            if not self._circle.is_lost(each):
+            if not self._state.is_lost(each):
                 return each
         return min(self._circle.weights, default=self.dc)
 

@@ -11,7 +11,14 @@ from msgspec import Struct
 from vcap_es.components.decisions.transfer import gift, mode_of, phase_of, spare
 from vcap_es.components.desk import Demand
 from vcap_es.components.messages import Order
-from vcap_es.components.transfer_messages import About, BetweenCentres, Movement, Reply, Status
+from vcap_es.components.transfer_messages import (
+    About,
+    BetweenCentres,
+    Movement,
+    Reply,
+    Status,
+    Wish,
+)
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Fact, Mode, Phase, PhaseChanged, TransferSent, Version
 from vcap_es.projections.states.interval import Interval, Sharing
@@ -149,10 +156,6 @@ class SharedInterval:
             held=self.pool.held,
         )
 
-    def target(self, centre: str, missing: int) -> int:
-        """The running total that a wish for so many units more is for."""
-        return min(self.pool.received.get(centre, 0) + missing, MAX_AMOUNT)
-
     # ---- the own servers
 
     def recall(self, missing: int) -> bool:
@@ -208,6 +211,15 @@ class SharedInterval:
     def _tell_moved(self, centre: str) -> None:
         moved = self.pool.sent_to(centre)
         self.abroad.tell(centre, Movement(about=self.about, moved=moved))
+
+    def wish(self, centre: str, order: Order, missing: int, atom: int) -> None:
+        """Let another data centre hear that so many units more are wished for, or `atom` at least.
+
+        Who asks for more than can be counted wishes for as much as can be.
+        """
+        target = min(self.pool.received.get(centre, 0) + missing, MAX_AMOUNT)
+        wish = Wish(about=self.about, order=order, target=target, atom=min(atom, MAX_AMOUNT))
+        self.abroad.tell(centre, wish)
 
     def reply(self, centre: str, order: Order, gave: int) -> None:
         """Let another data centre hear that its wish is not met, or not whole."""

@@ -9,8 +9,7 @@ from msgspec import Struct
 from vcap_es.components.messages import Order
 from vcap_es.components.pace import Pace
 from vcap_es.components.shared_interval import WISH_US, SharedInterval
-from vcap_es.components.transfer_messages import Reply, Wish
-from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.components.transfer_messages import Reply
 
 RESTS_US = (500_000, 1_000_000, 2_000_000, 4_000_000)
 """So long a refused wish rests: after the first refusal, the second and so on."""
@@ -158,16 +157,11 @@ class Wishing:
 
     def _ask(self, centre: str, missing: int, atom: int, now: int) -> None:
         self._asked = Asked(centre, self._shared.next_order(), now)
-        self._tell(centre, self._asked.order, missing, atom)
+        self._shared.wish(centre, self._asked.order, missing, atom)
 
     def _withdraw(self) -> None:
         asked, self._asked = self._asked, None
         self._tried.clear()
         if asked is not None:
             self._withdrawn = asked
-            self._tell(asked.centre, self._shared.next_order(), 0, 0)
-
-    def _tell(self, centre: str, order: Order, missing: int, atom: int) -> None:
-        shared = self._shared
-        target, atom = shared.target(centre, missing), min(atom, MAX_AMOUNT)
-        shared.abroad.tell(centre, Wish(about=shared.about, order=order, target=target, atom=atom))
+            self._shared.wish(asked.centre, self._shared.next_order(), 0, 0)

@@ -93,6 +93,11 @@ class DataCentre(Struct):
         found = self.metas.get(cap)
         return found.interval(number) if found is not None else None
 
+    def is_lost(self, centre: str) -> bool:
+        """Whether a data centre was declared lost."""
+        known = self.centres.get(centre)
+        return known is not None and known.membership == "lost"
+
     def template_stamp(self, match: str) -> Stamp:
         """How often a template has changed, and who has changed it last; "" is here."""
         return self.template_stamps.get(match, Stamp())
