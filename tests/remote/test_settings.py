@@ -10,7 +10,7 @@ from tests.centres import Centres, centres_in
 from tests.deployment import PATIENT, eventually
 from tests.golden.people import Caller
 
-NAMES = ("north", "south")
+NAMES = ("left", "right")
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,11 @@ def centres(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterato
 
 def test_a_cap_of_a_template_is_one_cap_wherever_it_is_used_first(centres: Centres) -> None:
     """A user of ten units asks where the template is not: ten in all, and the home is told."""
-    north, south = centres["north"], centres["south"]
-    north.control("PUT", "/v1/templates/user:*", {"total": 10, "placement": "even"})
-    eventually(lambda: south.control("GET", "/v1/templates")["templates"], "south knows")
-    assert south.control("GET", "/v1/templates/user:*")["home"] == "north"
-    callers = [Caller(each, each.make_key()) for each in (south, north)]
+    left, right = centres["left"], centres["right"]
+    left.control("PUT", "/v1/templates/user:*", {"total": 10, "placement": "even"})
+    eventually(lambda: right.control("GET", "/v1/templates")["templates"], "right knows")
+    assert right.control("GET", "/v1/templates/user:*")["home"] == "left"
+    callers = [Caller(each, each.make_key()) for each in (right, left)]
     taken = 0
 
     def is_capped() -> bool:
@@ -40,30 +40,30 @@ def test_a_cap_of_a_template_is_one_cap_wherever_it_is_used_first(centres: Centr
 
     eventually(is_capped, "nothing is left")
     assert taken == 10
-    assert south.control("GET", "/v1/caps/user:7")["home"] == "north"
+    assert right.control("GET", "/v1/caps/user:7")["home"] == "left"
     for each in callers:
         each.close()
 
 
 def test_a_placement_has_a_name(centres: Centres) -> None:
     """It is defined at one side and used at the other; its change holds for what opens then."""
-    north, south = centres["north"], centres["south"]
-    refused = north.vcap("cap", "change", "user:7", "--placement", "mostly-south")
+    left, right = centres["left"], centres["right"]
+    refused = left.vcap("cap", "change", "user:7", "--placement", "mostly-right")
     assert (refused.returncode, "no placement" in refused.stderr) == (1, True)
-    done = south.vcap("placement", "set", "mostly-south", "weighted north=1 south=3")
+    done = right.vcap("placement", "set", "mostly-right", "weighted left=1 right=3")
     assert done.returncode == 0, done.stderr
-    eventually(lambda: north.control("GET", "/v1/placements")["placements"], "north knows")
-    north.control("PUT", "/v1/caps/new", {"total": 80, "placement": "mostly-south"})
-    resolved = json.loads(south.vcap("cap", "resolve", "new", "--json").stdout)
+    eventually(lambda: left.control("GET", "/v1/placements")["placements"], "left knows")
+    left.control("PUT", "/v1/caps/new", {"total": 80, "placement": "mostly-right"})
+    resolved = json.loads(right.vcap("cap", "resolve", "new", "--json").stdout)
     assert (resolved["placement"], resolved["terms"]) == (
-        "mostly-south",
-        "weighted north=1 south=3",
+        "mostly-right",
+        "weighted left=1 right=3",
     )
     eventually(
-        lambda: south.control("GET", "/v1/caps/new")["current"]["available"] == 60,
-        "south has its share",
+        lambda: right.control("GET", "/v1/caps/new")["current"]["available"] == 60,
+        "right has its share",
     )
-    assert "1 caps or templates have" in south.vcap("placement", "retire", "mostly-south").stderr
-    assert "mostly-south  weighted north=1 south=3" in south.vcap("placement", "list").stdout
-    wrong = south.vcap("placement", "set", "local", "even")
+    assert "1 caps or templates have" in right.vcap("placement", "retire", "mostly-right").stderr
+    assert "mostly-right  weighted left=1 right=3" in right.vcap("placement", "list").stdout
+    wrong = right.vcap("placement", "set", "local", "even")
     assert (wrong.returncode, "cannot name" in wrong.stderr) == (1, True)
