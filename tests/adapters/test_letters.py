@@ -16,7 +16,7 @@ MESSAGES: list[BetweenCentres] = [Inquiry(cap="a"), Inquiry(cap="b")]
 
 def writer(source: str = "north", target: str = "south", secret: str = "n" * 32) -> Writer:
     """Who writes from one data centre to another."""
-    return Writer(source, target, (secret,), epoch=3)
+    return Writer(source, target, (secret,), epoch=3, cluster="c")
 
 
 def letter(by: Writer | None = None) -> bytes:
@@ -67,7 +67,7 @@ def test_a_secret_is_changed_without_a_pause() -> None:
     """Of two secrets the first signs, and both open."""
     for secret in SECRETS["west"]:
         assert reader().open(letter(writer("west", secret=secret))).source == "west"
-    by = Writer("west", "south", SECRETS["west"], epoch=1)
+    by = Writer("west", "south", SECRETS["west"], epoch=1, cluster="c")
     assert reason(letter(by), Reader("south", {"west": SECRETS["west"][1:]})) == "wrong signature"
 
 
@@ -102,7 +102,7 @@ def test_every_flipped_bit_is_noticed() -> None:
 def test_a_letter_for_somebody_else_is_refused() -> None:
     """Swapped ways, and our own letters sent back to us."""
     assert reason(letter(writer(target="west"))) == "wrong way"
-    mine = letter(Writer("south", "north", ("n" * 32,), epoch=3))
+    mine = letter(Writer("south", "north", ("n" * 32,), epoch=3, cluster="c"))
     assert reason(mine) == "unknown source"
     assert reason(outside(1, "north")(mine)) == "wrong way"
 
@@ -124,7 +124,8 @@ def test_a_letter_is_opened_once() -> None:
 
 def test_letters_of_one_epoch_may_come_in_any_order() -> None:
     """Each is opened once; those of a later epoch do not shut out those of an earlier one."""
-    by, early, late = reader(), writer(), Writer("north", "south", SECRETS["north"], epoch=4)
+    by, early = reader(), writer()
+    late = Writer("north", "south", SECRETS["north"], epoch=4, cluster="c")
     letters = [letter(early) for _ in range(5)] + [letter(late) for _ in range(5)]
     for data in reversed(letters):
         assert by.open(data).source == "north"
@@ -141,5 +142,5 @@ def test_what_is_remembered_is_bounded() -> None:
     assert numbers.is_new(WINDOW + 10)
     by = reader()
     for epoch in (5, 6, 7, 8):
-        by.open(letter(Writer("north", "south", SECRETS["north"], epoch)))
-    assert reason(letter(Writer("north", "south", SECRETS["north"], 4)), by) == "repeated"
+        by.open(letter(Writer("north", "south", SECRETS["north"], epoch, "c")))
+    assert reason(letter(Writer("north", "south", SECRETS["north"], 4, "c")), by) == "repeated"

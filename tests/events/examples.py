@@ -4,6 +4,7 @@ from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
+    CentreIdentified,
     ClockPassed,
     ClusterCreated,
     ConfigDecided,
@@ -139,6 +140,7 @@ EXAMPLES: list[Fact] = [
     CentreChanged(
         centre="south", membership="lost", weight=0, stamp=Stamp(3, "north"), heir="north"
     ),
+    CentreIdentified(centre="south", cluster="c1" * 16),
     PlacementChanged(placement="eu-first", terms="weighted dc1=3 dc2=1", stamp=Stamp(1, "dc1")),
     PlacementChanged(placement="eu-first", terms=None, stamp=Stamp(2, "dc2")),
     ApiKeyCreated(

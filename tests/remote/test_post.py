@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pika
@@ -93,9 +94,11 @@ def test_what_cannot_be_opened_is_parked_with_the_reason(centres: Centres, broke
     eventually(has(centres["bad2"], "forged", 50), "both have their share")
     before = [books(each, "forged") for _, each in centres.items()]
     told = [encode(Inquiry(cap="forged"))]
-    good = Writer("bad2", "bad1", (secret_of(centres),), epoch=1_000)
-    swapped = Writer("bad2", "bad9", (secret_of(centres),), epoch=1_000)
-    forged = Writer("bad2", "bad1", ("f" * 32,), epoch=1_000)
+    listed = centres["bad1"].control("GET", "/v1/centres")["centres"]
+    (cluster,) = [each["cluster"] for each in listed if each["name"] == "bad2"]
+    good = Writer("bad2", "bad1", (secret_of(centres),), 1_000, cluster)
+    swapped = Writer("bad2", "bad9", (secret_of(centres),), 1_000, cluster)
+    forged = Writer("bad2", "bad1", ("f" * 32,), 1_000, cluster)
     letter = good.write(told)
     bad = [
         (b"junk", "no letter"),
@@ -103,7 +106,8 @@ def test_what_cannot_be_opened_is_parked_with_the_reason(centres: Centres, broke
         (letter[:-1] + bytes([letter[-1] ^ 1]), "wrong signature"),
         (letter.replace(b"\x01", b"\x02", 1), "other version"),
         (swapped.write(told), "wrong way"),
-        (Writer("bad7", "bad1", ("f" * 32,), epoch=1).write(told), "unknown source"),
+        (Writer("bad7", "bad1", ("f" * 32,), 1, cluster).write(told), "unknown source"),
+        (Writer("bad2", "bad1", (secret_of(centres),), 1_000, "other").write(told), "stranger"),
         (good.write([encode({"type": "Unheard"})]), "not understood"),  # type: ignore[arg-type]
     ]
     with channel_to(broker) as channel:
@@ -160,6 +164,33 @@ def test_a_queue_that_was_deleted_is_declared_again(centres: Centres, broker: Br
     define(centres["bad1"], "deleted", 100)
     eventually(has(centres["bad2"], "deleted", 50), "they speak again")
     eventually(lambda: not post_of(centres["bad1"])["troubles"], "nothing is wrong any more")
+
+
+def test_who_comes_back_with_empty_disks_is_a_stranger(tmp_path: Path, broker: Broker) -> None:
+    """It has no part in anything, and both sides say why, and what to do."""
+    names = ("whole", "wiped")
+    urls = dict.fromkeys(names, broker.url)
+    with centres_in(tmp_path, names, urls, environment=PATIENT) as centres:
+        whole, wiped = centres["whole"], centres["wiped"]
+        define(whole, "before", 100)
+        eventually(has(wiped, "before", 50), "both have their share")
+        # Given that everything is gone at one
+        for node in ("server1", "master0"):
+            wiped.kill(node)
+            rmtree(wiped.directory / node)
+        # When it is started again
+        wiped.start_primary()
+        wiped.start_server(0)
+        # Then nothing is shared with it, even if somebody there adds the other one
+        eventually(lambda: "another log" in wiped.vcap("dc", "status").stdout, "it says why")
+        wiped.control("PUT", "/v1/centres/whole", {})
+        eventually(lambda: post_of(whole)["parked"].get("stranger"), "its letters are parked")
+        assert "under another name" in whole.vcap("dc", "list").stdout
+        assert wiped.control("GET", "/v1/caps")["caps"] == []
+        # And the other one serves on
+        caller = Caller(whole, whole.make_key())
+        assert drain(caller, "before", range(1)) == 50
+        caller.close()
 
 
 def test_a_broker_in_trouble_is_told_by_name_and_nobody_waits_for_it(tmp_path: Path) -> None:

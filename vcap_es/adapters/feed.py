@@ -63,7 +63,7 @@ class Feed:
         self._line: Reconnecting | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def lead(self, _epoch: int) -> None:
+    def lead(self) -> None:
         """Its master leads from now on."""
         self.rest()
         self._position = None

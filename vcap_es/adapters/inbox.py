@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 import structlog
 from msgspec import Struct
 
-from vcap_es.adapters.letters import Reader
+from vcap_es.adapters.letters import Letter, Reader
 from vcap_es.adapters.rabbitmq import Connection
 from vcap_es.adapters.wires import LETTERS, PARKED, Peer, letters_queue, parked_queue
-from vcap_es.components.wire import InLetters
+from vcap_es.components.transfer_messages import Hearing
 from vcap_es.errors import LetterRefused
 
 UNACKNOWLEDGED_MAX = 200
 
-Hear = Callable[[int, str, list[InLetters]], bool]
-"""Takes (delivery, data centre, messages); whether somebody hears it, who acknowledges it then."""
+Hear = Callable[[int, Letter], Hearing]
+"""Takes a delivery; if the letter is heard, `acknowledge` is called when it may be forgotten."""
 
 log = structlog.get_logger()
 
@@ -82,9 +82,14 @@ class Inbox:
         except LetterRefused as refusal:
             self._park(self._connection, tag, body, refusal)
             return
-        self._received.messages += len(letter.messages)
-        if not self._hear(self._last, letter.source, letter.messages):
+        hearing = self._hear(self._last, letter)
+        if hearing == "stranger":
+            why = LetterRefused("stranger", f"{letter.source} is known by another log")
+            self._park(self._connection, tag, body, why)
+        elif hearing == "nobody":
             self._connection.give_back(tag)
+        else:
+            self._received.messages += len(letter.messages)
 
     def _park(self, connection: Connection, tag: int, body: bytes, refusal: LetterRefused) -> None:
         parked = self._received.parked

@@ -38,19 +38,24 @@ class Sealed(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Content(Struct, frozen=True, array_like=True, gc=False):
-    """What a letter says; `number` counts the letters from `source` to `target` in `epoch`."""
+    """What a letter says; `number` counts the letters from `source` to `target` in `epoch`.
+
+    `cluster` names the log of its writer.
+    """
 
     source: str
     target: str
     epoch: int
     number: int
     messages: list[Raw]
+    cluster: str
 
 
 class Letter(Struct, frozen=True, gc=False):
     """A letter that was opened."""
 
     source: str
+    cluster: str
     messages: list[InLetters]
 
 
@@ -62,16 +67,26 @@ _decode_content = msgpack.Decoder(Content).decode
 class Writer:
     """Writes the letters of one data centre to another, in one epoch."""
 
-    def __init__(self, source: str, target: str, secrets: Sequence[str], epoch: int) -> None:
-        """Sign with the first of the `secrets` that both have."""
+    def __init__(
+        self, source: str, target: str, secrets: Sequence[str], epoch: int, cluster: str
+    ) -> None:
+        """Sign with the first of the `secrets` that both have; `cluster` names the own log."""
         self._source, self._target, self._epoch = source, target, epoch
+        self._cluster = cluster
         self._secret, self._number = secrets[0].encode(), 0
 
     def write(self, messages: list[bytes]) -> bytes:
         """A letter with these encoded messages."""
         self._number += 1
         content = _encode(
-            Content(self._source, self._target, self._epoch, self._number, [*map(Raw, messages)])
+            Content(
+                source=self._source,
+                target=self._target,
+                epoch=self._epoch,
+                number=self._number,
+                messages=[*map(Raw, messages)],
+                cluster=self._cluster,
+            )
         )
         seal = _sealed(self._secret, PROTOCOL, content)
         return _encode(Sealed(PROTOCOL, self._source, seal, content))
@@ -105,7 +120,7 @@ class Reader:
         if not self._is_new(content) and not is_redelivered:
             which = f"number {content.number} of epoch {content.epoch} from {content.source}"
             raise LetterRefused("repeated", which)
-        return Letter(content.source, messages)
+        return Letter(content.source, content.cluster, messages)
 
     def _is_new(self, content: Content) -> bool:
         epochs = self._seen[content.source]

@@ -19,6 +19,7 @@ from vcap_es.adapters.dialling import Dialler
 from vcap_es.adapters.feed import Feed, FeedWire
 from vcap_es.adapters.global_order import GlobalOrder
 from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining, is_node
+from vcap_es.adapters.letters import Letter
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.log_writer import LogWriter
@@ -56,9 +57,10 @@ from vcap_es.components.primary_master import (
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
+from vcap_es.components.transfer_messages import Hearing
 from vcap_es.components.voter import Keep
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
-from vcap_es.components.wire import InLetters, decode_at_master
+from vcap_es.components.wire import decode_at_master
 from vcap_es.errors import BallotMissing, CopyUnsound, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.log import EventLog
@@ -488,9 +490,10 @@ class MasterNode:
         if epoch != self._led_epoch:
             self._rest()
             self._led_epoch = epoch
-            for each in (self.post, self.feed):
-                if each is not None and epoch:
-                    each.lead(epoch)
+            if self.post is not None and epoch:
+                self.post.lead(epoch, core.state.primacy.cluster)
+            if self.feed is not None and epoch:
+                self.feed.lead()
 
     def _rest(self) -> list[asyncio.Task[None]]:
         """Speak with no other data centre, and tell nobody; gives what is not yet at its end."""
@@ -511,19 +514,21 @@ class MasterNode:
             await self._grown.wait()
         return self.durable
 
-    def _hear_letter(self, delivery: int, centre: str, messages: list[InLetters]) -> bool:
-        heard = False
-        for_core = [each for each in messages if not isinstance(each, InOrder)]
-        for each in messages:
-            if isinstance(each, InOrder):
-                self.order.heard(centre, each)
+    def _hear_letter(self, delivery: int, letter: Letter) -> Hearing:
+        hearing: Hearing = "nobody"
+        source, cluster = letter.source, letter.cluster
+        for_core = [each for each in letter.messages if not isinstance(each, InOrder)]
 
         def hear(core: Master) -> None:
-            nonlocal heard
-            heard = core.forwarded(delivery, centre, for_core, self.moment())
+            nonlocal hearing
+            hearing = core.forwarded(delivery, source, cluster, for_core, self.moment())
 
         self._let(hear)
-        return heard
+        if hearing == "heard":
+            for each in letter.messages:
+                if isinstance(each, InOrder):
+                    self.order.heard(source, each)
+        return hearing
 
     def _set_timer(self, core: Master) -> None:
         if self._timer is not None:

@@ -27,10 +27,14 @@ class Sent(Struct):
 class Outbox:
     """Tells some data centres what its master wants them to hear. Whatever is lost stays lost."""
 
-    def __init__(self, dc: str, peers: Sequence[Peer], epoch: int, sent: Sent) -> None:
-        """Write from `dc` to the `peers`, which read from one broker."""
+    def __init__(
+        self, dc: str, peers: Sequence[Peer], epoch: int, cluster: str, sent: Sent
+    ) -> None:
+        """Write from `dc` to the `peers`, which read from one broker; `cluster` names its log."""
         self._dc, self._sent = dc, sent
-        self._writers = {each.name: Writer(dc, each.name, each.secrets, epoch) for each in peers}
+        self._writers = {
+            each.name: Writer(dc, each.name, each.secrets, epoch, cluster) for each in peers
+        }
         self._waiting: dict[str, deque[bytes]] = {
             each.name: deque(maxlen=WAITING_MAX) for each in peers
         }

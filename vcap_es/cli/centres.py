@@ -31,6 +31,13 @@ def list_(*, where: Where = DEFAULT, json: Json = False) -> None:
         print_table(COLUMNS, [_row(each) for each in found["centres"]])
     else:
         sys.stdout.write(f"{found['here']} is alone: add another one with vcap dc add\n")
+    if not json:
+        _print_strangers(found)
+
+
+def _print_strangers(found: Fields) -> None:
+    for why in found["strangers"].values():
+        sys.stdout.write(f"\n{why}\n")
 
 
 def _row(centre: Fields) -> list[object]:
@@ -57,6 +64,7 @@ def status(*, where: Where = DEFAULT, json: Json = False) -> None:
     print_fields(post)
     for line, trouble in troubles.items():
         sys.stdout.write(f"\n{line}: {trouble}\n")
+    _print_strangers(found)
     for cap, centre in found["twins"].items():
         sys.stdout.write(f"\n{cap}: {centre} has another cap of this name: retire one of the two\n")
 

@@ -6,6 +6,7 @@ Which of them take part is a register for each: of two, the one with the larger 
 from collections.abc import Callable
 
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
+from vcap_es.components.strangers import Strangers
 from vcap_es.components.transfer_messages import BetweenCentres, Members
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.centre import registers_of
@@ -18,18 +19,25 @@ FRESH_US = 3_000_000
 class Circle:
     """Who takes part; with the state, the time and the outbox of all that is done with them.
 
-    `others` take part beside `dc`; `neighbours` are all that are not lost, to settle what was sent
-    to them; `weights` are those of all that are in. One that `is_draining` grants nothing.
+    `others` take part beside `dc`, and are known by their logs; `neighbours` are all that are not
+    lost; `weights` are those of all that are in. One that `is_draining` grants nothing.
     """
 
     def __init__(
-        self, state: DataCentre, record: Callable[[Fact], None], *, dc: str, now: int
+        self,
+        state: DataCentre,
+        record: Callable[[Fact], None],
+        *,
+        dc: str,
+        strangers: Strangers,
+        now: int,
     ) -> None:
         self.state, self.record, self.dc, self.now = state, record, dc, now
         self.others: list[str] = []
         self.neighbours: list[str] = []
         self.weights: dict[str, int] = {}
         self.is_draining = False
+        self._strangers = strangers
         self._heard: dict[str, int] = {}
         self._outbox: list[tuple[str, BetweenCentres]] = []
 
@@ -56,6 +64,10 @@ class Circle:
     def hears_all(self) -> bool:
         """Whether that is all of them."""
         return len(self.fresh) == len(self.others)
+
+    def settles_with(self, centre: str) -> bool:
+        """Whether what was sent from and to it counts, though it may be out."""
+        return centre in self.neighbours and centre in self.state.clusters
 
     # ---- the outbox
 
@@ -86,20 +98,26 @@ class Circle:
         self.others = [
             name
             for name in self.neighbours
-            if takes_part and known[name].membership in ("in", "drain")
+            if takes_part
+            and known[name].membership in ("in", "drain")
+            and name in self.state.clusters
         ]
-        self.weights = {
-            name: each.weight for name, each in sorted(known.items()) if each.membership == "in"
-        }
+        self.weights = self.state.weights()
 
     def tell_members(self) -> None:
         """Let all neighbours hear who takes part."""
-        registers = registers_of(self.state.centres)
-        self._outbox += [(each, Members(registers=registers)) for each in self.neighbours]
+        self._outbox += [(each, self._members()) for each in self.neighbours]
+
+    def _members(self) -> Members:
+        return Members(
+            registers=registers_of(self.state.centres), clusters=dict(self.state.clusters)
+        )
 
     def merge(self, centre: str, message: Members) -> None:
         """Of two registers the newer one holds; who tells of an older one hears the newer one."""
         if self.state.is_lost(centre):
+            return
+        if not self._strangers.identify(centre, message.clusters, self.now):
             return
         known = self.state.centres
         news = [
@@ -111,7 +129,7 @@ class Circle:
             self.record(each)
         told = {each.centre: each.stamp for each in message.registers}
         if any(told.get(name, NO_CENTRE.stamp) < each.stamp for name, each in known.items()):
-            self.tell(centre, Members(registers=registers_of(known)))
+            self.tell(centre, self._members())
 
     def leave_if_drained(self) -> None:
         """Who drains is out when its books of everything shared are closed, and it decides nothing.

@@ -21,13 +21,21 @@ from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello,
 from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.components.remote_handler import RemoteHandler
-from vcap_es.components.transfer_messages import Answered, Ask, BetweenCentres, Clock, Members
+from vcap_es.components.transfer_messages import (
+    Answered,
+    Ask,
+    BetweenCentres,
+    Clock,
+    Hearing,
+    Members,
+)
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
+    CentreIdentified,
     ClockPassed,
     ClusterCreated,
     EpochStarted,
@@ -214,10 +222,20 @@ class PrimaryMaster:
                 self.locals.report(connection, message, self._now)
 
     def forwarded(
-        self, delivery: int, centre: str, messages: Sequence[BetweenCentres], now: int
-    ) -> None:
-        """Messages have come as `delivery` from the primary master of another data centre."""
+        self,
+        delivery: int,
+        centre: str,
+        cluster: str,
+        messages: Sequence[BetweenCentres],
+        now: int,
+    ) -> Hearing:
+        """Messages have come as `delivery` from the primary master of another data centre.
+
+        It writes the log of `cluster`; nothing is taken from one that is known by another log.
+        """
         self._advance(now)
+        if self.remote.is_stranger(centre, cluster, now):
+            return "stranger"
         for message in messages:
             match message:
                 case Ask():
@@ -231,6 +249,7 @@ class PrimaryMaster:
                 case _:
                     self.remote.received(centre, message, self._now)
         self._outputs.append(Acknowledge(delivery))
+        return "heard"
 
     def _hear_clock(self, centre: str, stamp: int, recorded: int) -> None:
         """Who is not in yet is heard too: its stamps must come before those of its part."""
@@ -476,7 +495,7 @@ class PrimaryMaster:
                 self.locals.nodes_changed()
             case TemplateDefined() | TemplateRetired() | PlacementChanged():
                 self.remote.settings_changed()
-            case CentreChanged():
+            case CentreChanged() | CentreIdentified():
                 self.remote.centres_changed()
                 self._look_abroad()
 

@@ -15,6 +15,7 @@ from vcap_es.components.exchange import Exchange
 from vcap_es.components.local_handler import Key, LocalHandler
 from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.shared_settings import SharedSettings
+from vcap_es.components.strangers import Strangers
 from vcap_es.components.transfer_messages import (
     About,
     AmongRemotes,
@@ -75,7 +76,8 @@ class RemoteHandler:
     ) -> None:
         """Deal with the data centres that the `state` knows, and `define` caps for them."""
         self._state, self._local, self._define = state, local, define
-        self._circle = Circle(state, record, dc=dc, now=now)
+        self._strangers = Strangers(state, record)
+        self._circle = Circle(state, record, dc=dc, strangers=self._strangers, now=now)
         self._definitions = Definitions(self._circle, self._abouts)
         self._settings = SharedSettings(self._circle, define)
         self._closing = Closing(self._circle)
@@ -98,6 +100,15 @@ class RemoteHandler:
             for centre, sent in exchange.shared.pool.sent.items():
                 units[centre] = units.get(centre, 0) + sent.moved - sent.settled
         return units
+
+    def is_stranger(self, centre: str, cluster: str, now: int) -> bool:
+        """Whether who writes the log of `cluster` only has the name of one that is known here."""
+        self._circle.advance(now)
+        return self._strangers.is_stranger(centre, cluster, self._circle.now)
+
+    def strangers(self) -> dict[str, str]:
+        """Those that are not listened to, by name, and why; as was heard lately."""
+        return self._strangers.named(self._circle.now)
 
     def twins(self) -> dict[str, str]:
         """The caps of whose name another data centre has one of its own, as was heard lately."""
@@ -270,7 +281,7 @@ class RemoteHandler:
             self._circle.merge(centre, message)
             return
         # What was sent to one that is out since then still has to be settled.
-        settles = isinstance(message, Movement | Receipt) and centre in self._circle.neighbours
+        settles = isinstance(message, Movement | Receipt) and self._circle.settles_with(centre)
         if centre not in self.others and not settles:
             return
         self._circle.heard(centre)

@@ -5,6 +5,8 @@ maximum, and of everything else the newest counts. Each carries the version of t
 definition that its sender has, so that whoever is behind learns of it.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
@@ -20,6 +22,9 @@ from vcap_es.events.facts import (
     TemplateLearned,
     Version,
 )
+
+Hearing = Literal["heard", "nobody", "stranger"]
+"""What became of messages: who is a stranger has another log than the one known by its name."""
 
 
 class About(Struct, frozen=True, array_like=True, gc=False):
@@ -127,9 +132,13 @@ class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The data centres as I know them; of two registers the one with the larger stamp holds."""
+    """The data centres as I know them; of two registers the one with the larger stamp holds.
+
+    `clusters` has which log each of them writes, and I do.
+    """
 
     registers: list[CentreChanged]
+    clusters: dict[str, str]
 
 
 Setting = TemplateLearned | PlacementChanged

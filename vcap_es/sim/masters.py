@@ -42,7 +42,7 @@ class MasterProcess(Process):
         self.is_sound = True
         self.fails_fsync = False
         self._begun_ahead_us, self._moment_ns = 0, -1
-        self._cluster = "simulated" if is_founder else ""
+        self._cluster = site.cluster if is_founder else ""
         node = master_id(slot, site.new_id())
         self.ballots = BallotDisk(Ballot(node=node, config=created(node) if is_founder else None))
         self.log = LogDisk()

@@ -28,11 +28,12 @@ class Site:
         faults: Faults,
         timings: Timings,
         dc: str,
+        cluster: str,
         scheduler: Scheduler | None,
     ) -> None:
         self.began_us = now
         self.timings = timings
-        self.dc = dc
+        self.dc, self.cluster = dc, cluster
         self.forward: Callable[[str, bytes], None] | None = None
         self.acknowledged: Callable[[int], None] | None = None
         self.scheduler = scheduler or Scheduler()

@@ -42,6 +42,7 @@ class World(Site):
         timings: Timings | None = None,
         spawns: bool = False,
         dc: str = "dc1",
+        cluster: str = "simulated",
         scheduler: Scheduler | None = None,
     ) -> None:
         super().__init__(
@@ -50,6 +51,7 @@ class World(Site):
             faults=faults or Faults(),
             timings=timings or Timings(),
             dc=dc,
+            cluster=cluster,
             scheduler=scheduler,
         )
         self.steps: list[Callable[[], None]] = []

@@ -24,11 +24,12 @@ class CentreView(Struct, frozen=True, kw_only=True):
     `caps` that are not retired are decided there, as far as is known here. Units `in_transit` were
     sent there from here, and may be on their way. `heard_at` is null where nothing was heard in
     this epoch. `trouble` says why it cannot be reached, null where it can. `heir` decides the caps
-    of one that is lost.
+    of one that is lost. `cluster` names its log, null until it is heard; it has no part before.
     """
 
     name: str
     here: bool
+    cluster: str | None
     membership: Membership
     weight: int
     caps: int
@@ -59,13 +60,15 @@ class Centres(Struct, frozen=True, kw_only=True):
     """The data centres that this one knows of, by name; none where it is alone.
 
     `twins` are caps that are decided here, or learned, of whose name the data centre named has
-    another cap: each serves its own total. Retire one of the two.
+    another cap: each serves its own total. Retire one of the two. `strangers` are not listened to,
+    as they have another log than the one known by a name; with what to do.
     """
 
     here: str
     centres: list[CentreView]
     post: PostView | None
     twins: dict[str, str]
+    strangers: dict[str, str]
 
 
 class CentreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +131,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
             CentreView(
                 name=name,
                 here=name == node.dc,
+                cluster=state.clusters.get(name),
                 membership=each.membership,
                 weight=each.weight,
                 caps=homes[name],
@@ -140,6 +144,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
         ],
         post=_post(node),
         twins=remote.twins() if remote is not None else {},
+        strangers=remote.strangers() if remote is not None else {},
     )
 
 
@@ -231,9 +236,8 @@ def _resolved(node: MasterNode, state: DataCentre, cap: str) -> Resolution | Non
     if meta is None:
         return None
     home, placement = meta.home or node.dc, meta.definition.placement
-    weights = {name: each.weight for name, each in state.centres.items() if each.membership == "in"}
     terms = state.terms_of(placement)
-    shares = shares_of(terms, cap, home, weights or {node.dc: 1})
+    shares = shares_of(terms, cap, home, state.weights() or {node.dc: 1})
     return Resolution(
         id=cap,
         home=home,

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
 from vcap_es.events.facts.centre import (
     CentreChanged,
+    CentreIdentified,
     ClockPassed,
     Membership,
     PlacementChanged,
@@ -92,6 +93,7 @@ Fact = (
     | PromotionForced
     | NodeAddressChanged
     | CentreChanged
+    | CentreIdentified
     | PlacementChanged
     | ClockPassed
     | ApiKeyCreated
@@ -119,6 +121,7 @@ __all__ = [
     "ApiKeyCreated",
     "ApiKeyRevoked",
     "CentreChanged",
+    "CentreIdentified",
     "ClockPassed",
     "ClusterCreated",
     "ConfigDecided",

@@ -38,6 +38,16 @@ class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     heir: str = ""
 
 
+class CentreIdentified(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centre `centre` is the one whose log is of this `cluster`, now and for ever.
+
+    Who comes by its name with another log has forgotten what it had, and is not listened to.
+    """
+
+    centre: str
+    cluster: str
+
+
 class PlacementChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The placement of this name comes to `terms` from the next intervals on; None retires it."""
 

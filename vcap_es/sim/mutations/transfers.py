@@ -1,6 +1,6 @@
 """Bugs of the protocol between data centres: what is sent, received, wished for and gathered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
@@ -12,18 +12,21 @@ from vcap_es.components.master import Master, Moment
 from vcap_es.components.primary_master import Acknowledge
 from vcap_es.components.remote_handler import RemoteHandler
 from vcap_es.components.shared_interval import SharedInterval
-from vcap_es.components.transfer_messages import About, BetweenCentres, Movement
+from vcap_es.components.strangers import Strangers
+from vcap_es.components.transfer_messages import About, BetweenCentres, Hearing, Movement
 from vcap_es.events.facts import HomeMoved, TransferReceived
 from vcap_es.projections.states import meta, transfer
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
 from vcap_es.projections.states.places import receive as _receive
-from vcap_es.sim.mutations import Mutation, Plant, change
+from vcap_es.sim.mutations import Mutation, Plant, change, together
 from vcap_es.sim.profiles import TRANSFERS
 from vcap_es.sim.scenarios.moving import inherit_home, move_home
+from vcap_es.sim.scenarios.strangers import begin_anew, begin_both_anew
 from vcap_es.sim.shared_lives import SharedLife
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
+_identify = Strangers.identify
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -58,17 +61,23 @@ def _acknowledge_first(
     self: Master,
     delivery: int,
     centre: str,
+    cluster: str,
     messages: Sequence[BetweenCentres],
     moment: Moment,
-) -> bool:
-    is_heard = _forwarded(self, delivery, centre, messages, moment)
-    if is_heard:
+) -> Hearing:
+    hearing = _forwarded(self, delivery, centre, cluster, messages, moment)
+    if hearing == "heard":
         self._outputs.append(Acknowledge(delivery))
-    return is_heard
+    return hearing
 
 
 def _open_all_again(meta: Meta, fact: HomeMoved) -> None:
     _move(meta, structs.replace(fact, next_number=0, opened_until=0))
+
+
+def _identify_first(self: Strangers, centre: str, clusters: Mapping[str, str], now: int) -> bool:
+    unknown = clusters.keys() - self._state.clusters.keys()
+    return _identify(self, centre, {each: clusters[each] for each in unknown}, now)
 
 
 def _live(seed: int) -> None:
@@ -140,6 +149,23 @@ MUTATIONS = [
         plant=change(inheritance, "MINUTE_US", 1 << 62),
         life=inherit_home,
         seeds=3,
+    ),
+    Mutation(
+        name="stranger_takes_part",
+        rule="a name is of one log for ever",
+        plant=together(
+            change(Strangers, "is_stranger", _no),
+            change(Strangers, "identify", _identify_first),
+        ),
+        life=begin_anew,
+        seeds=3,
+    ),
+    Mutation(
+        name="stranger_is_heard",
+        rule="what is told by another log does not count",
+        plant=change(Strangers, "is_stranger", _no),
+        life=begin_both_anew,
+        seeds=20,
     ),
     _mutation(
         "nothing_given",
