@@ -41,9 +41,10 @@ def refused(centre: Deployment, *words: str) -> str:
 
 
 def membership(centre: Deployment, name: str) -> str | None:
-    """What a data centre knows of another one."""
+    """What a data centre knows of another one, when it has heard of its log."""
     listed: list[Fields] = said(centre, "dc", "list")["centres"]
-    return next((each["membership"] for each in listed if each["name"] == name), None)
+    known = {each["name"]: each["membership"] for each in listed if each["cluster"]}
+    return known.get(name)
 
 
 def available(centre: Deployment, cap: str) -> int | None:

@@ -81,7 +81,8 @@ def add(
 ) -> None:
     """Let a data centre take part: it learns of every cap, and has shares from the next interval.
 
-    The masters of both need each other in their settings, as [remote.centres.NAME].
+    The masters of both need each other in their settings, as [remote.centres.NAME]. It takes part
+    once it was heard: until then, there is no cluster.
     """
     body = {} if weight is None else {"weight": weight}
     with Control(where) as control:

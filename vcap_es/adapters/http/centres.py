@@ -1,6 +1,8 @@
 """The data centres: which take part, how they are reached, and who serves a cap."""
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,6 +18,9 @@ from vcap_es.events.facts import Membership
 from vcap_es.events.instants import format_instant
 from vcap_es.events.placements import WEIGHT_MAX, check_centre, shares_of
 from vcap_es.projections.states.data_centre import DataCentre
+
+HEARD_SECONDS = 5.0
+"""Who is added has so long to answer."""
 
 
 class CentreView(Struct, frozen=True, kw_only=True):
@@ -137,7 +142,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
                 caps=homes[name],
                 in_transit=transit[name],
                 heard_at=_heard_at(node, name),
-                trouble=_trouble(node, name),
+                trouble=_trouble(node, state, name),
                 heir=each.heir or None,
             )
             for name, each in sorted(state.centres.items())
@@ -154,12 +159,14 @@ def _heard_at(node: MasterNode, centre: str) -> str | None:
     return format_instant(heard_at) if heard_at else None
 
 
-def _trouble(node: MasterNode, centre: str) -> str | None:
+def _trouble(node: MasterNode, state: DataCentre, centre: str) -> str | None:
     if centre == node.dc:
         return None
     if node.post is None or centre not in node.post.peers:
         return f"no way leads there: write [remote.centres.{centre}] into the settings"
-    return node.post.trouble_to(centre) or None
+    if trouble := node.post.trouble_to(centre):
+        return trouble
+    return None if centre in state.clusters else "it was never heard, and has no part until it is"
 
 
 def _post(node: MasterNode) -> PostView | None:
@@ -181,12 +188,25 @@ def _post(node: MasterNode) -> PostView | None:
 async def add_centre(call: Call) -> Reply:
     """Let a data centre take part: it learns of every cap, and has shares from the next interval.
 
-    The masters of both need each other in their settings, with a secret that only the two have.
+    The masters of both need each other in their settings, with a secret that only the two have. The
+    answer waits up to five seconds until the data centre is heard; `cluster` is null if it is not.
     """
-    weight = read_body(call, CentreRequest).weight
-    command = AddCentre(centre=call.path["centre"], weight=1 if weight is UNSET else weight)
+    centre, weight = call.path["centre"], read_body(call, CentreRequest).weight
+    command = AddCentre(centre=centre, weight=1 if weight is UNSET else weight)
     done = await submit(call, command)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HEARD_SECONDS):
+            await _heard_of(call.node, centre)
     return await _shown(call, done.position)
+
+
+async def _heard_of(node: MasterNode, centre: str) -> None:
+    """Wait until it is known which log a data centre writes; not where no way leads there."""
+    while node.post is not None and centre in node.post.peers:
+        position = node.durable
+        if await node.view(lambda state: centre in state.clusters):
+            return
+        await node.committed_beyond(position)
 
 
 async def remove_centre(call: Call) -> Reply:
