@@ -6,7 +6,7 @@ import pytest
 from msgspec import msgpack
 
 from vcap_es.adapters.letters import BYTES_MAX, MESSAGES_MAX, WINDOW, Numbers, Reader, Writer
-from vcap_es.components.transfer_messages import BetweenCentres, Inquiry
+from vcap_es.components.transfer_messages import BetweenCentres, Inquiry, Sender
 from vcap_es.components.wire import encode
 from vcap_es.errors import LetterRefused
 
@@ -21,7 +21,7 @@ def writer(source: str = "north", target: str = "south", secret: str = "n" * 32)
 
 def letter(by: Writer | None = None) -> bytes:
     """A letter with the messages."""
-    return (by or writer()).write([*map(encode, MESSAGES)])
+    return (by or writer()).write([*map(encode, MESSAGES)], to="d")
 
 
 def reader() -> Reader:
@@ -60,13 +60,13 @@ def outside(place: int, value: object) -> Callable[[bytes], bytes]:
 def test_a_letter_says_what_was_written() -> None:
     """Who wrote it, and every message in order."""
     opened = reader().open(letter())
-    assert (opened.source, opened.messages) == ("north", MESSAGES)
+    assert (opened.sender, opened.messages) == (Sender("north", "c", "d"), MESSAGES)
 
 
 def test_a_secret_is_changed_without_a_pause() -> None:
     """Of two secrets the first signs, and both open."""
     for secret in SECRETS["west"]:
-        assert reader().open(letter(writer("west", secret=secret))).source == "west"
+        assert reader().open(letter(writer("west", secret=secret))).sender.centre == "west"
     by = Writer("west", "south", SECRETS["west"], epoch=1, cluster="c")
     assert reason(letter(by), Reader("south", {"west": SECRETS["west"][1:]})) == "wrong signature"
 
@@ -109,8 +109,8 @@ def test_a_letter_for_somebody_else_is_refused() -> None:
 
 def test_what_is_signed_and_not_understood_is_refused() -> None:
     """A message of a kind that this version does not know, and too many of them."""
-    assert reason(writer().write([msgpack.encode({"type": "Unheard"})])) == "not understood"
-    many = writer().write([encode(MESSAGES[0])] * (MESSAGES_MAX + 1))
+    assert reason(writer().write([msgpack.encode({"type": "Unheard"})], "d")) == "not understood"
+    many = writer().write([encode(MESSAGES[0])] * (MESSAGES_MAX + 1), "d")
     assert reason(many) == "too large"
 
 
@@ -128,8 +128,19 @@ def test_letters_of_one_epoch_may_come_in_any_order() -> None:
     late = Writer("north", "south", SECRETS["north"], epoch=4, cluster="c")
     letters = [letter(early) for _ in range(5)] + [letter(late) for _ in range(5)]
     for data in reversed(letters):
-        assert by.open(data).source == "north"
+        assert by.open(data).sender.centre == "north"
     assert {reason(data, by) for data in letters} == {"repeated"}
+
+
+def test_another_log_counts_anew() -> None:
+    """Its first letters are not taken for copies of those of the log before it."""
+    by, before = reader(), writer()
+    for _ in range(3):
+        by.open(letter(before))
+    anew = Writer("north", "south", SECRETS["north"], epoch=1, cluster="other")
+    first = letter(anew)
+    assert by.open(first).sender.cluster == "other"
+    assert reason(first, by) == "repeated"
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -699,34 +699,3 @@ def test_a_client_that_wants_more_than_can_be_counted_harms_nobody(callers: int)
             server.submit(Consume(cap="c", minimum=MAX_AMOUNT, maximum=MAX_AMOUNT))
     centres.run(12 * SECOND)
     assert sum(centres.consume("south", "c", tries=20) for _ in range(71)) == 70
-
-
-def test_who_begins_anew_with_empty_disks_is_a_stranger() -> None:
-    """It has forgotten what it consumed: under its old name it gets nothing, and opens nothing."""
-    # Given two data centres, of which one has consumed 70 of a cap of the other, and of its own
-    centres = living("north", "south")
-    centres.define("north", "c", 100, placement="even")
-    centres.define("south", "own", 100, placement="even")
-    centres.run(SECOND)
-    for cap in ("c", "own"):
-        assert sum(centres.consume("south", cap, tries=40) for _ in range(70)) == 70
-    # When it loses everything, and is started anew
-    centres.begin_anew("south")
-    centres.run(10 * SECOND)
-    # Then it has no part in anything, even if an operator insists
-    centres["south"].order(AddCentre(centre="north"))
-    centres.run(10 * SECOND)
-    assert centres.consume("south", "c", 30, tries=5) == 0
-    assert not centres["south"].state.metas
-    # And says why, as does the other one
-    for name, other in (("south", "north"), ("north", "south")):
-        master = centres[name].master
-        assert master is not None
-        assert list(master.remote.strangers()) == [other]
-    # And who defines the cap there again has one that is nobody else's
-    centres.define("south", "own", 100, placement="even")
-    centres.run(10 * SECOND)
-    for cap in ("c", "own"):
-        left = centres["north"].pool(cap).available
-        assert left > 0
-        assert sum(centres.consume("north", cap, tries=40) for _ in range(left + 1)) == left

@@ -95,20 +95,24 @@ def test_what_cannot_be_opened_is_parked_with_the_reason(centres: Centres, broke
     before = [books(each, "forged") for _, each in centres.items()]
     told = [encode(Inquiry(cap="forged"))]
     listed = centres["bad1"].control("GET", "/v1/centres")["centres"]
-    (cluster,) = [each["cluster"] for each in listed if each["name"] == "bad2"]
+    own, cluster = (each["cluster"] for each in listed)
     good = Writer("bad2", "bad1", (secret_of(centres),), 1_000, cluster)
     swapped = Writer("bad2", "bad9", (secret_of(centres),), 1_000, cluster)
     forged = Writer("bad2", "bad1", ("f" * 32,), 1_000, cluster)
-    letter = good.write(told)
+    letter = good.write(told, own)
     bad = [
         (b"junk", "no letter"),
-        (forged.write(told), "wrong signature"),
+        (forged.write(told, own), "wrong signature"),
         (letter[:-1] + bytes([letter[-1] ^ 1]), "wrong signature"),
         (letter.replace(b"\x01", b"\x02", 1), "other version"),
-        (swapped.write(told), "wrong way"),
-        (Writer("bad7", "bad1", ("f" * 32,), 1, cluster).write(told), "unknown source"),
-        (Writer("bad2", "bad1", (secret_of(centres),), 1_000, "other").write(told), "stranger"),
-        (good.write([encode({"type": "Unheard"})]), "not understood"),  # type: ignore[arg-type]
+        (swapped.write(told, own), "wrong way"),
+        (Writer("bad7", "bad1", ("f" * 32,), 1, cluster).write(told, own), "unknown source"),
+        (good.write(told, "other"), "namesake"),
+        (
+            Writer("bad2", "bad1", (secret_of(centres),), 1_000, "other").write(told, own),
+            "namesake",
+        ),
+        (good.write([encode({"type": "Unheard"})], own), "not understood"),  # type: ignore[arg-type]
     ]
     with channel_to(broker) as channel:
         # When
@@ -166,7 +170,7 @@ def test_a_queue_that_was_deleted_is_declared_again(centres: Centres, broker: Br
     eventually(lambda: not post_of(centres["bad1"])["troubles"], "nothing is wrong any more")
 
 
-def test_who_comes_back_with_empty_disks_is_a_stranger(tmp_path: Path, broker: Broker) -> None:
+def test_who_comes_back_with_empty_disks_is_a_namesake(tmp_path: Path, broker: Broker) -> None:
     """It has no part in anything, and both sides say why, and what to do."""
     names = ("whole", "wiped")
     urls = dict.fromkeys(names, broker.url)
@@ -181,13 +185,13 @@ def test_who_comes_back_with_empty_disks_is_a_stranger(tmp_path: Path, broker: B
         # When it is started again
         wiped.start_primary()
         wiped.start_server(0)
-        # Then nothing is shared with it, even if somebody there adds the other one
+        # Then both say why nothing is shared with it
         eventually(lambda: "another log" in wiped.vcap("dc", "status").stdout, "it says why")
-        wiped.control("PUT", "/v1/centres/whole", {})
-        eventually(lambda: post_of(whole)["parked"].get("stranger"), "its letters are parked")
+        eventually(lambda: post_of(whole)["parked"].get("namesake"), "its letters are parked")
         assert "under another name" in whole.vcap("dc", "list").stdout
+        # Nor if somebody there adds the other one, who serves on
+        wiped.control("PUT", "/v1/centres/whole", {})
         assert wiped.control("GET", "/v1/caps")["caps"] == []
-        # And the other one serves on
         caller = Caller(whole, whole.make_key())
         assert drain(caller, "before", range(1)) == 50
         caller.close()

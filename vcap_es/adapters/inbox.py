@@ -18,7 +18,7 @@ from vcap_es.errors import LetterRefused
 UNACKNOWLEDGED_MAX = 200
 
 Hear = Callable[[int, Letter], Hearing]
-"""Takes a delivery; if the letter is heard, `acknowledge` is called when it may be forgotten."""
+"""Takes a delivery; if it is heard or met, `acknowledge` is called when it may be forgotten."""
 
 log = structlog.get_logger()
 
@@ -83,9 +83,9 @@ class Inbox:
             self._park(self._connection, tag, body, refusal)
             return
         hearing = self._hear(self._last, letter)
-        if hearing == "stranger":
-            why = LetterRefused("stranger", f"{letter.source} is known by another log")
-            self._park(self._connection, tag, body, why)
+        if hearing == "namesake":
+            way = f"from one log of {letter.sender.centre}, for one of {self._dc}: not those known"
+            self._park(self._connection, tag, body, LetterRefused("namesake", way))
         elif hearing == "nobody":
             self._connection.give_back(tag)
         else:

@@ -12,6 +12,7 @@ from itertools import islice
 import msgspec
 from msgspec import Raw, Struct, msgpack
 
+from vcap_es.components.transfer_messages import Sender
 from vcap_es.components.wire import InLetters, decode_between_centres
 from vcap_es.errors import LetterRefused
 
@@ -40,7 +41,7 @@ class Sealed(Struct, frozen=True, array_like=True, gc=False):
 class Content(Struct, frozen=True, array_like=True, gc=False):
     """What a letter says; `number` counts the letters from `source` to `target` in `epoch`.
 
-    `cluster` names the log of its writer.
+    `cluster` names the log of its writer, and `to` the log that it is for, "" where nobody knows.
     """
 
     source: str
@@ -49,13 +50,13 @@ class Content(Struct, frozen=True, array_like=True, gc=False):
     number: int
     messages: list[Raw]
     cluster: str
+    to: str
 
 
 class Letter(Struct, frozen=True, gc=False):
     """A letter that was opened."""
 
-    source: str
-    cluster: str
+    sender: Sender
     messages: list[InLetters]
 
 
@@ -75,8 +76,8 @@ class Writer:
         self._cluster = cluster
         self._secret, self._number = secrets[0].encode(), 0
 
-    def write(self, messages: list[bytes]) -> bytes:
-        """A letter with these encoded messages."""
+    def write(self, messages: list[bytes], to: str) -> bytes:
+        """A letter with these encoded messages, for the log of the cluster `to`."""
         self._number += 1
         content = _encode(
             Content(
@@ -86,6 +87,7 @@ class Writer:
                 number=self._number,
                 messages=[*map(Raw, messages)],
                 cluster=self._cluster,
+                to=to,
             )
         )
         seal = _sealed(self._secret, PROTOCOL, content)
@@ -99,7 +101,7 @@ class Reader:
         """Letters to `target`, from those who share one of these `secrets` with it."""
         self._target = target
         self._secrets = {name: [each.encode() for each in own] for name, own in secrets.items()}
-        self._seen: dict[str, dict[int, Numbers]] = {name: {} for name in secrets}
+        self._seen: dict[str, dict[tuple[str, int], Numbers]] = {name: {} for name in secrets}
 
     def open(self, data: bytes, *, is_redelivered: bool = False) -> Letter:
         """The letter in `data`; one that is redelivered by the broker may be known already.
@@ -120,17 +122,19 @@ class Reader:
         if not self._is_new(content) and not is_redelivered:
             which = f"number {content.number} of epoch {content.epoch} from {content.source}"
             raise LetterRefused("repeated", which)
-        return Letter(content.source, content.cluster, messages)
+        return Letter(Sender(content.source, content.cluster, content.to), messages)
 
     def _is_new(self, content: Content) -> bool:
-        epochs = self._seen[content.source]
-        if content.epoch not in epochs:
-            if len(epochs) == EPOCHS_MAX:
-                if content.epoch < min(epochs):
+        """Each log counts its epochs anew; of the most that are kept, the oldest go first."""
+        seen, cluster, epoch = self._seen[content.source], content.cluster, content.epoch
+        if (cluster, epoch) not in seen:
+            if len(seen) == EPOCHS_MAX:
+                oldest = min(seen, key=lambda each: (each[0] == cluster, each[1]))
+                if oldest > (cluster, epoch) and oldest[0] == cluster:
                     return False
-                del epochs[min(epochs)]
-            epochs[content.epoch] = Numbers()
-        return epochs[content.epoch].is_new(content.number)
+                del seen[oldest]
+            seen[cluster, epoch] = Numbers()
+        return seen[cluster, epoch].is_new(content.number)
 
 
 class Numbers:

@@ -23,6 +23,7 @@ from vcap_es.adapters.letters import Letter
 from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.log_writer import LogWriter
+from vcap_es.adapters.outbox import Reign
 from vcap_es.adapters.post import Post
 from vcap_es.adapters.readiness import Check, PrimacyView, checks_of, primacy_of, role_of
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
@@ -490,8 +491,9 @@ class MasterNode:
         if epoch != self._led_epoch:
             self._rest()
             self._led_epoch = epoch
-            if self.post is not None and epoch:
-                self.post.lead(epoch, core.state.primacy.cluster)
+            if self.post is not None and core.primary is not None and epoch:
+                remote = core.primary.remote
+                self.post.lead(Reign(epoch, core.state.primacy.cluster, remote.cluster_of))
             if self.feed is not None and epoch:
                 self.feed.lead()
 
@@ -516,18 +518,17 @@ class MasterNode:
 
     def _hear_letter(self, delivery: int, letter: Letter) -> Hearing:
         hearing: Hearing = "nobody"
-        source, cluster = letter.source, letter.cluster
         for_core = [each for each in letter.messages if not isinstance(each, InOrder)]
 
         def hear(core: Master) -> None:
             nonlocal hearing
-            hearing = core.forwarded(delivery, source, cluster, for_core, self.moment())
+            hearing = core.forwarded(delivery, letter.sender, for_core, self.moment())
 
         self._let(hear)
         if hearing == "heard":
             for each in letter.messages:
                 if isinstance(each, InOrder):
-                    self.order.heard(source, each)
+                    self.order.heard(letter.sender.centre, each)
         return hearing
 
     def _set_timer(self, core: Master) -> None:

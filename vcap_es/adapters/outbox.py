@@ -24,16 +24,26 @@ class Sent(Struct):
     dropped: int = 0
 
 
+class Reign(Struct, frozen=True):
+    """Who leads writes letters in this `epoch` of the log of `cluster`.
+
+    They are for the log that `cluster_of` gives for each data centre.
+    """
+
+    epoch: int
+    cluster: str
+    cluster_of: Callable[[str], str]
+
+
 class Outbox:
     """Tells some data centres what its master wants them to hear. Whatever is lost stays lost."""
 
-    def __init__(
-        self, dc: str, peers: Sequence[Peer], epoch: int, cluster: str, sent: Sent
-    ) -> None:
-        """Write from `dc` to the `peers`, which read from one broker; `cluster` names its log."""
-        self._dc, self._sent = dc, sent
+    def __init__(self, dc: str, peers: Sequence[Peer], reign: Reign, sent: Sent) -> None:
+        """Write from `dc` to the `peers`, which read from one broker."""
+        self._dc, self._sent, self._reign = dc, sent, reign
         self._writers = {
-            each.name: Writer(dc, each.name, each.secrets, epoch, cluster) for each in peers
+            each.name: Writer(dc, each.name, each.secrets, reign.epoch, reign.cluster)
+            for each in peers
         }
         self._waiting: dict[str, deque[bytes]] = {
             each.name: deque(maxlen=WAITING_MAX) for each in peers
@@ -88,7 +98,7 @@ class Outbox:
                 self._sent.lost += len(messages)
             self._flush_soon()
 
-        letter = self._writers[centre].write(messages)
+        letter = self._writers[centre].write(messages, self._reign.cluster_of(centre))
         connection.publish("", letters_queue(self._dc, centre), letter, settle)
 
 

@@ -6,7 +6,7 @@ What is lost on the way is told again by the core, so nothing is kept here for l
 import asyncio
 
 from vcap_es.adapters.inbox import Hear, Inbox, Received
-from vcap_es.adapters.outbox import Outbox, Sent
+from vcap_es.adapters.outbox import Outbox, Reign, Sent
 from vcap_es.adapters.rabbitmq import Broker
 from vcap_es.adapters.reconnecting import Reconnecting
 from vcap_es.adapters.wires import Wires
@@ -47,15 +47,15 @@ class Post:
         """How many messages wait for a broker."""
         return sum(each.waiting for each in set(self._outboxes.values()))
 
-    def lead(self, epoch: int, cluster: str) -> None:
-        """Its master leads `epoch` of `cluster` from now on: connect, and stay connected."""
+    def lead(self, reign: Reign) -> None:
+        """Its master leads from now on: connect, and stay connected."""
         self.rest()
         own, peers = self.wires.broker, self.wires.peers
         self._inbox = Inbox(self.dc, peers, self._hear, self.received, after=self._delivered)
         self._lines = [Reconnecting(f"inbox at {own.url}", own, self._inbox.serve)]
         for broker in dict.fromkeys(each.broker for each in peers):
             readers = [each for each in peers if each.broker == broker]
-            outbox = Outbox(self.dc, readers, epoch, cluster, self.sent)
+            outbox = Outbox(self.dc, readers, reign, self.sent)
             self._outboxes |= {each.name: outbox for each in readers}
             self._lines.append(Reconnecting(_outbox_at(broker), broker, outbox.serve))
         self._tasks = [asyncio.create_task(each.run(), name=each.name) for each in self._lines]

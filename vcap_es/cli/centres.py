@@ -32,11 +32,11 @@ def list_(*, where: Where = DEFAULT, json: Json = False) -> None:
     else:
         sys.stdout.write(f"{found['here']} is alone: add another one with vcap dc add\n")
     if not json:
-        _print_strangers(found)
+        _print_namesakes(found)
 
 
-def _print_strangers(found: Fields) -> None:
-    for why in found["strangers"].values():
+def _print_namesakes(found: Fields) -> None:
+    for why in found["namesakes"].values():
         sys.stdout.write(f"\n{why}\n")
 
 
@@ -64,7 +64,7 @@ def status(*, where: Where = DEFAULT, json: Json = False) -> None:
     print_fields(post)
     for line, trouble in troubles.items():
         sys.stdout.write(f"\n{line}: {trouble}\n")
-    _print_strangers(found)
+    _print_namesakes(found)
     for cap, centre in found["twins"].items():
         sys.stdout.write(f"\n{cap}: {centre} has another cap of this name: retire one of the two\n")
 

@@ -5,8 +5,8 @@ Which of them take part is a register for each: of two, the one with the larger 
 
 from collections.abc import Callable
 
+from vcap_es.components.acquaintances import Acquaintances
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
-from vcap_es.components.strangers import Strangers
 from vcap_es.components.transfer_messages import BetweenCentres, Members
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.centre import registers_of
@@ -14,6 +14,9 @@ from vcap_es.projections.states.data_centre import DataCentre
 
 FRESH_US = 3_000_000
 """Who was not heard for so long is not waited for."""
+
+INTRODUCED_US = 1_000_000
+"""Who does not know this data centre is answered no more often than this."""
 
 
 class Circle:
@@ -27,9 +30,9 @@ class Circle:
         self,
         state: DataCentre,
         record: Callable[[Fact], None],
+        acquaintances: Acquaintances,
         *,
         dc: str,
-        strangers: Strangers,
         now: int,
     ) -> None:
         self.state, self.record, self.dc, self.now = state, record, dc, now
@@ -37,8 +40,9 @@ class Circle:
         self.neighbours: list[str] = []
         self.weights: dict[str, int] = {}
         self.is_draining = False
-        self._strangers = strangers
+        self._acquaintances = acquaintances
         self._heard: dict[str, int] = {}
+        self._introduced: dict[str, int] = {}
         self._outbox: list[tuple[str, BetweenCentres]] = []
 
     def advance(self, now: int) -> None:
@@ -67,7 +71,10 @@ class Circle:
 
     def settles_with(self, centre: str) -> bool:
         """Whether what was sent from and to it counts, though it may be out."""
-        return centre in self.neighbours and centre in self.state.clusters
+        return centre in self.neighbours and self._is_met(centre)
+
+    def _is_met(self, centre: str) -> bool:
+        return centre in self.state.clusters and centre not in self._acquaintances.disputed
 
     # ---- the outbox
 
@@ -98,15 +105,23 @@ class Circle:
         self.others = [
             name
             for name in self.neighbours
-            if takes_part
-            and known[name].membership in ("in", "drain")
-            and name in self.state.clusters
+            if takes_part and known[name].membership in ("in", "drain") and self._is_met(name)
         ]
-        self.weights = self.state.weights()
+        self.weights = {
+            name: each.weight
+            for name, each in sorted(known.items())
+            if each.membership == "in" and (name == self.dc or self._is_met(name))
+        }
 
     def tell_members(self) -> None:
         """Let all neighbours hear who takes part."""
         self._outbox += [(each, self._members()) for each in self.neighbours]
+
+    def introduce(self, centre: str) -> None:
+        """Let one that does not know this data centre, or knows another by its name, hear of it."""
+        if self.now - self._introduced.get(centre, 0) >= INTRODUCED_US:
+            self._introduced[centre] = self.now
+            self.tell(centre, self._members())
 
     def _members(self) -> Members:
         return Members(
@@ -117,8 +132,7 @@ class Circle:
         """Of two registers the newer one holds; who tells of an older one hears the newer one."""
         if self.state.is_lost(centre):
             return
-        if not self._strangers.identify(centre, message.clusters, self.now):
-            return
+        self._acquaintances.learn(centre, message.clusters, self.now)
         known = self.state.centres
         news = [
             each

@@ -49,7 +49,7 @@ from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
-from vcap_es.components.transfer_messages import BetweenCentres, Hearing
+from vcap_es.components.transfer_messages import BetweenCentres, Hearing, Sender
 from vcap_es.components.voter import MS, Ballot, Keep, Voter
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
@@ -228,19 +228,18 @@ class Master:
     def forwarded(
         self,
         delivery: int,
-        centre: str,
-        cluster: str,
+        sender: Sender,
         messages: Sequence[BetweenCentres],
         moment: Moment,
     ) -> Hearing:
-        """The primary of another data centre says something, which writes the log of `cluster`.
+        """The primary of another data centre says something.
 
-        If it is heard, `Acknowledge` with that `delivery` comes when what follows is durable.
+        If it is heard or met, `Acknowledge` of that `delivery` comes when what follows is durable.
         """
         if not self._is_serving or self._is_swamped:
             return "nobody"
         assert self.primary is not None
-        return self.primary.forwarded(delivery, centre, cluster, messages, moment.utc)
+        return self.primary.forwarded(delivery, sender, messages, moment.utc)
 
     def disconnected(self, connection: int, moment: Moment) -> None:
         """A connection is gone."""

@@ -28,6 +28,7 @@ from vcap_es.components.transfer_messages import (
     Clock,
     Hearing,
     Members,
+    Sender,
 )
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
@@ -224,18 +225,21 @@ class PrimaryMaster:
     def forwarded(
         self,
         delivery: int,
-        centre: str,
-        cluster: str,
+        sender: Sender,
         messages: Sequence[BetweenCentres],
         now: int,
     ) -> Hearing:
-        """Messages have come as `delivery` from the primary master of another data centre.
-
-        It writes the log of `cluster`; nothing is taken from one that is known by another log.
-        """
+        """Messages have come as `delivery` from the primary master of another data centre."""
         self._advance(now)
-        if self.remote.is_stranger(centre, cluster, now):
-            return "stranger"
+        meeting = self.remote.meet(sender, self._now)
+        if meeting == "namesake":
+            return "namesake"
+        if meeting == "known":
+            self._take_forwarded(sender.centre, messages)
+        self._outputs.append(Acknowledge(delivery))
+        return "heard" if meeting == "known" else "met"
+
+    def _take_forwarded(self, centre: str, messages: Sequence[BetweenCentres]) -> None:
         for message in messages:
             match message:
                 case Ask():
@@ -248,8 +252,6 @@ class PrimaryMaster:
                     pass  # who takes part from when on must have its place in the order
                 case _:
                     self.remote.received(centre, message, self._now)
-        self._outputs.append(Acknowledge(delivery))
-        return "heard"
 
     def _hear_clock(self, centre: str, stamp: int, recorded: int) -> None:
         """Who is not in yet is heard too: its stamps must come before those of its part."""

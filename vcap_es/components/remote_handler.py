@@ -7,6 +7,7 @@ their own. The log is the outbox: what was moved and is not known to be there is
 
 from collections.abc import Callable, Sequence
 
+from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.circle import Circle
 from vcap_es.components.closing import Closing
 from vcap_es.components.definitions import Definitions
@@ -15,7 +16,6 @@ from vcap_es.components.exchange import Exchange
 from vcap_es.components.local_handler import Key, LocalHandler
 from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.shared_settings import SharedSettings
-from vcap_es.components.strangers import Strangers
 from vcap_es.components.transfer_messages import (
     About,
     AmongRemotes,
@@ -29,6 +29,7 @@ from vcap_es.components.transfer_messages import (
     Receipt,
     Register,
     Reply,
+    Sender,
     Settings,
     Status,
     Versions,
@@ -76,8 +77,8 @@ class RemoteHandler:
     ) -> None:
         """Deal with the data centres that the `state` knows, and `define` caps for them."""
         self._state, self._local, self._define = state, local, define
-        self._strangers = Strangers(state, record)
-        self._circle = Circle(state, record, dc=dc, strangers=self._strangers, now=now)
+        self._acquaintances = Acquaintances(state, record, dc=dc, changed=self.centres_changed)
+        self._circle = Circle(state, record, self._acquaintances, dc=dc, now=now)
         self._definitions = Definitions(self._circle, self._abouts)
         self._settings = SharedSettings(self._circle, define)
         self._closing = Closing(self._circle)
@@ -101,14 +102,13 @@ class RemoteHandler:
                 units[centre] = units.get(centre, 0) + sent.moved - sent.settled
         return units
 
-    def is_stranger(self, centre: str, cluster: str, now: int) -> bool:
-        """Whether who writes the log of `cluster` only has the name of one that is known here."""
-        self._circle.advance(now)
-        return self._strangers.is_stranger(centre, cluster, self._circle.now)
-
-    def strangers(self) -> dict[str, str]:
+    def namesakes(self) -> dict[str, str]:
         """Those that are not listened to, by name, and why; as was heard lately."""
-        return self._strangers.named(self._circle.now)
+        return self._acquaintances.namesakes(self._circle.now)
+
+    def cluster_of(self, centre: str) -> str:
+        """The log that letters to a data centre are meant for; "" where it was never heard."""
+        return self._acquaintances.cluster_of(centre)
 
     def twins(self) -> dict[str, str]:
         """The caps of whose name another data centre has one of its own, as was heard lately."""
@@ -273,6 +273,14 @@ class RemoteHandler:
             self._touched[key] = None
 
     # ---- what others say
+
+    def meet(self, sender: Sender, now: int) -> Meeting:
+        """Another data centre is about to say something: whether the two know each other."""
+        self._circle.advance(now)
+        meeting = self._acquaintances.meet(sender, self._circle.now)
+        if meeting != "known":
+            self._circle.introduce(sender.centre)
+        return meeting
 
     def received(self, centre: str, message: AmongRemotes, now: int) -> None:
         """Another data centre says something. Who is none of them is not listened to."""

@@ -23,8 +23,19 @@ from vcap_es.events.facts import (
     Version,
 )
 
-Hearing = Literal["heard", "nobody", "stranger"]
-"""What became of messages: who is a stranger has another log than the one known by its name."""
+Hearing = Literal["heard", "met", "namesake", "nobody"]
+"""What became of messages: two only met, or one is a namesake, or nobody can hear now."""
+
+
+class Sender(Struct, frozen=True, gc=False):
+    """Who says something: a data centre, the `cluster` of its log, and that of whom it speaks `to`.
+
+    `to` is "" where it does not know whom it speaks to.
+    """
+
+    centre: str
+    cluster: str
+    to: str
 
 
 class About(Struct, frozen=True, array_like=True, gc=False):
@@ -134,7 +145,7 @@ class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centres as I know them; of two registers the one with the larger stamp holds.
 
-    `clusters` has which log each of them writes, and I do.
+    `clusters` has which logs the others write.
     """
 
     registers: list[CentreChanged]

@@ -14,7 +14,7 @@ from msgspec import Struct
 from vcap_es.components.decisions.centre import AddCentre
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed
-from vcap_es.components.transfer_messages import Movement
+from vcap_es.components.transfer_messages import Movement, Sender
 from vcap_es.components.wire import decode_between_centres
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.places import Pool
@@ -32,8 +32,7 @@ JOIN_STEP_US, JOIN_STEPS_MAX = 10_000, 1_000
 class Delivery(Struct, frozen=True):
     """What was delivered, and is not acknowledged."""
 
-    source: str
-    cluster: str
+    sender: Sender
     target: str
     data: bytes
 
@@ -47,7 +46,7 @@ class Delivery(Struct, frozen=True):
         if interval is None:
             meta = state.metas.get(about.cap)
             return meta is not None and about.number < meta.closed_before
-        return interval.pool.received.get(self.source, 0) >= message.moved
+        return interval.pool.received.get(self.sender.centre, 0) >= message.moved
 
 
 class Post(Struct):
@@ -101,7 +100,7 @@ class Centres:
         cluster = f"{name} {len(self._gone)}"
         world = self.worlds[name] = self._begin(dc=name, seed=seed, now=now, cluster=cluster)
         self.served.append(watch_closely(world, is_alone=False))
-        world.forward = self._forwarding(name)
+        world.forward = self.forwarding(name)
         world.acknowledged = self._acknowledged
 
     def begin_anew(self, name: str, seed: int = 0) -> None:
@@ -130,7 +129,8 @@ class Centres:
         if world.leader is None:
             return False
         state, all_of_them = world.state, set(members)
-        return state.centres.keys() == all_of_them and state.clusters.keys() >= all_of_them
+        met = {*state.clusters, world.dc}
+        return state.centres.keys() == all_of_them and met >= all_of_them
 
     def _run_until(self, is_so: Callable[[], bool]) -> None:
         for _ in range(JOIN_STEPS_MAX):
@@ -165,7 +165,9 @@ class Centres:
 
     # ---- the post
 
-    def _forwarding(self, source: str) -> Callable[[str, bytes], None]:
+    def forwarding(self, source: str) -> Callable[[str, bytes], None]:
+        """How messages of the data centre of this name are carried."""
+
         def forward(target: str, data: bytes) -> None:
             copies = 1 + (self._random.randrange(100) < self.post.repeated_percent)
             for _ in range(copies):
@@ -179,7 +181,9 @@ class Centres:
             self.lost += 1
             return
         delay_us = self._random.randint(*self.post.delay_us)
-        delivery = Delivery(source, self.worlds[source].cluster, target, data)
+        master = self.worlds[source].master
+        to = master.remote.cluster_of(target) if master is not None else ""
+        delivery = Delivery(Sender(source, self.worlds[source].cluster, to), target, data)
         self.scheduler.later(delay_us * US, lambda: self._deliver(delivery))
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -189,8 +193,7 @@ class Centres:
             return
         self._last += 1
         number, messages = self._last, [decode_between_centres(delivery.data)]
-        source, cluster = delivery.source, delivery.cluster
-        hearing = leader.core.forwarded(number, source, cluster, messages, leader.moment)
+        hearing = leader.core.forwarded(number, delivery.sender, messages, leader.moment)
         if hearing != "heard":
             self.lost += 1
             return

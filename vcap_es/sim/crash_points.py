@@ -228,5 +228,5 @@ def _undurable(live: DataCentre, committed: DataCentre) -> Iterator[str]:
 
 def _is_settled(state: DataCentre, delivery: Delivery, message: Receipt) -> bool:
     interval = state.interval(message.about.cap, message.about.number)
-    sent = interval.pool.sent.get(delivery.source) if interval is not None else None
+    sent = interval.pool.sent.get(delivery.sender.centre) if interval is not None else None
     return sent is None or sent.settled >= message.moved

@@ -13,7 +13,7 @@ from vcap_es.adapters.http.routes import POSITION, Call, Reply, Route, read_body
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.components.approvals import OPERATORS_NEEDED, Approved
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
-from vcap_es.errors import RequestRefused
+from vcap_es.errors import LogError, RequestRefused
 from vcap_es.events.facts import Membership
 from vcap_es.events.instants import format_instant
 from vcap_es.events.placements import WEIGHT_MAX, check_centre, shares_of
@@ -65,15 +65,15 @@ class Centres(Struct, frozen=True, kw_only=True):
     """The data centres that this one knows of, by name; none where it is alone.
 
     `twins` are caps that are decided here, or learned, of whose name the data centre named has
-    another cap: each serves its own total. Retire one of the two. `strangers` are not listened to,
-    as they have another log than the one known by a name; with what to do.
+    another cap: each serves its own total. Retire one of the two. `namesakes` are data centres that
+    have another log than the one known by their name, and are not listened to; with what to do.
     """
 
     here: str
     centres: list[CentreView]
     post: PostView | None
     twins: dict[str, str]
-    strangers: dict[str, str]
+    namesakes: dict[str, str]
 
 
 class CentreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +136,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
             CentreView(
                 name=name,
                 here=name == node.dc,
-                cluster=state.clusters.get(name),
+                cluster=_cluster(node, state, name),
                 membership=each.membership,
                 weight=each.weight,
                 caps=homes[name],
@@ -149,8 +149,12 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
         ],
         post=_post(node),
         twins=remote.twins() if remote is not None else {},
-        strangers=remote.strangers() if remote is not None else {},
+        namesakes=remote.namesakes() if remote is not None else {},
     )
+
+
+def _cluster(node: MasterNode, state: DataCentre, centre: str) -> str | None:
+    return state.primacy.cluster if centre == node.dc else state.clusters.get(centre)
 
 
 def _heard_at(node: MasterNode, centre: str) -> str | None:
@@ -194,7 +198,7 @@ async def add_centre(call: Call) -> Reply:
     centre, weight = call.path["centre"], read_body(call, CentreRequest).weight
     command = AddCentre(centre=centre, weight=1 if weight is UNSET else weight)
     done = await submit(call, command)
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, LogError):  # it is added, whatever becomes of this master now
         async with asyncio.timeout(HEARD_SECONDS):
             await _heard_of(call.node, centre)
     return await _shown(call, done.position)
@@ -257,7 +261,12 @@ def _resolved(node: MasterNode, state: DataCentre, cap: str) -> Resolution | Non
         return None
     home, placement = meta.home or node.dc, meta.definition.placement
     terms = state.terms_of(placement)
-    shares = shares_of(terms, cap, home, state.weights() or {node.dc: 1})
+    weights = {
+        name: each.weight
+        for name, each in state.centres.items()
+        if each.membership == "in" and _cluster(node, state, name)
+    }
+    shares = shares_of(terms, cap, home, weights or {node.dc: 1})
     return Resolution(
         id=cap,
         home=home,

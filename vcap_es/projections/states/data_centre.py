@@ -75,7 +75,7 @@ SHARED_MAX = 4096
 class DataCentre(Struct):
     """All metas with their open intervals, templates, keys, nodes and centres, at one epoch.
 
-    `clusters` has which log each data centre writes, as far as that is known here.
+    `clusters` has which log each other data centre writes, as far as that is known here.
     `template_stamps` has every template that there ever was; an origin of "" is this data centre.
     """
 
@@ -100,14 +100,6 @@ class DataCentre(Struct):
         """Whether a data centre was declared lost."""
         known = self.centres.get(centre)
         return known is not None and known.membership == "lost"
-
-    def weights(self) -> dict[str, int]:
-        """The weights of the data centres that are in, and known by their logs."""
-        return {
-            name: each.weight
-            for name, each in sorted(self.centres.items())
-            if each.membership == "in" and name in self.clusters
-        }
 
     def template_stamp(self, match: str) -> Stamp:
         """How often a template has changed, and who has changed it last; "" is here."""
@@ -226,10 +218,6 @@ class Fold:
     def _centre_changed(self, fact: CentreChanged) -> None:
         centre.evolve(self.state.centres, fact)
 
-    def _cluster_created(self, fact: ClusterCreated) -> None:
-        self._primacy_changed(fact)
-        self.state.clusters[fact.dc] = fact.cluster
-
     def _centre_identified(self, fact: CentreIdentified) -> None:
         known = self.state.clusters.setdefault(fact.centre, fact.cluster)
         assert known == fact.cluster, f"{fact.centre} is {known}, and no other for ever"
@@ -295,7 +283,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     TransferReceived: Fold._transferred,
     TransferSettled: Fold._transferred,
     EpochStarted: Fold._epoch_started,
-    ClusterCreated: Fold._cluster_created,
+    ClusterCreated: Fold._primacy_changed,
     ConfigDecided: Fold._primacy_changed,
     SecondarySpawned: Fold._primacy_changed,
     SwitchoverStarted: Fold._primacy_changed,

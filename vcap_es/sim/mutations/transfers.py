@@ -1,10 +1,11 @@
 """Bugs of the protocol between data centres: what is sent, received, wished for and gathered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import structs
 
 from vcap_es.components import shared_interval
+from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.decisions import inheritance
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.gathering import Gathering
@@ -12,21 +13,24 @@ from vcap_es.components.master import Master, Moment
 from vcap_es.components.primary_master import Acknowledge
 from vcap_es.components.remote_handler import RemoteHandler
 from vcap_es.components.shared_interval import SharedInterval
-from vcap_es.components.strangers import Strangers
-from vcap_es.components.transfer_messages import About, BetweenCentres, Hearing, Movement
+from vcap_es.components.transfer_messages import About, BetweenCentres, Hearing, Movement, Sender
 from vcap_es.events.facts import HomeMoved, TransferReceived
 from vcap_es.projections.states import meta, transfer
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
 from vcap_es.projections.states.places import receive as _receive
-from vcap_es.sim.mutations import Mutation, Plant, change, together
+from vcap_es.sim.mutations import Mutation, Plant, change
 from vcap_es.sim.profiles import TRANSFERS
 from vcap_es.sim.scenarios.moving import inherit_home, move_home
-from vcap_es.sim.scenarios.strangers import begin_anew, begin_both_anew
+from vcap_es.sim.scenarios.namesakes import (
+    begin_anew,
+    begin_both_anew,
+    begin_both_anew_at_once,
+)
 from vcap_es.sim.shared_lives import SharedLife
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
-_identify = Strangers.identify
+_meet = Acquaintances.meet
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -60,12 +64,11 @@ def _hear_but_phase(self: Exchange, centre: str, about: About, now: int) -> None
 def _acknowledge_first(
     self: Master,
     delivery: int,
-    centre: str,
-    cluster: str,
+    sender: Sender,
     messages: Sequence[BetweenCentres],
     moment: Moment,
 ) -> Hearing:
-    hearing = _forwarded(self, delivery, centre, cluster, messages, moment)
+    hearing = _forwarded(self, delivery, sender, messages, moment)
     if hearing == "heard":
         self._outputs.append(Acknowledge(delivery))
     return hearing
@@ -75,9 +78,19 @@ def _open_all_again(meta: Meta, fact: HomeMoved) -> None:
     _move(meta, structs.replace(fact, next_number=0, opened_until=0))
 
 
-def _identify_first(self: Strangers, centre: str, clusters: Mapping[str, str], now: int) -> bool:
-    unknown = clusters.keys() - self._state.clusters.keys()
-    return _identify(self, centre, {each: clusters[each] for each in unknown}, now)
+def _hear_namesakes(self: Acquaintances, sender: Sender, now: int) -> Meeting:
+    meeting = _meet(self, sender, now)
+    return "known" if meeting == "namesake" else meeting
+
+
+def _hear_what_is_for_another(self: Acquaintances, sender: Sender, now: int) -> Meeting:
+    to = sender.to and self._state.primacy.cluster
+    return _meet(self, structs.replace(sender, to=to), now)
+
+
+def _hear_first_words(self: Acquaintances, sender: Sender, now: int) -> Meeting:
+    to = sender.to or self._state.primacy.cluster
+    return _meet(self, structs.replace(sender, to=to), now)
 
 
 def _live(seed: int) -> None:
@@ -151,20 +164,24 @@ MUTATIONS = [
         seeds=3,
     ),
     Mutation(
-        name="stranger_takes_part",
+        name="namesake_is_heard",
         rule="a name is of one log for ever",
-        plant=together(
-            change(Strangers, "is_stranger", _no),
-            change(Strangers, "identify", _identify_first),
-        ),
-        life=begin_anew,
-        seeds=3,
+        plant=change(Acquaintances, "meet", _hear_namesakes),
+        life=begin_both_anew,
+        seeds=20,
     ),
     Mutation(
-        name="stranger_is_heard",
-        rule="what is told by another log does not count",
-        plant=change(Strangers, "is_stranger", _no),
-        life=begin_both_anew,
+        name="meant_for_another_log",
+        rule="what is for another log does not count",
+        plant=change(Acquaintances, "meet", _hear_what_is_for_another),
+        life=begin_anew,
+        seeds=20,
+    ),
+    Mutation(
+        name="first_words_count",
+        rule="what is for nobody known does not count",
+        plant=change(Acquaintances, "meet", _hear_first_words),
+        life=begin_both_anew_at_once,
         seeds=20,
     ),
     _mutation(
