@@ -99,6 +99,7 @@ def test_what_cannot_be_opened_is_parked_with_the_reason(centres: Centres, broke
     good = Writer("bad2", "bad1", (secret_of(centres),), 1_000, cluster)
     swapped = Writer("bad2", "bad9", (secret_of(centres),), 1_000, cluster)
     forged = Writer("bad2", "bad1", ("f" * 32,), 1_000, cluster)
+    namesake = Writer("bad2", "bad1", (secret_of(centres),), 1_000, "other")
     letter = good.write(told, own)
     bad = [
         (b"junk", "no letter"),
@@ -108,10 +109,7 @@ def test_what_cannot_be_opened_is_parked_with_the_reason(centres: Centres, broke
         (swapped.write(told, own), "wrong way"),
         (Writer("bad7", "bad1", ("f" * 32,), 1, cluster).write(told, own), "unknown source"),
         (good.write(told, "other"), "namesake"),
-        (
-            Writer("bad2", "bad1", (secret_of(centres),), 1_000, "other").write(told, own),
-            "namesake",
-        ),
+        (namesake.write(told, own), "namesake"),
         (good.write([encode({"type": "Unheard"})], own), "not understood"),  # type: ignore[arg-type]
     ]
     with channel_to(broker) as channel:
