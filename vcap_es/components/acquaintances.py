@@ -19,6 +19,7 @@ NAMED_US = 60_000_000
 """A namesake is named for so long after it was heard."""
 
 Meeting = Literal["known", "new", "namesake"]
+"""Only who is known is listened to; who is new is answered, so that both come to be known."""
 
 
 class Acquaintances:
