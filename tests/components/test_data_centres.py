@@ -14,7 +14,15 @@ from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.components.primary_master import Done
 from vcap_es.events.amounts import MAX_AMOUNT
-from vcap_es.events.facts import Definition, IntervalClosed, IntervalOpened, MetaChanged, Version
+from vcap_es.events.facts import (
+    Definition,
+    IntervalClosed,
+    IntervalOpened,
+    MetaChanged,
+    PhaseChanged,
+    TransferSent,
+    Version,
+)
 from vcap_es.events.sealing import recorded as sealed
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.audit import Audit
@@ -699,3 +707,16 @@ def test_a_client_that_wants_more_than_can_be_counted_harms_nobody(callers: int)
             server.submit(Consume(cap="c", minimum=MAX_AMOUNT, maximum=MAX_AMOUNT))
     centres.run(12 * SECOND)
     assert sum(centres.consume("south", "c", tries=20) for _ in range(71)) == 70
+
+
+def test_the_rest_is_had_in_few_transfers() -> None:
+    """Who alone consumes what is gathered elsewhere does not wish for every unit."""
+    centres = living("north", "south", post=Post(delay_us=(40_000, 40_000)))
+    centres.define("north", "c", 1_000, placement="even")
+    centres.run(SECOND)
+    assert sum(centres.consume("south", "c", tries=40) for _ in range(1_000)) == 1_000
+    # Then hardly more is sent than halves, and halves of that
+    assert any(fact.phase.mode == "gather" for fact in centres["north"].facts(PhaseChanged))
+    sent = [fact for fact in centres["north"].facts(TransferSent) if fact.number == 0]
+    assert len(sent) < 50
+    centres.check()

@@ -18,6 +18,9 @@ from vcap_es.events.facts import Mode, Phase
 BLOCK_US = 3_000_000
 """A wish that cannot be met holds up those behind it for so long, while the rest is gathered."""
 
+AHEAD_PARTS = 4
+"""Of what is gathered, one of so many parts is given ahead of need."""
+
 STALE_US = 5_000_000
 """Shares are given out again though somebody did not say, for so long, that it has nothing."""
 
@@ -31,6 +34,7 @@ class Wished(Struct):
     order: Order
     target: int
     atom: int
+    ahead: int
     since: int
     replied: int = 0
 
@@ -74,9 +78,10 @@ class Gathering:
         if not wish.atom:
             self._queue.pop(centre, None)
         elif found is None:
-            self._queue[centre] = Wished(wish.order, wish.target, wish.atom, now)
+            self._queue[centre] = Wished(wish.order, wish.target, wish.atom, wish.ahead, now)
         else:
-            found.order, found.target, found.atom = wish.order, wish.target, wish.atom
+            found.order, found.target = wish.order, wish.target
+            found.atom, found.ahead = wish.atom, wish.ahead
 
     def answered(self, centre: str, order: Order) -> bool:
         """A data centre has given what lay idle there; whether that was asked of it."""
@@ -140,7 +145,8 @@ class Gathering:
                 if self._blocks(self._wishing.since, now):
                     return False
             missing = wished.target - shared.pool.sent_to(centre)
-            if missing > 0 and shared.give(centre, wished.target, wished.atom) < missing:
+            target = wished.target + self._ahead_of_need(wished, missing)
+            if missing > 0 and shared.give(centre, target, wished.atom) < missing:
                 is_met = False
                 if self._blocks(wished.since, now):
                     return False
@@ -148,6 +154,13 @@ class Gathering:
             elif missing <= 0 or shared.pool.sent_to(centre) >= wished.target:
                 del self._queue[centre]
         return is_met and not shared.demand.waiting
+
+    def _ahead_of_need(self, wished: Wished, missing: int) -> int:
+        """Units that the only one who waits gets besides: else it would wish for each alone."""
+        shared = self._shared
+        if shared.mode != "gather" or len(self._queue) > 1 or shared.demand.waiting:
+            return 0
+        return min(wished.ahead, max(0, shared.available - missing) // AHEAD_PARTS)
 
     def _refuse(self, centre: str, wished: Wished, now: int) -> None:
         """It hears what is left, and stays in the queue."""

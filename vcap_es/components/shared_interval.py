@@ -212,13 +212,18 @@ class SharedInterval:
         moved = self.pool.sent_to(centre)
         self.abroad.tell(centre, Movement(about=self.about, moved=moved))
 
-    def wish(self, centre: str, order: Order, missing: int, atom: int) -> None:
+    def wish(self, centre: str, order: Order, missing: int, atom: int, ahead: int = 0) -> None:
         """Let another data centre hear that so many units more are wished for, or `atom` at least.
 
         Who asks for more than can be counted wishes for as much as can be.
         """
-        target = min(self.pool.received.get(centre, 0) + missing, MAX_AMOUNT)
-        wish = Wish(about=self.about, order=order, target=target, atom=min(atom, MAX_AMOUNT))
+        wish = Wish(
+            about=self.about,
+            order=order,
+            target=min(self.pool.received.get(centre, 0) + missing, MAX_AMOUNT),
+            atom=min(atom, MAX_AMOUNT),
+            ahead=min(ahead, MAX_AMOUNT),
+        )
         self.abroad.tell(centre, wish)
 
     def reply(self, centre: str, order: Order, gave: int) -> None:

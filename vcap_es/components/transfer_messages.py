@@ -73,14 +73,16 @@ class Receipt(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Wish(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """I have seen what you moved to me, and want that running total to be `target`.
 
-    Less than `atom` more helps nobody here. Of two wishes the one with the larger `order` counts;
-    an `atom` of 0 withdraws the earlier ones.
+    Less than `atom` more helps nobody here; `ahead` more would be used soon, where nobody waits for
+    it. Of two wishes the one with the larger `order` counts; an `atom` of 0 withdraws the earlier
+    ones.
     """
 
     about: About
     order: Order
     target: Total
     atom: int
+    ahead: int = 0
 
 
 class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):

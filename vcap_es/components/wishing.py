@@ -126,8 +126,9 @@ class Wishing:
         atom = max(1, min(demand.waiting, default=1) - here)
         if self.rests(now) and atom > self._left:
             return
-        missing = demand.short + ahead - here
-        self._ask(self._richest(atom), max(atom, missing), atom, now)
+        missing = max(atom, demand.short + ahead - here)
+        later = demand.ahead if shared.mode == "gather" else 0
+        self._ask(self._richest(atom), missing, atom, later, now)
 
     def _lead(self, now: int) -> int:
         """Units to ask for before they are missed; none while the own pool has enough.
@@ -155,9 +156,9 @@ class Wishing:
                 return max(rich, key=lambda each: (rich[each], each))
         return shared.gatherer
 
-    def _ask(self, centre: str, missing: int, atom: int, now: int) -> None:
+    def _ask(self, centre: str, missing: int, atom: int, later: int, now: int) -> None:
         self._asked = Asked(centre, self._shared.next_order(), now)
-        self._shared.wish(centre, self._asked.order, missing, atom)
+        self._shared.wish(centre, self._asked.order, missing, atom, later)
 
     def _withdraw(self) -> None:
         asked, self._asked = self._asked, None
