@@ -134,6 +134,13 @@ def test_who_knows_another_one_by_another_log_goes_on_with_the_rest() -> None:
     assert (others(centres, "first"), others(centres, "last")) == (["last"], ["first"])
     assert "gone" in namesakes(centres, "first")
     assert "gone" in namesakes(centres, "last")
+    # Even if who leads there has heard of nobody yet
+    centres.cut = {("last", "first")}
+    centres["first"].kill_master()
+    centres["first"].start_master()
+    centres.run(3 * SECOND)
+    assert others(centres, "first") == ["last"]
+    centres.cut = set()
     # And what is decided at one is known at the other
     centres["first"].order(AddCentre(centre="last", weight=7))
     centres.run(10 * SECOND)

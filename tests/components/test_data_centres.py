@@ -720,3 +720,32 @@ def test_the_rest_is_had_in_few_transfers() -> None:
     sent = [fact for fact in centres["north"].facts(TransferSent) if fact.number == 0]
     assert len(sent) < 50
     centres.check()
+
+
+def test_what_is_on_its_way_is_not_gone() -> None:
+    """Who gathers has sent more than was needed: a consume that needs it back is not capped."""
+    centres = living("north", "south", post=Post(delay_us=(40_000, 40_000)))
+    centres.define("north", "c", 1_000, placement="even")
+    centres.run(SECOND)
+    north, south = centres["north"], centres["south"]
+    # Given that the rest is gathered at one, and the other one alone consumes
+    while not any(fact.phase.mode == "gather" for fact in north.facts(PhaseChanged)):
+        assert centres.consume("south", "c", 5, tries=40) == 5
+    centres.run(SECOND)
+    sent = len(north.facts(TransferSent))
+    while len(north.facts(TransferSent)) == sent:
+        token = south.servers[0].submit(Consume(cap="c", minimum=1, maximum=1))
+        for _ in range(200):
+            centres.run(1_000)
+            if token in south.servers[0].answers or len(north.facts(TransferSent)) > sent:
+                break
+    # When the one that has just sent a part of it needs a little more than is left there
+    pool = north.pool("c")
+    assert pool.sent["south"].moved > pool.sent["south"].settled
+    wanted = pool.available + pool.held + 2
+    token = north.servers[0].submit(Consume(cap="c", minimum=wanted, maximum=wanted))
+    centres.run(SECOND)
+    # Then it is not told that there is nothing
+    answer = north.servers[0].answers[token]
+    assert not (isinstance(answer, Refused) and answer.code == "capped")
+    assert centres.consume("north", "c", wanted, tries=40) == wanted

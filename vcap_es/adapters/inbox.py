@@ -4,6 +4,7 @@ Each is acknowledged last: when what follows from it is durable. What cannot be 
 with the reason, and acknowledged when it is.
 """
 
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -12,10 +13,12 @@ from msgspec import Struct
 from vcap_es.adapters.letters import Letter, Reader
 from vcap_es.adapters.rabbitmq import Connection
 from vcap_es.adapters.wires import LETTERS, PARKED, Peer, letters_queue, parked_queue
-from vcap_es.components.transfer_messages import Hearing
+from vcap_es.components.transfer_messages import Hearing, Sender
 from vcap_es.errors import LetterRefused
 
 UNACKNOWLEDGED_MAX = 200
+NAMESAKE_SECONDS, NAMESAKES_MAX = 60.0, 100
+"""Of who is not listened to, a letter is kept so often; so many are told apart."""
 
 Hear = Callable[[int, Letter], Hearing]
 """Takes a delivery; if it is heard or met, `acknowledge` is called when it may be forgotten."""
@@ -43,6 +46,7 @@ class Inbox:
         self._reader = Reader(dc, {each.name: each.secrets for each in peers})
         self._connection: Connection | None = None
         self._first = self._last = after
+        self._turned_away: dict[Sender, float] = {}
 
     async def serve(self, connection: Connection, works: Callable[[], None]) -> None:
         """Read from `connection` until it is lost."""
@@ -84,12 +88,23 @@ class Inbox:
             return
         hearing = self._hear(self._last, letter)
         if hearing == "namesake":
-            way = f"from one log of {letter.sender.centre}, for one of {self._dc}: not those known"
-            self._park(self._connection, tag, body, LetterRefused("namesake", way))
+            self._turn_away(self._connection, tag, body, letter.sender)
         elif hearing == "nobody":
             self._connection.give_back(tag)
         else:
             self._received.messages += len(letter.messages)
+
+    def _turn_away(self, connection: Connection, tag: int, body: bytes, sender: Sender) -> None:
+        """One letter of a namesake is parked now and then; it may write for days."""
+        now, last = time.monotonic(), self._turned_away.get(sender)
+        if last is not None and now - last < NAMESAKE_SECONDS:
+            connection.acknowledge(tag)
+            return
+        if len(self._turned_away) >= NAMESAKES_MAX:
+            self._turned_away.clear()
+        self._turned_away[sender] = now
+        way = f"from one log of {sender.centre}, for one of {self._dc}: not those known"
+        self._park(connection, tag, body, LetterRefused("namesake", way))
 
     def _park(self, connection: Connection, tag: int, body: bytes, refusal: LetterRefused) -> None:
         parked = self._received.parked

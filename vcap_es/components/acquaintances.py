@@ -25,17 +25,9 @@ Meeting = Literal["known", "new", "namesake"]
 class Acquaintances:
     """Tells the data centres that are known by their logs from others."""
 
-    def __init__(
-        self,
-        state: DataCentre,
-        record: Callable[[Fact], None],
-        *,
-        dc: str,
-        changed: Callable[[], None],
-    ) -> None:
-        """Whoever is known, the `state` knows; `changed` is called when one becomes `disputed`."""
-        self._state, self._record, self._dc, self._changed = state, record, dc, changed
-        self.disputed: set[str] = set()
+    def __init__(self, state: DataCentre, record: Callable[[Fact], None], *, dc: str) -> None:
+        """Whoever is known, the `state` knows; `record` who is met first."""
+        self._state, self._record, self._dc = state, record, dc
         self._heard: dict[str, str] = {}
         self._namesakes: dict[str, tuple[str, int]] = {}
 
@@ -78,12 +70,8 @@ class Acquaintances:
             elif known != clusters[name] and not self._state.is_lost(name):
                 what = f"{centre} knows {name} by another log than is known here"
                 self._name(name, f"{what}: {_declare_lost(name, 'at both')}", now)
-                self._dispute(name)
-
-    def _dispute(self, centre: str) -> None:
-        if centre not in self.disputed:
-            self.disputed.add(centre)
-            self._changed()
+                if name not in self._state.disputed:
+                    self._record(CentreIdentified(centre=name, cluster=clusters[name]))
 
     def _name(self, centre: str, why: str, now: int) -> None:
         self._namesakes[centre] = why, now

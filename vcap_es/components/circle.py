@@ -5,7 +5,7 @@ Which of them take part is a register for each: of two, the one with the larger 
 
 from collections.abc import Callable
 
-from vcap_es.components.acquaintances import Acquaintances
+from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
 from vcap_es.components.transfer_messages import BetweenCentres, Members
 from vcap_es.events.facts import Fact
@@ -15,8 +15,8 @@ from vcap_es.projections.states.data_centre import DataCentre
 FRESH_US = 3_000_000
 """Who was not heard for so long is not waited for."""
 
-INTRODUCED_US = 1_000_000
-"""Who does not know this data centre is answered no more often than this."""
+INTRODUCED_US: dict[Meeting, int] = {"new": 1_000_000, "namesake": 30_000_000}
+"""Who does not know this data centre is answered no more often than this, nor who never will."""
 
 
 class Circle:
@@ -42,7 +42,8 @@ class Circle:
         self.is_draining = False
         self._acquaintances = acquaintances
         self._heard: dict[str, int] = {}
-        self._introduced: dict[str, int] = {}
+        self._introduced: dict[tuple[str, Meeting], int] = {}
+        self._awaited: list[str] = []
         self._outbox: list[tuple[str, BetweenCentres]] = []
 
     def advance(self, now: int) -> None:
@@ -66,15 +67,15 @@ class Circle:
 
     @property
     def hears_all(self) -> bool:
-        """Whether that is all of them."""
-        return len(self.fresh) == len(self.others)
+        """Whether that is all of them, and nobody takes part who was never met."""
+        return self.fresh.issuperset(self._awaited)
 
     def settles_with(self, centre: str) -> bool:
         """Whether what was sent from and to it counts, though it may be out."""
         return centre in self.neighbours and self._is_met(centre)
 
     def _is_met(self, centre: str) -> bool:
-        return centre in self.state.clusters and centre not in self._acquaintances.disputed
+        return centre in self.state.clusters and centre not in self.state.disputed
 
     # ---- the outbox
 
@@ -102,11 +103,14 @@ class Circle:
             name for name, each in known.items() if name != self.dc and each.membership != "lost"
         )
         takes_part = own in ("in", "drain")
-        self.others = [
+        self._awaited = [
             name
             for name in self.neighbours
-            if takes_part and known[name].membership in ("in", "drain") and self._is_met(name)
+            if takes_part
+            and known[name].membership in ("in", "drain")
+            and name not in self.state.disputed
         ]
+        self.others = [name for name in self._awaited if self._is_met(name)]
         self.weights = {
             name: each.weight
             for name, each in sorted(known.items())
@@ -117,10 +121,10 @@ class Circle:
         """Let all neighbours hear who takes part."""
         self._outbox += [(each, self._members()) for each in self.neighbours]
 
-    def introduce(self, centre: str) -> None:
+    def introduce(self, centre: str, meeting: Meeting) -> None:
         """Let one that does not know this data centre, or knows another by its name, hear of it."""
-        if self.now - self._introduced.get(centre, 0) >= INTRODUCED_US:
-            self._introduced[centre] = self.now
+        if self.now - self._introduced.get((centre, meeting), 0) >= INTRODUCED_US[meeting]:
+            self._introduced[centre, meeting] = self.now
             self.tell(centre, self._members())
 
     def _members(self) -> Members:

@@ -122,7 +122,8 @@ class Exchange:
             self._gathering.collect(now)
             self._release(now)
             return
-        if (shared.mode != "spread" or is_draining) and shared.available:
+        may_send = shared.gatherer in shared.abroad.others
+        if (shared.mode != "spread" or is_draining) and shared.available and may_send:
             shared.send(shared.gatherer, shared.available, asked=0)
         self._answer_favour(now)
         self._wishing.ask(now)

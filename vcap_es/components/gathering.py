@@ -183,7 +183,9 @@ class Gathering:
             return False
         mine = stamp(phase_of(shared.interval))
         return all(
-            shared.told.get(each, Told()).phase >= mine and shared.told[each].available <= 0
+            shared.told.get(each, Told()).phase >= mine
+            and shared.told[each].available <= 0
+            and not shared.in_transit(each)
             for each in shared.abroad.fresh
         )
 
@@ -224,7 +226,9 @@ class Gathering:
 
     def _may_hold(self, centre: str) -> bool:
         told = self._shared.told.get(centre)
-        return told is None or told.held > 0 or told.available > 0
+        if told is None or self._shared.in_transit(centre):
+            return True
+        return told.held > 0 or told.available > 0
 
     def _ask_all(self, search: Search) -> None:
         for centre in sorted(search.unanswered):

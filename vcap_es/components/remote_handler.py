@@ -77,7 +77,7 @@ class RemoteHandler:
     ) -> None:
         """Deal with the data centres that the `state` knows, and `define` caps for them."""
         self._state, self._local, self._define = state, local, define
-        self._acquaintances = Acquaintances(state, record, dc=dc, changed=self.centres_changed)
+        self._acquaintances = Acquaintances(state, record, dc=dc)
         self._circle = Circle(state, record, self._acquaintances, dc=dc, now=now)
         self._definitions = Definitions(self._circle, self._abouts)
         self._settings = SharedSettings(self._circle, define)
@@ -152,7 +152,8 @@ class RemoteHandler:
         for each in (minter, home):
             if not self._state.is_lost(each):
                 return each
-        return min(self._circle.weights, default=self.dc)
+        centres = self._state.centres.items()
+        return min((name for name, each in centres if each.membership == "in"), default=self.dc)
 
     def weigh(self, cap: str, total: int) -> dict[str, int]:
         """`total` units split over the data centres that have a share of the cap."""
@@ -279,7 +280,7 @@ class RemoteHandler:
         self._circle.advance(now)
         meeting = self._acquaintances.meet(sender, self._circle.now)
         if meeting != "known":
-            self._circle.introduce(sender.centre)
+            self._circle.introduce(sender.centre, meeting)
         return meeting
 
     def received(self, centre: str, message: AmongRemotes, now: int) -> None:

@@ -156,6 +156,11 @@ class SharedInterval:
             held=self.pool.held,
         )
 
+    def in_transit(self, centre: str) -> int:
+        """The units that were sent to another data centre, and are not known to be there."""
+        sent = self.pool.sent.get(centre)
+        return sent.moved - sent.settled if sent is not None else 0
+
     # ---- the own servers
 
     def recall(self, missing: int) -> bool:

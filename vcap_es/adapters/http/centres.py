@@ -170,7 +170,14 @@ def _trouble(node: MasterNode, state: DataCentre, centre: str) -> str | None:
         return f"no way leads there: write [remote.centres.{centre}] into the settings"
     if trouble := node.post.trouble_to(centre):
         return trouble
-    return None if centre in state.clusters else "it was never heard, and has no part until it is"
+    if centre not in state.clusters:
+        return "it was never heard, and has no part until it is"
+    if centre in state.disputed:
+        return "others know it by another log: declare it lost"
+    primary = node.core.primary
+    if primary is not None and centre in primary.clock.ahead:
+        return "its clock is too far ahead: until that is set right, it can add nobody"
+    return None
 
 
 def _post(node: MasterNode) -> PostView | None:

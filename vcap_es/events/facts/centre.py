@@ -41,7 +41,8 @@ class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class CentreIdentified(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `centre` is the one whose log is of this `cluster`, now and for ever.
 
-    Who comes by its name with another log has forgotten what it had, and is not listened to.
+    Who comes by its name with another log has forgotten what it had, and is not listened to. With
+    a second one, others know it by another log: nothing is shared with either.
     """
 
     centre: str

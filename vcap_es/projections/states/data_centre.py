@@ -75,7 +75,8 @@ SHARED_MAX = 4096
 class DataCentre(Struct):
     """All metas with their open intervals, templates, keys, nodes and centres, at one epoch.
 
-    `clusters` has which log each other data centre writes, as far as that is known here.
+    `clusters` has which log each other data centre writes, as far as that is known here; `disputed`
+    are those that others know by another log.
     `template_stamps` has every template that there ever was; an origin of "" is this data centre.
     """
 
@@ -89,6 +90,7 @@ class DataCentre(Struct):
     nodes: dict[str, NodeSeen] = {}
     centres: dict[str, Centre] = {}
     clusters: dict[str, str] = {}
+    disputed: list[str] = []
     placements: dict[str, Placement] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
@@ -220,7 +222,8 @@ class Fold:
 
     def _centre_identified(self, fact: CentreIdentified) -> None:
         known = self.state.clusters.setdefault(fact.centre, fact.cluster)
-        assert known == fact.cluster, f"{fact.centre} is {known}, and no other for ever"
+        if known != fact.cluster and fact.centre not in self.state.disputed:
+            self.state.disputed.append(fact.centre)
 
     def _placement_changed(self, fact: PlacementChanged) -> None:
         centre.evolve_placement(self.state.placements, fact)
