@@ -1,7 +1,10 @@
 """Data centres come to know each other by their logs; who comes with another one is a namesake."""
 
+import pytest
+
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre
 from vcap_es.sim.centres import Centres
+from vcap_es.sim.scenarios.namesakes import begin_anew, begin_both_anew, begin_both_anew_at_once
 
 SECOND = 1_000_000
 
@@ -149,3 +152,11 @@ def test_who_knows_another_one_by_another_log_goes_on_with_the_rest() -> None:
         served += sum(centres.consume(name, "c", tries=3) for _ in range(60))
     assert served <= 100
     centres.check()
+
+
+@pytest.mark.parametrize("seed", [0, 11])
+def test_late_letters_neither_count_nor_keep_others_apart(seed: int) -> None:
+    """Letters of, and for, those that are gone come late to others of their names."""
+    begin_anew(seed)
+    begin_both_anew(seed)
+    begin_both_anew_at_once(seed)

@@ -18,8 +18,12 @@ from vcap_es.projections.states.data_centre import DataCentre
 NAMED_US = 60_000_000
 """A namesake is named for so long after it was heard."""
 
-Meeting = Literal["known", "new", "namesake"]
-"""Only who is known is listened to; who is new is answered, so that both come to be known."""
+Meeting = Literal["known", "new", "mistaken", "namesake"]
+"""Only who is known is listened to; the others are answered, so that both come to be known.
+
+Who is mistaken takes this data centre for one that had its name. It may be so for ever, or only
+until it has heard of this one.
+"""
 
 
 class Acquaintances:
@@ -51,7 +55,7 @@ class Acquaintances:
         if sender.to not in ("", own):
             what = f"{centre} knows {self._dc} by another log than this one"
             self._name(centre, f"{what}: {_declare_lost(self._dc, 'there')}", now)
-            return "namesake"
+            return "mistaken"
         if not sender.to:
             return "new"
         if centre not in self._state.clusters:

@@ -3,7 +3,7 @@
 Which of them take part is a register for each: of two, the one with the larger stamp holds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
@@ -15,8 +15,12 @@ from vcap_es.projections.states.data_centre import DataCentre
 FRESH_US = 3_000_000
 """Who was not heard for so long is not waited for."""
 
-INTRODUCED_US: dict[Meeting, int] = {"new": 1_000_000, "namesake": 30_000_000}
-"""Who does not know this data centre is answered no more often than this, nor who never will."""
+INTRODUCED_US: Mapping[Meeting, int] = {
+    "new": 1_000_000,
+    "mistaken": 1_000_000,
+    "namesake": 30_000_000,
+}
+"""Who does not know this data centre is answered no more often than this."""
 
 
 class Circle:

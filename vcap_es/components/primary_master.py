@@ -232,7 +232,7 @@ class PrimaryMaster:
         """Messages have come as `delivery` from the primary master of another data centre."""
         self._advance(now)
         meeting = self.remote.meet(sender, self._now)
-        if meeting == "namesake":
+        if meeting in ("mistaken", "namesake"):
             return "namesake"
         if meeting == "known":
             self._take_forwarded(sender.centre, messages)
