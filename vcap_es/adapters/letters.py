@@ -130,7 +130,7 @@ class Reader:
         if (cluster, epoch) not in seen:
             if len(seen) == EPOCHS_MAX:
                 oldest = min(seen, key=lambda each: (each[0] == cluster, each[1]))
-                if oldest > (cluster, epoch) and oldest[0] == cluster:
+                if oldest[0] == cluster and oldest[1] > epoch:
                     return False
                 del seen[oldest]
             seen[cluster, epoch] = Numbers()

@@ -27,12 +27,12 @@ def list_(*, where: Where = DEFAULT, json: Json = False) -> None:
         found = control.call("GET", "/v1/centres")
     if json:
         print_json(found)
-    elif found["centres"]:
+        return
+    if found["centres"]:
         print_table(COLUMNS, [_row(each) for each in found["centres"]])
     else:
         sys.stdout.write(f"{found['here']} is alone: add another one with vcap dc add\n")
-    if not json:
-        _print_namesakes(found)
+    _print_namesakes(found)
 
 
 def _print_namesakes(found: Fields) -> None:

@@ -76,10 +76,7 @@ class Circle:
 
     def settles_with(self, centre: str) -> bool:
         """Whether what was sent from and to it counts, though it may be out."""
-        return centre in self.neighbours and self._is_met(centre)
-
-    def _is_met(self, centre: str) -> bool:
-        return centre in self.state.clusters and centre not in self.state.disputed
+        return centre in self.neighbours and self.state.is_met(centre)
 
     # ---- the outbox
 
@@ -114,12 +111,8 @@ class Circle:
             and known[name].membership in ("in", "drain")
             and name not in self.state.disputed
         ]
-        self.others = [name for name in self._awaited if self._is_met(name)]
-        self.weights = {
-            name: each.weight
-            for name, each in sorted(known.items())
-            if each.membership == "in" and (name == self.dc or self._is_met(name))
-        }
+        self.others = [name for name in self._awaited if name in self.state.clusters]
+        self.weights = self.state.weights(self.dc)
 
     def tell_members(self) -> None:
         """Let all neighbours hear who takes part."""

@@ -134,10 +134,8 @@ class Definitions:
 
     def _take_home_by_force(self, home: str, learned: MetaLearned) -> None:
         """It was moved here, by one that was lost before it could say what it has opened."""
-        before, named = (
-            self._circle.state.metas.get(learned.cap),
-            structs.replace(learned, home=home),
-        )
+        before = self._circle.state.metas.get(learned.cap)
+        named = structs.replace(learned, home=home)
         moved = self._taken(learned_meta(named, copy(before)), 1)
         if moved is not None:
             self._circle.record(named)

@@ -268,12 +268,7 @@ def _resolved(node: MasterNode, state: DataCentre, cap: str) -> Resolution | Non
         return None
     home, placement = meta.home or node.dc, meta.definition.placement
     terms = state.terms_of(placement)
-    weights = {
-        name: each.weight
-        for name, each in state.centres.items()
-        if each.membership == "in" and _cluster(node, state, name)
-    }
-    shares = shares_of(terms, cap, home, weights or {node.dc: 1})
+    shares = shares_of(terms, cap, home, state.weights(node.dc) or {node.dc: 1})
     return Resolution(
         id=cap,
         home=home,

@@ -103,6 +103,18 @@ class DataCentre(Struct):
         known = self.centres.get(centre)
         return known is not None and known.membership == "lost"
 
+    def is_met(self, centre: str) -> bool:
+        """Whether another data centre is known by its log, which nobody knows differently."""
+        return centre in self.clusters and centre not in self.disputed
+
+    def weights(self, dc: str) -> dict[str, int]:
+        """The weights of those that have a share of what opens at the data centre `dc`."""
+        return {
+            name: each.weight
+            for name, each in sorted(self.centres.items())
+            if each.membership == "in" and (name == dc or self.is_met(name))
+        }
+
     def template_stamp(self, match: str) -> Stamp:
         """How often a template has changed, and who has changed it last; "" is here."""
         return self.template_stamps.get(match, Stamp())
