@@ -36,8 +36,8 @@ def test_every_node_can_read_its_settings(node: str) -> None:
 
 
 def test_the_commands_that_it_tells_are_known() -> None:
-    """Whoever founds and joins the two as its first lines say uses nodes and verbs that there are."""
-    told = re.findall(r"(?:run --rm|exec) (\S+)(?: \\\n# *vcap)? (.*)", TEXT)
+    """Whoever does what its first lines say uses nodes and verbs that there are."""
+    told = re.findall(r"yml (?:run --rm|exec) (\S+)(?: \\\n# *vcap)? (.*)", TEXT)
     assert len(told) == 3
     for node, words in told:
         assert node in NODES
