@@ -131,5 +131,5 @@ def test_each_of_a_batch_has_its_own_answer() -> None:
     answer = world.ask(world.servers[0], batch)
     assert isinstance(answer, ConsumedEach)
     codes = [each.code if isinstance(each, Refused) else each.consumed for each in answer.items]
-    assert codes == ["capped", 4, "unknown_cap", "capped", 1]
+    assert codes == ["capped", 4, "unknown_cap", "paused", 1]
     assert isinstance(answer.items[1], Consumed)

@@ -158,7 +158,12 @@ def _print_cap(found: Fields, *, json: bool) -> None:
     current = found.get("current") or {}
     rest = {name: value for name, value in current.items() if name != "servers"}
     head = {"id": found["id"], "state": found["state"], "version": found["version"]}
-    print_fields({**head, **found["definition"], **rest})
+    begins = {"begins": found["begins"]} if found.get("begins") else {}
+    unheard = {
+        f"may serve until {each['until']}": f"{each['name'] or each['server']} has not heard of it"
+        for each in found.get("unheard", ())
+    }
+    print_fields({**head, **found["definition"], **rest, **begins, **unheard})
 
 
 @cap.command

@@ -20,8 +20,8 @@ CARRY_US = 5_000_000
 HOPS_MAX = 3
 CARRIED_MAX = 1_000
 
-Conclude = Callable[[int, list[Fact], int], None]
-"""Takes (token, facts, position in the log of the home)."""
+Conclude = Callable[[int, Answered], None]
+"""Takes (token, what the home has answered)."""
 
 
 class Carried(Struct):
@@ -34,8 +34,7 @@ class Carried(Struct):
     correlation: str
     until: int
     hops: int = 0
-    facts: list[Fact] | None = None
-    position: int = 0
+    answer: Answered | None = None
 
 
 class Carrier:
@@ -74,10 +73,10 @@ class Carrier:
     def answered(self, centre: str, answer: Answered) -> None:
         """Another data centre has decided."""
         carried = self._carried.get(answer.number)
-        if carried is None or carried.home != centre or carried.facts is not None:
+        if carried is None or carried.home != centre or carried.answer is not None:
             return
         if answer.denied is None:
-            carried.facts, carried.position = answer.facts, answer.position
+            carried.answer = answer
             self._conclude_if_known(answer.number, carried)
             return
         del self._carried[answer.number]
@@ -100,8 +99,8 @@ class Carrier:
             if carried.until > now:
                 return
             del self._carried[number]
-            if carried.facts is not None:
-                self._conclude(carried.token, carried.facts, carried.position)
+            if carried.answer is not None:
+                self._conclude(carried.token, carried.answer)
             else:
                 seconds = CARRY_US // 1_000_000
                 word = f"it did not answer within {seconds} s, so it may have been done or not"
@@ -125,14 +124,15 @@ class Carrier:
         self._tell(carried.home, ask)
 
     def _conclude_if_known(self, number: int, carried: Carried) -> None:
-        if carried.facts is None:
+        answer = carried.answer
+        if answer is None:
             return
-        versions = [version for each in carried.facts if (version := _version_in(each))]
+        versions = [version for each in answer.facts if (version := _version_in(each))]
         meta = self._state.metas.get(carried.command.cap)
         if versions and (meta is None or meta.version < max(versions)):
             return
         del self._carried[number]
-        self._conclude(carried.token, carried.facts, carried.position)
+        self._conclude(carried.token, answer)
 
 
 def _version_in(fact: Fact) -> Version | None:

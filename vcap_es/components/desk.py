@@ -47,6 +47,9 @@ class Office(Protocol):
     def may_come(self, desk: "Desk", missing: int, now: int, /) -> bool:
         """Whether other data centres may have so many units more; then they are asked for."""
 
+    def may_be_freed(self, desk: "Desk", /) -> bool:
+        """Whether servers give units of the same period back, which are not counted here yet."""
+
     def left_elsewhere(self, desk: "Desk", /) -> int:
         """Units that other data centres may have, though fewer than were asked of them."""
 
@@ -286,7 +289,7 @@ class Desk:
         if recall.version != self._version:
             self._start_recall(head, missing - available, recall.since)
             return not self._round_is_waiting()
-        if self._office.may_come(self, missing - available, now):
+        if self._office.may_be_freed(self) or self._office.may_come(self, missing - available, now):
             return False
         self._give_verdict(head, available)
         return self._leave(head)

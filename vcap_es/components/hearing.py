@@ -10,7 +10,7 @@ from vcap_es.components.keeper import Keeper
 from vcap_es.components.limits import MS
 from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standing
 from vcap_es.components.shelf import Shelf, Watched
-from vcap_es.components.slice import Slice
+from vcap_es.components.slice import NEVER_NS, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import TimingWheel
 
@@ -59,9 +59,16 @@ class Hearing:
                 self._notice(watched, notice, message)
 
     def _notice(self, watched: Watched, notice: Notice, message: Broadcast) -> None:
+        is_newer = watched.notice is None or notice.version > watched.notice.version
         self._shelf.noted(watched, notice)
+        ahead_ns = (notice.begins - message.now) * 1000
+        watched.begins_ns = self._shelf.now_ns + ahead_ns if notice.begins else 0
         for period in notice.periods:
             self._period(watched, notice.cap, period, message)
+        for found in list(watched.slices.values()):
+            self._follow(found, notice, is_newer=is_newer)
+        if notice.asks:
+            self._telling.confirm(notice.cap, notice.version)
         open_numbers = {period.number for period in notice.periods}
         for found in list(watched.slices.values()):
             if found.number not in open_numbers:
@@ -74,9 +81,22 @@ class Hearing:
         found = watched.slices.get(period.number)
         if found is None:
             found = self._shelf.put(cap, period.number, period.start, period.end, period.total)
+        if period.version < found.bounded:
+            return
+        if period.version > found.bounded:
+            # What was heard before is not merged with this: the new end may be the earlier one.
+            found.bounded = period.version
+            found.deadline_ns, found.opens_ns, found.end_ns = -1, NEVER_NS, NEVER_NS
         found.start, found.end, found.total = period.start, period.end, period.total
         if found.is_confirmed:
             self._bound(found, message.now, message.echo_ns)
+
+    def _follow(self, found: Slice, notice: Notice, *, is_newer: bool) -> None:
+        """A slice goes by what its cap is now; what a newer definition leaves may be asked anew."""
+        is_paused = notice.state == "paused"
+        if is_newer or is_paused != found.is_paused:
+            found.is_paused, found.verdict = is_paused, None
+            self._wake(found)
 
     def _drop_if_unused(self, found: Slice) -> None:
         """Nothing ever came here, so nothing is to be settled; what still comes starts anew."""

@@ -11,9 +11,11 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from vcap_es.components.decisions.interval import next_begin
 from vcap_es.components.desk import Demand, Desk
 from vcap_es.components.liveness import Liveness, Sighting
 from vcap_es.components.messages import (
+    NEVER_BOUNDED,
     Broadcast,
     Directory,
     FromMaster,
@@ -30,7 +32,15 @@ from vcap_es.components.messages import (
 )
 from vcap_es.components.whereabouts import masters_of, servers_of
 from vcap_es.errors import SuspectServer
-from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp, TopupRecovered
+from vcap_es.events.facts import (
+    Fact,
+    IntervalHeard,
+    Spend,
+    SpendReported,
+    ToppedUp,
+    TopupRecovered,
+    Version,
+)
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
@@ -48,7 +58,8 @@ class Server(Struct):
     """A connected volumecap server, and what it must be told with the next round.
 
     `strangers` are the caps that it watches and that are not defined, oldest first; `reminded` is
-    what was moved to it and it has not spoken of, `remind_at` when it is told so next.
+    what was moved to it and it has not spoken of, `remind_at` when it is told so next. `heard` are
+    the versions of definitions that it serves by, of caps of which it was asked.
     """
 
     connection: int
@@ -64,6 +75,7 @@ class Server(Struct):
     strangers: dict[str, None] = field(default_factory=dict)
     reminded: dict[Key, None] = field(default_factory=dict)
     remind_at: int = 0
+    heard: dict[str, Version] = field(default_factory=dict)
 
 
 class Abroad(Protocol):
@@ -133,6 +145,9 @@ class LocalHandler:
         self._liveness = Liveness(now)
         self._liveness.expect(self._absent(now))
         self._directory_is_due = self._keyring_is_due = False
+        self._asking: dict[str, None] = {
+            cap: None for cap, meta in state.metas.items() if any(_unheard_bounds(meta, now))
+        }
         self.abroad: Abroad = Nowhere()
 
     def _absent(self, now: int) -> Iterator[Sighting]:
@@ -179,6 +194,16 @@ class LocalHandler:
     def reserved(self, desk: Desk, now: int) -> int:
         """Units that another data centre waits for, since before the servers here did."""
         return self.abroad.reserved((desk.cap, desk.interval.number), now)
+
+    def may_be_freed(self, desk: Desk) -> bool:
+        """Whether more of its period is on its way back, of an interval that has ended before."""
+        meta = self._state.metas[desk.cap]
+        return desk.interval.charged > 0 and any(
+            account.held > 0 and self.is_connected(place)
+            for each in meta.intervals
+            if each.pool.ended
+            for place, account in each.pool.places.items()
+        )
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true."""
@@ -308,6 +333,10 @@ class LocalHandler:
             desk.take_back(incarnation, holding)
         for desk, _ in touched:
             self._serve(desk, now)
+        for cap, version in message.heard:
+            if cap in self._asking:
+                server.heard[cap] = version
+                self._settle(cap, now)
 
     # what comes from the log and the clock
 
@@ -315,6 +344,57 @@ class LocalHandler:
         """A meta or one of its intervals has changed: tell those who watch it."""
         for incarnation in self._watchers.get(cap, ()):
             self.servers[incarnation].announce[cap] = None
+
+    def redefined(self, cap: str, now: int) -> None:
+        """The definition of a cap has changed: tell those who watch it, and hear that they heard.
+
+        Its pacing holds at once.
+        """
+        if self._watchers.get(cap) or any(_unheard_bounds(self._state.metas[cap], now)):
+            self._asking[cap] = None
+        self.changed(cap)
+        self.repaced(cap, now)
+
+    def unheard(self, cap: str) -> list[str]:
+        """The connected servers that have not said that they serve by the newest definition."""
+        return [each for each in self._watchers.get(cap, ()) if not self._has_heard(each, cap)]
+
+    def _has_heard(self, incarnation: str, cap: str) -> bool:
+        """Whether a server serves by the newest definition of a cap, as far as it has told."""
+        server = self.servers.get(incarnation)
+        if server is None:
+            return False
+        if cap not in self._asking:
+            return True
+        return server.heard.get(cap, NEVER_BOUNDED) >= self._state.metas[cap].version
+
+    def holders(self, cap: str, now: int) -> dict[str, int]:
+        """Who may serve units of a cap by an older definition, and until when at the latest.
+
+        Instants are in microseconds UTC.
+        """
+        found: dict[str, int] = {}
+        for interval in self._state.metas[cap].intervals:
+            for place, account in interval.pool.places.items():
+                may_serve = account.out > 0 and not account.final and now < interval.served_until
+                if may_serve and not self._has_heard(place, cap):
+                    found[place] = max(found.get(place, 0), interval.served_until)
+        return found
+
+    def _settle(self, cap: str, now: int) -> None:
+        """Servers have heard of a definition: nobody may serve by the bounds before it any more."""
+        meta = self._state.metas[cap]
+        for interval in list(_unheard_bounds(meta, now)):
+            places = interval.pool.places.items()
+            if all(
+                account.final or account.out == 0 or self._has_heard(place, cap)
+                for place, account in places
+            ):
+                self._record(IntervalHeard(cap=cap, number=interval.number, at=now))
+        if not self.unheard(cap) and not any(_unheard_bounds(meta, now)):
+            self._asking.pop(cap, None)
+            for server in self.servers.values():
+                server.heard.pop(cap, None)
 
     def repaced(self, cap: str, now: int) -> None:
         """The definition of a cap has changed: its pacing holds at once."""
@@ -467,7 +547,13 @@ class LocalHandler:
             return Notice(cap, "unknown", "", "hard", "asap", None, [])
         definition = meta.definition
         periods = [
-            Period(each.number, each.start, each.end, _total(meta, each))
+            Period(
+                each.number,
+                each.start,
+                each.end,
+                _total(meta, each),
+                each.bounded or NEVER_BOUNDED,
+            )
             for each in meta.intervals
             if not each.pool.ended
         ]
@@ -479,6 +565,9 @@ class LocalHandler:
             definition.pacing,
             definition.group,
             periods,
+            meta.version,
+            cap in self._asking,
+            next_begin(meta, now),
         )
 
     def _keyring(self) -> Keyring:
@@ -567,18 +656,26 @@ class Holders:
 def _total(meta: Meta, interval: Interval) -> int:
     """The total in force of an interval; another data centre's is not minted here."""
     is_foreign = interval.sharing is not None and interval.sharing.minter
-    return meta.total if is_foreign else interval.pool.minted
+    return meta.total if is_foreign else interval.total
+
+
+def _unheard_bounds(meta: Meta, now: int) -> Iterator[Interval]:
+    """The intervals that may be served for longer than they last, by who has not heard of it."""
+    for each in meta.intervals:
+        if max(each.end, now) < each.until and not each.pool.sent and each.usage.units:
+            yield each
 
 
 def _notice_state(meta: Meta, now: int) -> str:
     if meta.retired:
         return "retired"
-    if meta.definition.start is not None and now < meta.definition.start:
+    if meta.paused:
+        return "paused"
+    open_ = [each for each in meta.intervals if not each.pool.ended]
+    if any(each.start <= now for each in open_):
+        return "active"
+    if open_ or next_begin(meta, now):
         return "not_started"
-    if now < meta.opened_until and not any(
-        each.start <= now for each in meta.intervals if not each.pool.ended
-    ):
-        return "not_started"  # defined again: it starts after its last opened period
     if meta.definition.end is not None and now >= meta.definition.end:
         return "over"
     return "active"

@@ -11,13 +11,16 @@ from msgspec import Meta, Struct
 
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.clusters import ClusterName
-from vcap_es.events.facts import ApiKeyCreated
+from vcap_es.events.facts import ApiKeyCreated, Version
 from vcap_es.events.facts.node import Role
 
 PROTOCOL = 3
 
 Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 """A running total that may come to the log: one that it cannot keep is not understood."""
+
+NEVER_BOUNDED = Version(0, 0)
+"""The version of bounds that an interval was opened with."""
 
 Order = tuple[int, int]
 """(start counter of the journal, number of the message since that start): newer is larger."""
@@ -77,12 +80,27 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """A server tells of many intervals at once. `sent_ns` is its own boot clock at sending."""
+    """A server tells of many intervals at once. `sent_ns` is its own boot clock at sending.
+
+    `heard` are the versions of definitions that it serves by from now on, where it was asked.
+    """
 
     incarnation: str
     order: Order
     sent_ns: int
     holdings: list[Holding]
+    heard: list[tuple[str, Version]] = []
+
+
+class Unheard(Struct, frozen=True, kw_only=True):
+    """A server may serve by an older definition until `until`, in microseconds UTC.
+
+    `server` is its incarnation, and `name` the name that it was known by, "" for none.
+    """
+
+    server: str
+    name: str
+    until: int
 
 
 class Verdict(Struct, frozen=True, array_like=True, gc=False):
@@ -137,18 +155,24 @@ class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Period(Struct, frozen=True, array_like=True, gc=False):
-    """An interval that exists: its number and its bounds in microseconds UTC."""
+    """An interval that exists: its number and its bounds in microseconds UTC.
+
+    The bounds are those of `version`: of a newer one they hold, whatever was heard before.
+    """
 
     number: int
     start: int
     end: int
     total: int
+    version: Version = NEVER_BOUNDED
 
 
 class Notice(Struct, frozen=True, array_like=True, gc=False):
     """What a cap is, and the intervals that it has open; an unknown cap has no periods.
 
-    `state` is `active`, `unknown`, `retired`, `not_started` or `over`.
+    `state` is `active`, `unknown`, `retired`, `paused`, `not_started` or `over`. `version` is that
+    of its definition; who is asked (`asks`) tells that it was heard. `begins` is when it serves
+    next, in microseconds UTC, where it does not now and that is known; 0 otherwise.
     """
 
     cap: str
@@ -158,6 +182,9 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
     pacing: str
     group: str | None
     periods: list[Period]
+    version: Version = NEVER_BOUNDED
+    asks: bool = False
+    begins: int = 0
 
 
 class Broadcast(Struct, frozen=True, kw_only=True, tag=True, gc=False):

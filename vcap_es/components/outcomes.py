@@ -8,6 +8,7 @@ RefusalCode = Literal[
     "unknown_cap",
     "not_started",
     "ended",
+    "paused",
     "capped",
     "paced",
     "unavailable",

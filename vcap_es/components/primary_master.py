@@ -11,13 +11,22 @@ from msgspec import Struct
 
 from vcap_es.components.approvals import Approvals
 from vcap_es.components.carrying import Carrier
+from vcap_es.components.confirmations import Confirmations
 from vcap_es.components.decisions.centre import NEEDS_TWO
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler import LocalHandler, Nowhere
-from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
+from vcap_es.components.messages import (
+    PROTOCOL,
+    FromMaster,
+    FromServer,
+    Hello,
+    Report,
+    Unheard,
+    Watch,
+)
 from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.components.remote_handler import RemoteHandler
@@ -42,6 +51,7 @@ from vcap_es.events.facts import (
     EpochStarted,
     Fact,
     HomeMoved,
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
@@ -75,10 +85,14 @@ BACKLOG_FACTS_MAX = 1000
 
 
 class Done(Struct, frozen=True, kw_only=True, gc=False):
-    """A command holds, durably at `position`; no facts where it was so already."""
+    """A command holds, durably at `position`; no facts where it was so already.
+
+    It holds everywhere but at the servers that are `unheard`.
+    """
 
     facts: list[Fact]
     position: int
+    unheard: list[Unheard] = []
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -130,6 +144,14 @@ class Asked(Struct, frozen=True, gc=False):
 
     centre: str
     number: int
+
+
+class Decided(Struct, frozen=True):
+    """A command whose facts are committed up to `position`, and who asked for it."""
+
+    asked: int | Asked
+    facts: list[Fact]
+    position: int
 
 
 class Round(Struct, frozen=True, kw_only=True):
@@ -190,12 +212,20 @@ class PrimaryMaster:
             dc=dc,
             epoch=epoch,
             tell=lambda centre, message: self._outputs.append(Forward(centre, message)),
-            conclude=lambda token, facts, position: self._outputs.append(
-                Answer(token, Done(facts=facts, position=position))
+            conclude=lambda token, answered: self._outputs.append(
+                Answer(
+                    token,
+                    Done(
+                        facts=answered.facts,
+                        position=answered.position,
+                        unheard=answered.unheard,
+                    ),
+                )
             ),
             deny=lambda token, denied: self._outputs.append(Answer(token, denied)),
         )
         self._epoch, self._approvals = epoch, Approvals()
+        self._confirmations = Confirmations[Decided](self.locals)
         if founding is not None:
             self._record(founding)
         self._record(EpochStarted(epoch=epoch, leader=name))
@@ -221,6 +251,7 @@ class PrimaryMaster:
             case Report():
                 self._actor = message.incarnation
                 self.locals.report(connection, message, self._now)
+                self._release()
 
     def forwarded(
         self,
@@ -273,6 +304,7 @@ class PrimaryMaster:
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""
         self.locals.goodbye(connection, self._now)
+        self._release()
 
     def command(
         self,
@@ -365,10 +397,12 @@ class PrimaryMaster:
         self._carrier.step(self._now)
         for connection in self.locals.step(self._now):
             self._outputs.append(Close(connection, "this server was silent for too long"))
+        self._release()
 
     def next_tick(self, now: int) -> int | None:
         """The instant at which `tick` is wanted next, in microseconds UTC."""
-        desks = now + DESKS_EVERY_US if self.locals.busy else None
+        is_busy = self.locals.busy or self._confirmations.busy
+        desks = now + DESKS_EVERY_US if is_busy else None
         remote = (self.remote.next_due(), self._carrier.next_due())
         instants = (self.intervals.next_due(now), *remote, desks)
         return min((each for each in instants if each is not None), default=None)
@@ -398,10 +432,31 @@ class PrimaryMaster:
     def round_committed(self, committed: Round, position: int) -> list[Output]:
         """The round is committed, and ends at `position` of the log: what may leave now."""
         facts = [draft.fact for draft in committed.drafts] if committed.commands else []
-        answers = [
-            _answer(asked, facts[start:end], position) for asked, start, end in committed.commands
-        ]
+        answers = list[Output]()
+        for asked, start, end in committed.commands:
+            decided = Decided(asked, facts[start:end], position)
+            waiting = self._confirmations.awaits(decided.facts, self._now)
+            if waiting is None:
+                answers.append(self._answer(decided))
+            else:
+                self._confirmations.wait(decided, waiting)
         return answers + committed.outputs
+
+    def _release(self) -> None:
+        """Servers have heard of changed definitions, or had their time to."""
+        self._outputs += map(self._answer, self._confirmations.release(self._now))
+
+    def _answer(self, decided: Decided) -> Output:
+        asked, facts, position = decided.asked, decided.facts, decided.position
+        unheard = self._confirmations.unheard(facts, self._now, self._name_of)
+        if isinstance(asked, int):
+            return Answer(asked, Done(facts=facts, position=position, unheard=unheard))
+        answered = Answered(number=asked.number, facts=facts, position=position, unheard=unheard)
+        return Forward(asked.centre, answered)
+
+    def _name_of(self, incarnation: str) -> str:
+        node = self.state.nodes.get(incarnation)
+        return node.name if node is not None else ""
 
     # inside
 
@@ -459,15 +514,13 @@ class PrimaryMaster:
                 | HomeMoved()
             ):
                 self.intervals.look_at(fact.cap, self._now)
-                self.locals.changed(fact.cap)
-                self.locals.repaced(fact.cap, self._now)
+                self.locals.redefined(fact.cap, self._now)
                 self.remote.definition_changed(fact.cap)
                 self._carrier.learned(fact.cap)
             case MetaLearned():
                 self._carrier.learned(fact.cap)
                 self.intervals.look_at(fact.cap, self._now)
-                self.locals.changed(fact.cap)
-                self.locals.repaced(fact.cap, self._now)
+                self.locals.redefined(fact.cap, self._now)
             case IntervalOpened():
                 self.locals.changed(fact.cap)
                 self.remote.opened(fact.cap, fact.number)
@@ -478,6 +531,9 @@ class PrimaryMaster:
                 self.locals.total_changed(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
                 self.remote.total_changed((fact.cap, fact.number))
+            case IntervalBounded():
+                self.locals.changed(fact.cap)
+                self.remote.touch((fact.cap, fact.number))
             case IntervalEnded():
                 self.locals.ended(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
@@ -516,13 +572,6 @@ class PrimaryMaster:
         interval = self.state.interval(fact.cap, fact.number)
         if interval is not None and interval.pool.ended:
             self.intervals.look_later(fact.cap)
-
-
-def _answer(asked: int | Asked, facts: list[Fact], position: int) -> Output:
-    if isinstance(asked, int):
-        return Answer(asked, Done(facts=facts, position=position))
-    answered = Answered(number=asked.number, facts=facts, position=position)
-    return Forward(asked.centre, answered)
 
 
 __all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send", "Spawn"]

@@ -22,22 +22,33 @@ def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:
     return Refused(code="paced", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
 
 
-def _unknown(cap: str) -> Refused:
+def _unknown(cap: str, _begins_in_ms: int | None) -> Refused:
     return Refused(code="unknown_cap", cap=cap, detail=f"no cap {cap} is defined: define it first")
 
 
-def _not_started(cap: str) -> Refused:
-    return Refused(code="not_started", cap=cap, detail=f"{cap} has not started yet")
+def _not_started(cap: str, begins_in_ms: int | None) -> Refused:
+    return Refused(
+        code="not_started",
+        cap=cap,
+        detail=f"{cap} does not serve yet",
+        retry_after_ms=begins_in_ms,
+    )
 
 
-def _over(cap: str) -> Refused:
+def _paused(cap: str, _begins_in_ms: int | None) -> Refused:
+    return Refused(code="paused", cap=cap, detail=f"{cap} is paused: it serves when it is resumed")
+
+
+def _over(cap: str, _begins_in_ms: int | None) -> Refused:
     return Refused(code="ended", cap=cap, detail=f"{cap} serves no more: it is over or retired")
 
 
-BY_STATE: dict[str, Callable[[str], Refused]] = {
+BY_STATE: dict[str, Callable[[str, int | None], Refused]] = {
     "unknown": _unknown,
+    "paused": _paused,
     "not_started": _not_started,
     "retired": _over,
     "over": _over,
 }
-"""How a cap is refused, by the state of its notice; an active one is not."""
+"""How a cap is refused, by the state of its notice, and when it serves next; an active one is not.
+"""

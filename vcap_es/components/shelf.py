@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from vcap_es.components.journal_records import Cells
-from vcap_es.components.limits import Limits
+from vcap_es.components.limits import MS, Limits
 from vcap_es.components.messages import Notice
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.refusals import BY_STATE
@@ -16,7 +16,7 @@ class Watched(Struct):
     """A cap that the server has been asked for: what is known of it, and who waits to know.
 
     `heard` is the (epoch, number) of the message with the newest notice, `asked_ns` when the master
-    was last asked for it.
+    was last asked for it. `begins_ns` is when it surely serves next, 0 where that is not known.
     """
 
     notice: Notice | None
@@ -25,6 +25,7 @@ class Watched(Struct):
     slices: dict[int, Slice]
     waiters: dict[Waiter, None]
     lookups: dict[int, None]
+    begins_ns: int = 0
 
 
 class Shelf:
@@ -91,7 +92,12 @@ class Shelf:
             return None
         if notice.state == "not_started" and self.slice_at(cap) is not None:
             return None
-        return BY_STATE[notice.state](cap)
+        return BY_STATE[notice.state](cap, self._begins_in_ms(watched))
+
+    def _begins_in_ms(self, watched: Watched | None) -> int | None:
+        """How long it is until a cap serves next, as far as that is known."""
+        begins_ns = watched.begins_ns if watched else 0
+        return max(1, -(-(begins_ns - self.now_ns) // MS)) if begins_ns else None
 
     def put(self, cap: str, number: int, start: int, end: int, total: int) -> Slice:
         """A slice of an interval that is new here; it holds nothing yet."""

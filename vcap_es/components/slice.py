@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from vcap_es.components.journal_records import Cells, HoldNoted, Range
-from vcap_es.components.messages import PoolVersion, Round, Verdict
+from vcap_es.components.messages import NEVER_BOUNDED, PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.timing_wheel import Alarm
 
@@ -65,13 +65,15 @@ class Slice:
     `spans` are the ranges of consumes that are known by themselves (held or refunded), in order;
     `expiries` are the alarms of those that are held still.
     `told_ns` is when the master was first told of it since the start or since the server stops.
-    `deadline_ns` and `opens_ns` surely lie inside the interval; `end_ns` is surely not before its
-    end. A slice from the journal `is_confirmed` when the master has said what it knows of it.
+    `bounded` is the version of the bounds. `deadline_ns` and `opens_ns` surely lie inside the
+    interval; `end_ns` is surely not before its end. A slice from the journal `is_confirmed` when
+    the master has said what it knows of it.
     """
 
     __slots__ = (
         "answered",
         "answering",
+        "bounded",
         "cap",
         "ceiling",
         "closed",
@@ -87,6 +89,7 @@ class Slice:
         "id_prefix",
         "is_confirmed",
         "is_final",
+        "is_paused",
         "keys",
         "limit",
         "lookups",
@@ -137,7 +140,8 @@ class Slice:
         self.spans: list[Range] | None = None
         self.expiries: dict[Range, Alarm] | None = None
         self.keys: list[str] | None = None
-        self.ended = self.closed = self.is_final = False
+        self.ended = self.closed = self.is_final = self.is_paused = False
+        self.bounded = NEVER_BOUNDED
         self.is_confirmed = True
         self.ended_at_ns = 0
         self.version: PoolVersion = (0, 0)
@@ -186,7 +190,8 @@ class Slice:
 
     def is_open(self, now_ns: int) -> bool:
         """Whether it may be spent from now: surely inside the interval's bounds."""
-        return self.opens_ns <= now_ns < self.deadline_ns and not self.ended
+        is_served = not (self.ended or self.is_paused)
+        return is_served and self.opens_ns <= now_ns < self.deadline_ns
 
     def totals(self, cells: Cells) -> tuple[int, int, int, int]:
         """Spent, returned, refunded (both as fsynced) and refused."""

@@ -7,6 +7,7 @@ from vcap_es.components.messages import Holding, Order, Report, Round, Watch
 from vcap_es.components.server_outputs import Output, SendToMaster
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import Slice
+from vcap_es.events.facts import Version
 
 HOLDINGS_PER_REPORT = 2000
 CAPS_PER_WATCH = 2000
@@ -40,6 +41,7 @@ class Telling:
         self._hungry_caps: dict[str, None] = {}
         self._anew: dict[Slice, None] = {}
         self._anew_caps: dict[str, None] = {}
+        self._heard: dict[str, Version] = {}
         self._turn_ns = 0
 
     # ---- what is to be told
@@ -78,6 +80,10 @@ class Telling:
             self._hungry_caps[cap] = None
             self.ask_again(cap)
 
+    def confirm(self, cap: str, version: Version) -> None:
+        """Let the master hear that this definition is served by from now on."""
+        self._heard[cap] = version
+
     @property
     def is_hungry(self) -> bool:
         """Whether `repeat` is wanted soon."""
@@ -86,7 +92,7 @@ class Telling:
     @property
     def is_idle(self) -> bool:
         """Whether everything is told."""
-        return not (self._urgent or self._anew)
+        return not (self._urgent or self._anew or self._heard)
 
     def repeat(self) -> None:
         """Tell again what somebody waits for: a wish repeats until it is met."""
@@ -121,6 +127,7 @@ class Telling:
     def connected(self) -> None:
         """The master is connected: tell and ask everything anew, first what somebody waits for."""
         self.is_connected, self._turn_ns = True, 0
+        self._heard.clear()  # who is connected now asks itself
         self._anew_caps = dict.fromkeys(self._shelf.watched)
         self._anew = dict.fromkeys(self._shelf.slices.values())
         for found in self._anew:
@@ -153,7 +160,7 @@ class Telling:
                 del self._asked[cap]
                 self._anew_caps.pop(cap, None)
             self._outputs.append(SendToMaster(Watch(caps=caps, sent_ns=self._stamp())))
-        while self._urgent:
+        while self._urgent or self._heard:
             batch = list(islice(self._urgent, HOLDINGS_PER_REPORT))
             for found in batch:
                 del self._urgent[found]
@@ -177,10 +184,15 @@ class Telling:
         for found in batch:
             found.told = found.totals(self._shelf.cells)
             found.told_ns = min(found.told_ns, sent_ns)
-        holdings = [self._holding(each) for each in batch]
-        incarnation = self._shelf.incarnation
+        heard = list(islice(self._heard.items(), CAPS_PER_WATCH))
+        for cap, _ in heard:
+            del self._heard[cap]
         return Report(
-            incarnation=incarnation, order=self._order, sent_ns=sent_ns, holdings=holdings
+            incarnation=self._shelf.incarnation,
+            order=self._order,
+            sent_ns=sent_ns,
+            holdings=[self._holding(each) for each in batch],
+            heard=heard,
         )
 
     def _stamp(self) -> int:

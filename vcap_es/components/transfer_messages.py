@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
-from vcap_es.components.messages import Order, Total
+from vcap_es.components.messages import Order, Total, Unheard
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -191,11 +191,15 @@ class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`."""
+    """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`.
+
+    Who is `unheard` may serve by the definition before.
+    """
 
     number: int
     facts: list[Fact] = []
     position: int = 0
+    unheard: list[Unheard] = []
     denied: Denied | None = None
 
 

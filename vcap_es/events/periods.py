@@ -38,6 +38,7 @@ __all__ = [
     "next_window",
     "opening_total",
     "parse_instant",
+    "period_of",
     "start_of_day",
     "tzdata_version",
     "window_at",
@@ -106,7 +107,7 @@ def first_window(definition: Definition, not_before: int) -> Window | None:
     lower = definition.start
     if lower is None and definition.interval == "single":
         lower = not_before
-    return _clip(_period_at(definition, instant), lower, definition.end)
+    return _clip(period_of(definition, instant), lower, definition.end)
 
 
 def next_window(definition: Definition, previous_end: int) -> Window | None:
@@ -122,21 +123,28 @@ def next_window(definition: Definition, previous_end: int) -> Window | None:
     start = previous_end if definition.start is None else max(definition.start, previous_end)
     if _is_over(definition, start):
         return None
-    return _clip(_period_at(definition, start), start, definition.end)
+    return _clip(period_of(definition, start), start, definition.end)
 
 
 def opening_total(definition: Definition, window: Window) -> int:
-    """The units that `window` opens with.
+    """The units that the period of `window` has.
 
-    The initial total, if there is one and the definition's start cut the window short; else the
+    The initial total, if there is one and the definition's start cuts the period short; else the
     total. A `single` begins with its start, so that nothing of it is cut.
     """
     if definition.initial_total is None or definition.interval == "single":
         return definition.total
-    if window.start != definition.start:
-        return definition.total
-    is_short = _period_at(definition, window.start).start < window.start
+    period = period_of(definition, window.start)
+    is_short = definition.start is not None and period.start < definition.start < period.end
     return definition.initial_total if is_short else definition.total
+
+
+def period_of(definition: Definition, instant: int) -> Window:
+    """The whole period of the definition's calendar that contains `instant`, clipped by nothing.
+
+    Raises InvalidDefinition if the zone is unknown.
+    """
+    return window_at(definition.interval, definition.timezone, instant)
 
 
 def check_single_has_end(definition: Definition) -> None:
@@ -147,10 +155,6 @@ def check_single_has_end(definition: Definition) -> None:
 
 def _is_over(definition: Definition, instant: int) -> bool:
     return definition.end is not None and instant >= definition.end
-
-
-def _period_at(definition: Definition, instant: int) -> Window:
-    return window_at(definition.interval, definition.timezone, instant)
 
 
 def _clip(period: Window, lower: int | None, upper: int | None) -> Window:

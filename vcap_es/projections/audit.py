@@ -22,8 +22,10 @@ from vcap_es.events.facts import (
     ConfigDecided,
     EpochStarted,
     HomeMoved,
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
+    IntervalHeard,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
@@ -99,10 +101,15 @@ class _Server(Struct, gc=False):
 class _Interval(Struct):
     """`away` is the sum of moved less the sum of returned, over all servers.
 
-    `received` and `sent` are running totals by data centre.
+    `received` and `sent` are running totals by data centre. The interval is `[start, end)`, and may
+    be served `until` then, or until its end.
     """
 
     total: int
+    start: int
+    end: int
+    until: int = 0
+    is_own: bool = True
     away: int = 0
     ended: bool = False
     servers: dict[str, _Server] = field(default_factory=dict)
@@ -130,7 +137,7 @@ class _Interval(Struct):
 class _Cap(Struct):
     version: Version
     opened: int = -1
-    opened_until: int = -(2**63)
+    closed_until: int = -(2**63)
     ended_before: int = 0
     closed_before: int = 0
     retired: bool = False
@@ -279,12 +286,49 @@ class Audit:
             self._find("numbers grow", f"{place} is opened after interval {cap.opened}")
         if cap.retired or fact.number < cap.ended_before:
             self._find("after the end", f"{place} is opened, but the cap is retired")
-        if not cap.opened_until <= fact.start < fact.end:
-            ends = f"[{fact.start}, {fact.end}) after one that ends at {cap.opened_until}"
-            self._find("periods", f"{place} is opened for {ends}")
+        self._check_bounds(cap, fact)
         cap.opened = max(cap.opened, fact.number)
-        cap.opened_until = max(cap.opened_until, fact.end)
-        cap.intervals[fact.number] = _Interval(fact.total)
+        cap.intervals[fact.number] = _Interval(fact.total, fact.start, fact.end)
+        self._check_charged(cap, fact)
+
+    def _check_bounds(self, cap: _Cap, fact: IntervalOpened | IntervalBounded) -> None:
+        """No instant is in two intervals; one that was cut before it began has none."""
+        bounds = f"{_name(fact)} is opened for [{fact.start}, {fact.end})"
+        if isinstance(fact, IntervalOpened) and not cap.closed_until <= fact.start < fact.end:
+            self._find("periods", f"{bounds} after one that ends at {cap.closed_until}")
+        for number, other in cap.intervals.items():
+            is_one = number != fact.number and other.start < other.end and fact.start < fact.end
+            if is_one and other.start < fact.end and fact.start < other.end:
+                ends = f"with interval {number} for [{other.start}, {other.end})"
+                self._find("periods", f"{bounds} {ends}")
+
+    def _check_charged(self, cap: _Cap, fact: IntervalOpened | IntervalTotalChanged) -> None:
+        """What may be spent of others within the bounds of an interval is not minted again."""
+        own = cap.intervals[fact.number]
+        others = [each for each in cap.intervals.values() if each is not own and each.is_own]
+        used = sum(
+            max(0, each.away + sum(each.sent.values()) - sum(each.received.values()))
+            for each in others
+            if each.ended and each.start < own.end and own.start < max(each.end, each.until)
+        )
+        if fact.charged < used:
+            told = f"{fact.charged} charged, and {used} may be spent of others"
+            self._find("one mint", f"{_name(fact)} has {told}")
+
+    def _bounded(self, fact: IntervalBounded) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if interval.ended:
+            self._find("after the end", f"the bounds of {_name(fact)} change")
+        self._check_bounds(self._caps[fact.cap], fact)
+        interval.until = max(interval.until, interval.end, fact.end)
+        interval.start, interval.end = fact.start, fact.end
+
+    def _heard(self, fact: IntervalHeard) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is not None:
+            interval.until = fact.at
 
     def _interval_learned(self, fact: IntervalLearned) -> None:
         cap = self._cap(fact.cap)
@@ -294,8 +338,7 @@ class Audit:
             self._find("one mint", f"{_name(fact)} is learned a second time")
             return
         cap.opened = max(cap.opened, fact.number)
-        cap.opened_until = max(cap.opened_until, fact.end)
-        cap.intervals[fact.number] = _Interval(0)
+        cap.intervals[fact.number] = _Interval(0, fact.start, fact.end, is_own=False)
 
     def _total_changed(self, fact: IntervalTotalChanged) -> None:
         interval = self._interval(fact.cap, fact.number)
@@ -304,6 +347,7 @@ class Audit:
         if interval.ended:
             self._find("after the end", f"the total of {_name(fact)} changes to {fact.total}")
         interval.total = fact.total
+        self._check_charged(self._caps[fact.cap], fact)
 
     def _ended(self, fact: IntervalEnded) -> None:
         interval = self._interval(fact.cap, fact.number)
@@ -335,6 +379,7 @@ class Audit:
         self._closed += final
         cap = self._caps[fact.cap]
         cap.closed_before = max(cap.closed_before, fact.number + 1)
+        cap.closed_until = max(cap.closed_until, interval.end)
         del cap.intervals[fact.number]
 
     # movements and spends
@@ -494,6 +539,8 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     TransferReceived: Audit._received,
     TransferSettled: Audit._settled,
     IntervalTotalChanged: Audit._total_changed,
+    IntervalBounded: Audit._bounded,
+    IntervalHeard: Audit._heard,
     IntervalEnded: Audit._ended,
     IntervalClosed: Audit._close,
     ToppedUp: Audit._topped_up,

@@ -17,8 +17,10 @@ from vcap_es.events.facts import (
     Definition,
     Fact,
     HomeMoved,
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
+    IntervalHeard,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
@@ -40,6 +42,7 @@ from vcap_es.events.facts import (
     TransferSettled,
     caps_of,
 )
+from vcap_es.events.instants import format_instant
 from vcap_es.projections.balances import CapBalance, balance_of
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.projections.states.interval import Interval
@@ -56,6 +59,8 @@ What = Literal[
     "moved",
     "opened",
     "total changed",
+    "bounds changed",
+    "bounds heard",
     "topup",
     "topup recovered",
     "return",
@@ -250,7 +255,17 @@ class Statement:
 
     def _opened(self, fact: IntervalOpened) -> list["_Posting"]:
         self.history.evolve(fact)
-        return [_Posting("opened", fact.number, None, fact.total, "minted", "available")]
+        detail = f"{fact.charged} of its period were used before" if fact.charged else ""
+        return [_Posting("opened", fact.number, None, fact.total, "minted", "available", detail)]
+
+    def _bounded(self, fact: IntervalBounded) -> list["_Posting"]:
+        self.history.evolve(fact)
+        detail = f"{format_instant(fact.start)} to {format_instant(fact.end)}"
+        return [_Posting("bounds changed", fact.number, detail=detail)]
+
+    def _heard(self, fact: IntervalHeard) -> list["_Posting"]:
+        self.history.evolve(fact)
+        return [_Posting("bounds heard", fact.number)]
 
     def _total_changed(self, fact: IntervalTotalChanged) -> list["_Posting"]:
         more = fact.total - self._pool(fact.number).minted
@@ -410,6 +425,8 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
     TransferSettled: Statement._settled,
     IntervalOpened: Statement._opened,
     IntervalTotalChanged: Statement._total_changed,
+    IntervalBounded: Statement._bounded,
+    IntervalHeard: Statement._heard,
     IntervalEnded: Statement._ended,
     IntervalClosed: Statement._closed,
     ToppedUp: Statement._topped_up,

@@ -13,7 +13,7 @@ from vcap_es.events.log import Head
 from vcap_es.projections.states.data_centre import DataCentre
 
 MAGIC = b"vcapsnap"
-MEANING = 1
+MEANING = 2
 """Raised when facts fold to other states though the structs stay as they are."""
 
 _DIGEST_BYTES = 32

@@ -228,7 +228,7 @@ class Workload:
             server = self.random.choice(world.servers)
             refusal = self._exhaust(server, cap)
             self.say(f"drained {cap} at {server.name}: {refusal}")
-            expected = {"capped", "ended", "not_started", "paced", "unknown_cap"}
+            expected = {"capped", "ended", "not_started", "paced", "paused", "unknown_cap"}
             assert refusal.code in expected, f"{cap} at {server.name}: {refusal}"
             if refusal.code == "capped":
                 self._nothing_is_left(cap)

@@ -27,6 +27,7 @@ from vcap_es.adapters.http.resources import (
     key_of,
     state_of,
     terms_of,
+    unheard_server,
 )
 from vcap_es.adapters.http.routes import (
     POSITION,
@@ -185,7 +186,10 @@ async def _change_cap(call: Call, command: CapCommand) -> Reply:
     shown = await show_cap(call)
     is_new = any(isinstance(each, MetaDefined) for each in done.facts)
     headers = {**shown.headers, POSITION: str(done.position), **await _permanence(call, done)}
-    return Reply(value=shown.value, status=201 if is_new else 200, headers=headers)
+    assert isinstance(shown.value, Cap)
+    unheard = [unheard_server(each) for each in done.unheard]
+    value = msgspec.structs.replace(shown.value, unheard=unheard)
+    return Reply(value=value, status=201 if is_new else 200, headers=headers)
 
 
 async def _permanence(call: Call, done: Done) -> dict[str, str]:

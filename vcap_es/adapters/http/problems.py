@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "unknown_cap": Kind(404, "Unknown cap"),
     "not_started": Kind(409, "Not started", retry=True),
     "ended": Kind(409, "Ended"),
+    "paused": Kind(429, "Paused"),
     "capped": Kind(429, "Capped", retry=True, type=QUOTA_EXCEEDED),
     "paced": Kind(429, "Paced", retry=True, type=QUOTA_EXCEEDED),
     "unavailable": Kind(503, "Unavailable", retry=True),

@@ -11,7 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from vcap_es.adapters.http.bodies import CAP_ID
 from vcap_es.components.decisions.access import SCOPES_MAX
-from vcap_es.components.messages import Whereabouts
+from vcap_es.components.decisions.interval import next_begin
+from vcap_es.components.messages import Unheard, Whereabouts
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.definitions import MAX_LABEL_LENGTH, MAX_LABELS, describe
 from vcap_es.events.envelope import Recorded
@@ -113,10 +114,20 @@ class IntervalBooks(IntervalSummary, frozen=True, kw_only=True):
     centres: list[CentreBalance]
 
 
+class UnheardServer(Struct, frozen=True, kw_only=True):
+    """A server that may serve by an older definition until `until`, and surely not after it."""
+
+    server: str
+    name: str
+    until: str
+
+
 class Cap(Struct, frozen=True, kw_only=True):
     """A cap: its definition in force, and the interval that is open now.
 
-    `home` is the data centre that decides it.
+    `home` is the data centre that decides it. Where it does not serve now, `begins` is when it
+    does next, null where that is not known. Who changes a cap hears of the servers that were not
+    reached; it holds everywhere else.
     """
 
     id: str
@@ -125,6 +136,8 @@ class Cap(Struct, frozen=True, kw_only=True):
     version: str
     definition: Terms
     current: IntervalSummary | None
+    begins: str | None = None
+    unheard: list[UnheardServer] = []
 
 
 class HomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,12 +156,14 @@ class Caps(Struct, frozen=True, kw_only=True):
 class Template(Struct, frozen=True, kw_only=True):
     """The definition that a cap whose id matches gets on its first use, at the data centre `home`.
 
-    The home of a template is the home of the caps that it defines.
+    The home of a template is the home of the caps that it defines. `reaches` says which caps have
+    this definition from it; those that are there already are changed one by one.
     """
 
     match: str
     definition: Terms
     home: str
+    reaches: Literal["caps first used from now on"] = "caps first used from now on"
 
 
 class Templates(Struct, frozen=True, kw_only=True):
@@ -500,7 +515,7 @@ def terms_of(definition: Definition) -> Terms:
 
 def cap_of(meta: MetaState, now: int, dc: str) -> Cap:
     """A cap as the data centre `dc` has it at the instant `now`, in microseconds UTC."""
-    current = meta.at(now)
+    current, begins = meta.at(now), next_begin(meta, now)
     return Cap(
         id=meta.cap,
         home=meta.home or dc,
@@ -508,7 +523,13 @@ def cap_of(meta: MetaState, now: int, dc: str) -> Cap:
         version=str(meta.version),
         definition=terms_of(meta.definition),
         current=None if current is None else _summary(interval_balance(current)),
+        begins=format_instant(begins) if begins else None,
     )
+
+
+def unheard_server(told: Unheard) -> UnheardServer:
+    """A server that was not reached as it is shown."""
+    return UnheardServer(server=told.server, name=told.name, until=format_instant(told.until))
 
 
 def _summary(balance: IntervalBalance) -> IntervalSummary:

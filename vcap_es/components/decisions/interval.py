@@ -1,13 +1,28 @@
-"""What follows for the intervals of a meta as time passes and definitions change."""
+"""What follows for the intervals of a meta as time passes and definitions change.
 
+A period is minted once: whatever becomes of a definition, an interval that is opened for the rest
+of a period has what is left of it. An open interval that the definition does not fit any more gets
+other bounds where everything that it ever had is of the period that it shall be for; else it ends.
+"""
+
+from collections.abc import Iterator
+
+from vcap_es.components.decisions.rest import charge, period
 from vcap_es.events.facts import (
     Fact,
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
     IntervalOpened,
     IntervalTotalChanged,
 )
-from vcap_es.events.periods import Window, first_window, next_window, opening_total, tzdata_version
+from vcap_es.events.periods import (
+    Window,
+    first_window,
+    next_window,
+    opening_total,
+    tzdata_version,
+)
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 
@@ -20,12 +35,17 @@ def due(meta: Meta, now: int) -> list[Fact]:
     Ends come before openings, so that an amount is never open twice, and an interval is never
     ended before it is opened.
     """
-    return [
-        *(_ended(meta, each) for each in meta.intervals if _is_over(meta, each, now)),
-        *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
-        *_opened(meta, now),
-        *(_closed(meta, each) for each in meta.intervals if _is_settled(each, now)),
-    ]
+    ended = [fact for each in meta.intervals for fact in _ended(meta, each, now)]
+    # What is left of a period for others is known when what ends has ended.
+    return (
+        ended
+        or _fitted(meta, now)
+        or [
+            *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
+            *_opened(meta, now),
+            *(_closed(meta, each) for each in meta.intervals if _is_settled(each, now)),
+        ]
+    )
 
 
 def next_due(meta: Meta, now: int) -> int | None:
@@ -45,10 +65,22 @@ def _next_due(interval: Interval) -> int:
 
 def _future_start(meta: Meta, now: int) -> list[int]:
     """A cap that starts later opens its first interval a little before, not long before."""
-    window = None if meta.home else _next_window(meta, now)
+    window = None if meta.home else next(_not_open(meta, now), None)
     if window is None or window.start <= now:
         return []
     return [opening_instant(window, now)] if opening_instant(window, now) > now else []
+
+
+def next_begin(meta: Meta, now: int) -> int:
+    """When a cap serves next, in microseconds UTC; 0 where it does now, or that is not known."""
+    starts = [each.start for each in meta.intervals if not each.pool.ended]
+    if meta.retired or any(start <= now for start in starts):
+        return 0
+    if not starts:
+        # It is opened a little before, or when what an earlier home has opened is over.
+        elsewhere = meta.opened_until if meta.home else meta.taken_until
+        starts = [max(meta.definition.start or 0, elsewhere)]
+    return max(0, min(starts)) if min(starts) > now else 0
 
 
 def opening_instant(window: Window, now: int) -> int:
@@ -66,18 +98,109 @@ def _is_over(meta: Meta, interval: Interval, now: int) -> bool:
     return over and not interval.pool.ended
 
 
-def _ended(meta: Meta, interval: Interval) -> IntervalEnded:
-    return IntervalEnded(cap=meta.cap, number=interval.number)
+def _ended(meta: Meta, interval: Interval, now: int) -> list[Fact]:
+    """How an interval that is over ends; one that is over before its end is cut."""
+    if not _is_over(meta, interval, now):
+        return []
+    if now < interval.end and not _is_foreign(interval):
+        return _cut(meta, interval, now)
+    return [IntervalEnded(cap=meta.cap, number=interval.number)]
+
+
+def _cut(meta: Meta, interval: Interval, now: int) -> list[Fact]:
+    """The interval is over now, whatever is left of its period."""
+    bounded = _bounded(meta, interval, Window(min(interval.start, now), now))
+    return [bounded, IntervalEnded(cap=meta.cap, number=interval.number)]
+
+
+def _bounded(meta: Meta, interval: Interval, window: Window) -> IntervalBounded:
+    return IntervalBounded(
+        cap=meta.cap,
+        number=interval.number,
+        start=window.start,
+        end=window.end,
+        version=meta.version,
+    )
+
+
+def _fitted(meta: Meta, now: int) -> list[Fact]:
+    """The open intervals that the definition in force does not fit: bounded anew, or cut."""
+    own = [each for each in meta.intervals if not each.pool.ended and not _is_foreign(each)]
+    if meta.retired or all(meta.version in (each.version, each.bounded) for each in own):
+        return []
+    wanted = list(_wanted(meta, sorted(own, key=lambda each: each.start), now))
+    if all(window == Window(each.start, each.end) for each, window in wanted):
+        return []
+    facts: list[Fact] = []
+    for each, window in wanted:
+        # Also those that fit already: nobody must ask again what they are for.
+        if window is not None and _may_be_bounded(meta, each, window):
+            facts.append(_bounded(meta, each, window))
+        else:
+            facts += _cut(meta, each, now)
+    return facts
+
+
+def _may_be_bounded(meta: Meta, interval: Interval, window: Window) -> bool:
+    """Whether all that was ever moved out of the interval is of the period of `window`."""
+    whole = period(meta, window.start)
+    is_within = whole.start <= interval.start and interval.end <= whole.end
+    return interval.is_untouched or is_within
+
+
+def _wanted(
+    meta: Meta, intervals: list[Interval], now: int
+) -> Iterator[tuple[Interval, Window | None]]:
+    """What the definition wants in the place of each open interval, in the order of their starts.
+
+    Where another data centre decides the cap, that one opens what follows: here is only cut off
+    what is over.
+    """
+    following = None if meta.home else _first_window(meta, now)
+    for each in intervals:
+        window = _clipped(meta, each, now) if meta.home else _in_place(meta, each, following, now)
+        yield each, window
+        if window is not None and not meta.home:
+            following = next_window(meta.definition, window.end)
+
+
+def _in_place(meta: Meta, interval: Interval, window: Window | None, now: int) -> Window | None:
+    """What an interval is to be where `window` is wanted.
+
+    What has begun, and of which something was moved out, goes on, whatever becomes of its start.
+    """
+    has_begun = interval.start <= now
+    goes_on = has_begun and not interval.is_untouched
+    if goes_on and (window is None or window.start > now):
+        return _clipped(meta, interval, now)
+    if window is None or not has_begun or window.start > now:
+        return window
+    start = interval.start if goes_on else max(interval.start, window.start)
+    return Window(start, window.end)
+
+
+def _clipped(meta: Meta, interval: Interval, now: int) -> Window | None:
+    """The interval as it is, but for what lies after the end of the definition."""
+    last = meta.definition.end
+    end = interval.end if last is None else min(interval.end, last)
+    return Window(interval.start, end) if max(interval.start, now) < end else None
 
 
 def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     if interval.pool.ended or _is_over(meta, interval, now) or _is_foreign(interval):
         return []
-    total = _total(meta, Window(interval.start, interval.end))
-    if total == interval.pool.minted:
+    charged = charge(meta, interval.start, interval.number)
+    if interval.version == meta.version:
+        charged = min(charged, interval.charged)  # what is left only rises
+    total = _total(meta, Window(interval.start, interval.end)) - charged
+    if (total, charged) == (interval.pool.minted, interval.charged):
         return []
     fact = IntervalTotalChanged(
-        cap=meta.cap, number=interval.number, total=total, version=meta.version
+        cap=meta.cap,
+        number=interval.number,
+        total=total,
+        version=meta.version,
+        charged=charged,
     )
     return [fact]
 
@@ -89,42 +212,79 @@ def _total(meta: Meta, window: Window) -> int:
 def _opened(meta: Meta, now: int) -> list[Fact]:
     """The current interval and the next one, as far as they are not open yet."""
     facts: list[Fact] = []
-    window = None if meta.retired or meta.home else _next_window(meta, now)
-    number, ahead = (
-        meta.next_number,
-        sum(each.start > now and not each.pool.ended for each in meta.intervals),
-    )
-    while window is not None and (window.start <= now or ahead < 1):
-        if opening_instant(window, now) > now:
+    if meta.retired or meta.home:
+        return facts
+    ahead = sum(each.start > now and not each.pool.ended for each in meta.intervals)
+    for number, window in enumerate(_not_open(meta, now), meta.next_number):
+        is_ahead = window.start > now
+        if (is_ahead and ahead) or opening_instant(window, now) > now:
             break
         facts.append(_open(meta, number, window))
-        ahead += window.start > now
-        number, window = number + 1, next_window(meta.definition, window.end)
+        ahead += is_ahead
     return facts
 
 
-def _next_window(meta: Meta, now: int) -> Window | None:
-    """The first window that is not open: after the last one, and none that is over already."""
-    if meta.definition.interval == "single" and meta.single_number >= meta.ended_before:
-        return None  # it was opened already, and is opened once
-    if meta.next_number and meta.opened_until > now:
-        return next_window(meta.definition, meta.opened_until)
-    window = first_window(meta.definition, now)
-    if window is None or window.start >= meta.opened_until:
+def _not_open(meta: Meta, now: int) -> Iterator[Window]:
+    """The windows from `now` on of which nothing is open, in order."""
+    intervals = [each for each in meta.intervals if not each.pool.ended]
+    window = _first_window(meta, now)
+    while window is not None:
+        end = window.end
+        others = [each for each in intervals if each.start < end and window.start < each.end]
+        first = min(others, key=lambda each: each.start, default=None)
+        if first is None:
+            yield window
+        else:
+            if window.start < first.start and now < first.start:
+                yield Window(window.start, first.start)
+            end = first.end
+        window = next_window(meta.definition, end)
+
+
+def _first_window(meta: Meta, now: int) -> Window | None:
+    """The window that `now` lies in, or the first one after it, as far as it can be opened here.
+
+    It begins where the last interval has ended; where the first part of a period was opened
+    elsewhere, what is left of it cannot be known here, and it is passed over.
+    """
+    definition, taken = meta.definition, meta.taken_until
+    if definition.interval == "single" and _was_single_elsewhere(meta):
+        return None
+    window = first_window(definition, now)
+    if window is not None and window.start < meta.ended_until:
+        is_over = window.end <= meta.ended_until
+        window = (
+            next_window(definition, meta.ended_until)
+            if is_over
+            else Window(meta.ended_until, window.end)
+        )
+    if window is None or period(meta, window.start).start >= taken:
         return window
-    return Window(meta.opened_until, window.end)
+    window = next_window(definition, taken)
+    if window is None or period(meta, window.start).start >= taken:
+        return window
+    return next_window(definition, window.end)
+
+
+def _was_single_elsewhere(meta: Meta) -> bool:
+    """Whether an earlier home has opened this `single`, which is opened once."""
+    start = meta.definition.start
+    is_later = start is not None and start >= meta.taken_until
+    return meta.taken_until > 0 and meta.single_number >= 0 and not is_later
 
 
 def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
+    charged = charge(meta, window.start, number)
     return IntervalOpened(
         cap=meta.cap,
         number=number,
         start=window.start,
         end=window.end,
-        total=_total(meta, window),
+        total=_total(meta, window) - charged,
         version=meta.version,
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),
+        charged=charged,
     )
 
 

@@ -12,8 +12,10 @@ from vcap_es.events.facts.centre import (
     Stamp,
 )
 from vcap_es.events.facts.interval import (
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
+    IntervalHeard,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
@@ -73,7 +75,9 @@ Fact = (
     | IntervalOpened
     | IntervalLearned
     | IntervalTotalChanged
+    | IntervalBounded
     | IntervalEnded
+    | IntervalHeard
     | IntervalClosed
     | ToppedUp
     | TopupRecovered
@@ -130,8 +134,10 @@ __all__ = [
     "EpochStarted",
     "Fact",
     "HomeMoved",
+    "IntervalBounded",
     "IntervalClosed",
     "IntervalEnded",
+    "IntervalHeard",
     "IntervalLearned",
     "IntervalOpened",
     "IntervalTotalChanged",

@@ -18,8 +18,10 @@ from vcap_es.events.facts import (
     EpochStarted,
     Fact,
     HomeMoved,
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
+    IntervalHeard,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
@@ -65,6 +67,7 @@ from vcap_es.projections.states.meta import Meta, MetaChange
 from vcap_es.projections.states.node import NodeSeen
 from vcap_es.projections.states.primacy import Primacy, PrimacyFact
 from vcap_es.projections.states.transfer import TransferFact
+from vcap_es.projections.states.usage import noted
 
 T = TypeVar("T")
 
@@ -182,9 +185,7 @@ class Fold:
         self._share_bounds(opened)
         found.intervals += (opened,)
         found.next_number = fact.number + 1
-        found.opened_until = opened.end
-        if found.definition.interval == "single":
-            found.single_number = fact.number
+        self._note_bounds(found, opened)
 
     def _interval_learned(self, fact: IntervalLearned) -> None:
         found = self.state.metas[fact.cap]
@@ -197,14 +198,41 @@ class Fold:
         found.next_number = max(found.next_number, fact.number + 1)
         found.opened_until = max(found.opened_until, fact.end)
 
-    def _interval_changed(self, fact: IntervalTotalChanged | IntervalEnded) -> None:
+    def _note_bounds(self, found: Meta, opened: Interval) -> None:
+        """An interval of this data centre has these bounds, by the definition in force."""
+        found.opened_until = max(found.opened_until, opened.end)
+        if found.definition.interval == "single":
+            found.single_number = max(found.single_number, opened.number)
+            if found.single_start < 0:
+                found.single_start = opened.start
+
+    def _interval_changed(self, fact: IntervalTotalChanged | IntervalHeard) -> None:
         interval.evolve(self._interval(fact.cap, fact.number), fact)
+
+    def _interval_ended(self, fact: IntervalEnded) -> None:
+        ended = self._interval(fact.cap, fact.number)
+        interval.evolve(ended, fact)
+        if ended.sharing is None or not ended.sharing.minter:
+            found = self.state.metas[fact.cap]
+            found.ended_until = max(found.ended_until, ended.end)
+
+    def _interval_bounded(self, fact: IntervalBounded) -> None:
+        changed = self._interval(fact.cap, fact.number)
+        interval.evolve(changed, fact)
+        self._share_bounds(changed)
+        found = self.state.metas[fact.cap]
+        if changed.sharing is None or not changed.sharing.minter:
+            self._note_bounds(found, changed)
+        found.opened_until = max(found.opened_until, fact.end)
 
     def _interval_closed(self, fact: IntervalClosed) -> None:
         closing = self._interval(fact.cap, fact.number)
         interval.evolve(closing, fact)
         found = self.state.metas[fact.cap]
         found.intervals = tuple(each for each in found.intervals if each is not closing)
+        is_own = closing.sharing is None or not closing.sharing.minter
+        if is_own and closing.usage.units:
+            found.usages = noted(found.usages, closing.usage)
         if closing.sharing is not None:
             found.closed_before = max(found.closed_before, fact.number + 1)
 
@@ -263,6 +291,7 @@ class Fold:
     def _share_bounds(self, found: Interval) -> None:
         found.start = self._share(found.start, found.start)
         found.end = self._share(found.end, found.end)
+        found.version = self._share(found.version, found.version)
 
     def _share(self, key: Hashable, value: T) -> T:
         """The one object that is kept of all values with this key."""
@@ -286,7 +315,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     IntervalOpened: Fold._interval_opened,
     IntervalLearned: Fold._interval_learned,
     IntervalTotalChanged: Fold._interval_changed,
-    IntervalEnded: Fold._interval_changed,
+    IntervalBounded: Fold._interval_bounded,
+    IntervalHeard: Fold._interval_changed,
+    IntervalEnded: Fold._interval_ended,
     IntervalClosed: Fold._interval_closed,
     ToppedUp: Fold._moved,
     TopupRecovered: Fold._moved,

@@ -3,14 +3,22 @@
 from msgspec import Struct
 
 from vcap_es.events.facts import (
+    IntervalBounded,
     IntervalClosed,
     IntervalEnded,
+    IntervalHeard,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
     Phase,
+    Version,
 )
 from vcap_es.projections.states.places import Pool, close, end, mint
+from vcap_es.projections.states.usage import Usage
+
+IntervalChange = (
+    IntervalTotalChanged | IntervalBounded | IntervalHeard | IntervalEnded | IntervalClosed
+)
 
 
 class Sharing(Struct, gc=False):
@@ -30,7 +38,10 @@ class Sharing(Struct, gc=False):
 class Interval(Struct, gc=False):
     """One serving period `[start, end)`, in microseconds UTC, and where its amounts are.
 
-    `sharing` is None where it is for this data centre alone.
+    `version` is the definition's that its total follows, `bounded` the one that its bounds follow,
+    None where they are as it was opened. Who has not heard of its end may serve it until `until`,
+    where that is later. `charged` are the units of its period that earlier intervals may have
+    spent, which its pool does not have. `sharing` is None where it is for this data centre alone.
     """
 
     number: int
@@ -38,13 +49,40 @@ class Interval(Struct, gc=False):
     end: int
     pool: Pool
     sharing: Sharing | None = None
+    version: Version | None = None
+    bounded: Version | None = None
+    until: int = 0
+    charged: int = 0
+
+    @property
+    def total(self) -> int:
+        """The total of its period, in units."""
+        return self.pool.minted + self.charged
+
+    @property
+    def served_until(self) -> int:
+        """When nobody serves it any more, at the latest."""
+        return max(self.end, self.until)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was ever moved out of its pool, so that nothing can have been spent."""
+        return not self.pool.sent and all(each.out == 0 for each in self.pool.places.values())
+
+    @property
+    def usage(self) -> Usage:
+        """What may have been spent of it: all that was moved out and has not come back."""
+        out = sum(each.out - each.back for each in self.pool.places.values())
+        return Usage(self.start, self.served_until, max(0, out - self.pool.net))
 
 
 def opened(fact: IntervalOpened) -> Interval:
     """The interval as it is when it has just been opened."""
     pool = Pool()
     mint(pool, fact.total)
-    return Interval(fact.number, fact.start, fact.end, pool)
+    interval = Interval(fact.number, fact.start, fact.end, pool, version=fact.version)
+    interval.charged = fact.charged
+    return interval
 
 
 def learned(fact: IntervalLearned) -> Interval:
@@ -52,11 +90,18 @@ def learned(fact: IntervalLearned) -> Interval:
     return Interval(fact.number, fact.start, fact.end, Pool(), Sharing(fact.minter))
 
 
-def evolve(interval: Interval, fact: IntervalTotalChanged | IntervalEnded | IntervalClosed) -> None:
+def evolve(interval: Interval, fact: IntervalChange) -> None:
     """The interval has changed by `fact`."""
     match fact:
         case IntervalTotalChanged():
             mint(interval.pool, fact.total)
+            interval.charged, interval.version = fact.charged, fact.version
+        case IntervalBounded():
+            interval.until = max(interval.served_until, fact.end)
+            interval.start, interval.end = fact.start, fact.end
+            interval.bounded = fact.version
+        case IntervalHeard():
+            interval.until = fact.at
         case IntervalEnded():
             end(interval.pool)
         case IntervalClosed():

@@ -14,6 +14,7 @@ from vcap_es.events.facts import (
     Version,
 )
 from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.usage import Usage
 
 MetaChange = MetaChanged | MetaPaused | MetaResumed | MetaRetired | HomeMoved
 
@@ -22,11 +23,14 @@ class Meta(Struct, gc=False):
     """A cap's definition in force. `home` is the data centre that decides it, "" for this one.
 
     `next_number` is the number that the next interval gets; a cap keeps its numbers for ever.
-    `opened_until` is the end of the last period opened, in microseconds UTC; `single_number` is
-    the last one that was opened as a `single`, -1 for none. Every interval below
-    `ended_before` is over, and of other data centres every one below `closed_before` is closed.
+    `opened_until` is the end of the last period that was ever open, in microseconds UTC;
+    `single_number` is the last one that was opened as a `single`, -1 for none, and `single_start`
+    the start of the first one. Every interval below `ended_before` is over, and of other data
+    centres every one below `closed_before` is closed. `usages` are what closed ones have used;
+    those that were opened here and are over ended at `ended_until` at the latest.
     `intervals` are those not closed yet, oldest first. `moved` is how this data centre gave the cap
-    away, until it hears of a later change; below `taken_at`, earlier homes have opened intervals.
+    away, until it hears of a later change; below `taken_at` and before `taken_until`, earlier homes
+    have opened intervals.
     `inherited` is the lost home that it was taken from by force, until it is moved again.
     """
 
@@ -45,6 +49,10 @@ class Meta(Struct, gc=False):
     moved: HomeMoved | None = None
     taken_at: int = 0
     inherited: str = ""
+    taken_until: int = 0
+    ended_until: int = 0
+    single_start: int = -1
+    usages: tuple[Usage, ...] = ()
 
     @property
     def total(self) -> int:
@@ -59,8 +67,9 @@ class Meta(Struct, gc=False):
         return None
 
     def at(self, now: int) -> Interval | None:
-        """The interval whose period contains the instant `now`."""
-        return next((each for each in self.intervals if each.start <= now < each.end), None)
+        """The interval whose period contains the instant `now`; one that has not ended first."""
+        found = [each for each in self.intervals if each.start <= now < each.end]
+        return min(found, key=lambda each: each.pool.ended, default=None)
 
 
 def defined(fact: MetaDefined, before: Meta | None) -> Meta:
@@ -111,5 +120,6 @@ def _move(meta: Meta, fact: HomeMoved) -> None:
     if not fact.home:
         meta.next_number = max(meta.next_number, fact.next_number)
         meta.taken_at = meta.next_number
+        meta.taken_until = max(meta.taken_until, fact.opened_until)
         meta.opened_until = max(meta.opened_until, fact.opened_until)
         meta.single_number = max(meta.single_number, fact.single_number)

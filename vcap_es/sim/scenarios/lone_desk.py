@@ -40,6 +40,10 @@ class LoneDesk:
         """See `Office`."""
         return False
 
+    def may_be_freed(self, _desk: Desk) -> bool:
+        """See `Office`."""
+        return False
+
     def left_elsewhere(self, _desk: Desk) -> int:
         """See `Office`."""
         return 0

@@ -1,0 +1,44 @@
+"""What is left of a period of which earlier intervals have had a part already.
+
+A period is minted once, under whichever numbers and bounds it was opened. All that earlier
+intervals moved out and did not get back counts as spent, in each period in which they may have been
+served; so what is left only rises, as their books come in.
+"""
+
+from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.periods import Window, period_of
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.meta import Meta
+
+
+def period(meta: Meta, start: int) -> Window:
+    """The whole period in which an interval of `meta` begins at `start`, in microseconds UTC.
+
+    A `single` whose definition has no start has begun with the first one that was opened.
+    """
+    whole = period_of(meta.definition, start)
+    if meta.definition.interval != "single":
+        return whole
+    if meta.definition.start is not None:
+        return Window(min(meta.definition.start, start), whole.end)
+    return Window(start if meta.single_start < 0 else min(meta.single_start, start), whole.end)
+
+
+def charge(meta: Meta, start: int, number: int) -> int:
+    """The units of the period of interval `number`, which begins at `start`, that others had.
+
+    They may have spent them all, as far as is known here.
+    """
+    others = (each.usage for each in meta.intervals if _counts(each, number))
+    usages = [*meta.usages, *others]
+    if not usages:
+        return 0
+    whole = period(meta, start)
+    units = sum(each.units for each in usages if each.overlaps(whole.start, whole.end))
+    return min(units, MAX_AMOUNT)
+
+
+def _counts(interval: Interval, number: int) -> bool:
+    """Whether an interval has ended, and is not another data centre's to open."""
+    is_own = interval.sharing is None or not interval.sharing.minter
+    return is_own and interval.pool.ended and interval.number != number
