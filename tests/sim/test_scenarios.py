@@ -6,6 +6,7 @@ from vcap_es.sim.scenarios import (
     Scenario,
     crashes,
     desk_side,
+    edits,
     ends,
     founding,
     growing,
@@ -22,6 +23,7 @@ from vcap_es.sim.scenarios import (
 MODULES = (
     server_side,
     desk_side,
+    edits,
     recalls,
     verdicts,
     ends,

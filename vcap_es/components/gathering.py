@@ -196,7 +196,7 @@ class Gathering:
             max(0, told[each].available) if each in told else shares.get(each, 0) for each in others
         )
         if not is_met or rest <= threshold(shared.pool.minted, len(others) + 1):
-            self.change("gather", shared.sharing.split or shared.pool.minted, now)
+            self.change("gather", shared.sharing.split or max(0, shared.pool.minted), now)
 
     # ---- what lies idle
 

@@ -532,6 +532,7 @@ class PrimaryMaster:
                 self.locals.changed(fact.cap)
                 self.remote.total_changed((fact.cap, fact.number))
             case IntervalBounded():
+                self.intervals.look_later(fact.cap)
                 self.locals.changed(fact.cap)
                 self.remote.touch((fact.cap, fact.number))
             case IntervalEnded():

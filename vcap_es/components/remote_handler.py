@@ -38,6 +38,7 @@ from vcap_es.components.transfer_messages import (
 from vcap_es.events.amounts import split
 from vcap_es.events.facts import (
     Fact,
+    IntervalBounded,
     IntervalClosed,
     IntervalLearned,
     SharesSet,
@@ -247,7 +248,7 @@ class RemoteHandler:
             return
         weights = self._shares(cap)
         if weights.keys() != {self.dc}:
-            self._share(cap, interval, split(interval.pool.minted, weights))
+            self._share(cap, interval, split(max(0, interval.pool.minted), weights))
 
     def _share(self, cap: str, interval: Interval, shares: dict[str, int]) -> None:
         self.record(SharesSet(cap=cap, number=interval.number, shares=shares))
@@ -259,7 +260,7 @@ class RemoteHandler:
             return
         for interval in meta.intervals:
             if interval.sharing is None and not interval.pool.ended:
-                self._share(meta.cap, interval, {self.dc: interval.pool.minted})
+                self._share(meta.cap, interval, {self.dc: max(0, interval.pool.minted)})
 
     def total_changed(self, key: Key) -> None:
         """The total of an interval was changed here."""
@@ -369,9 +370,26 @@ class RemoteHandler:
         if exchange.shared.minter != about.minter:
             self._note_twin(about.cap, centre)
             return None
+        self._hear_bounds(exchange, about)
         exchange.heard(centre, about, self._circle.now)
         self._touched[key] = None
         return exchange
+
+    def _hear_bounds(self, exchange: Exchange, about: About) -> None:
+        """Whoever opened an interval may change its bounds; the newest hold, from whom ever."""
+        interval, bounded = exchange.shared.interval, about.bounded
+        if about.minter == self.dc or bounded is None or interval.pool.ended:
+            return
+        if interval.bounded is None or bounded > interval.bounded:
+            self.record(
+                IntervalBounded(
+                    cap=about.cap,
+                    number=about.number,
+                    start=about.start,
+                    end=about.end,
+                    version=bounded,
+                )
+            )
 
     def _note_twin(self, cap: str, centre: str) -> None:
         """Who did not know of a cap has defined another one of its name: each serves its own."""

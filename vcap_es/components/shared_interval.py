@@ -154,6 +154,7 @@ class SharedInterval:
             phase=phase_of(interval),
             available=self.pool.available,
             held=self.pool.held,
+            bounded=interval.bounded,
         )
 
     def in_transit(self, centre: str) -> int:

@@ -42,7 +42,8 @@ class About(Struct, frozen=True, array_like=True, gc=False):
     """An interval as the sender has it.
 
     `start` and `end` are instants in microseconds UTC; who hears of it first needs them. `minter`
-    opened it. `available` units are in the sender's pool, `held` at its servers.
+    opened it. `available` units are in the sender's pool, `held` at its servers. `bounded` is the
+    version of the bounds, null for those that it was opened with: of two the newer ones hold.
     """
 
     cap: str
@@ -54,6 +55,7 @@ class About(Struct, frozen=True, array_like=True, gc=False):
     phase: Phase | None
     available: int
     held: int
+    bounded: Version | None = None
 
 
 class Movement(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -322,7 +322,8 @@ class Audit:
         if interval.ended:
             self._find("after the end", f"the bounds of {_name(fact)} change")
         self._check_bounds(self._caps[fact.cap], fact)
-        interval.until = max(interval.until, interval.end, fact.end)
+        if interval.sent or any(each.moved for each in interval.servers.values()):
+            interval.until = max(interval.until, interval.end, fact.end)
         interval.start, interval.end = fact.start, fact.end
 
     def _heard(self, fact: IntervalHeard) -> None:

@@ -9,6 +9,7 @@ from vcap_es.components.outcomes import (
     Held,
 )
 from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.sim.periods import Periods
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.truth import equation_holds
 from vcap_es.sim.violations import Violation
@@ -60,7 +61,13 @@ class Served:
         self._seen: dict[int, int] = {}
         self._ids: set[str] = set()
         self._counted: dict[str, int] = {}
+        self.periods = Periods(lambda: world.log, self._served_twice_max)
         self._units: set[tuple[str, str, int, int]] = set()
+
+    def _served_twice_max(self, cap: str) -> int:
+        """Units of a cap that may be served a second time, as operators gave up events."""
+        twice = self.world.truth.twice_max.items()
+        return sum(units for (name, _), units in twice if name == cap)
 
     def check(self) -> None:
         """Nobody was told of more than ever existed."""
@@ -89,17 +96,19 @@ class Served:
         seen = self._seen.get(id(server), 0)
         if seen == len(server.answers):
             return
+        self.periods.hear(self.world.now_us)
         for token, answer in islice(server.answers.items(), seen, None):
             self._count(answer, is_keyed=token in server.keyed)
         self._seen[id(server)] = len(server.answers)
 
     def _count(self, answer: object, *, is_keyed: bool) -> None:
         match answer:
-            case Consumed(id=id_, consumed=amount) if id_:
+            case Consumed(id=id_, consumed=amount, resets_at=end) if id_:
                 if not (is_keyed and id_ in self._ids):
                     self._take(id_, amount)
                     self._add(id_, amount)
                     self._counted[id_] = amount
+                    self.periods.check(answer.cap, id_, amount, min(self.world.now_us, end - 1))
             case Held(id=id_, held=amount):
                 # It does not count: it may come back without a word.
                 if not (is_keyed and id_ in self._ids):
@@ -112,6 +121,7 @@ class Served:
         """Somebody tries to undo this consume: it does not count any more, undone or not."""
         if id_ in self._counted:
             self._add(id_, -self._counted.pop(id_))
+            self.periods.forgive(parse_consume_id(id_).cap, id_)
 
     def _take(self, id_: str, amount: int) -> None:
         """No unit is given to two callers."""

@@ -16,6 +16,7 @@ from vcap_es.components.decisions.meta import Define, Pause, Resume, Retire
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refused
 from vcap_es.events.facts import Definition, IntervalClosed
+from vcap_es.events.facts.meta import IntervalKind
 from vcap_es.sim.invariants import watch
 from vcap_es.sim.network import Faults
 from vcap_es.sim.servers import ServerProcess
@@ -24,6 +25,7 @@ from vcap_es.sim.truth import equation_holds
 from vcap_es.sim.world import World
 
 SECOND = 1_000_000
+KINDS: tuple[IntervalKind, ...] = ("minute", "minute", "minute", "hour", "day", "single")
 LIMITS = Limits(refund_window_ms=300, lead_ms=2000)
 
 
@@ -145,10 +147,16 @@ class Workload:
         server.submit(command)
 
     def _define(self, cap: str) -> None:
-        random = self.random
+        random, now = self.random, self.world.now_us
+        interval = random.choice(KINDS)
+        start, end = (now + random.choice((-5, 1, 10, 40)) * SECOND for _ in range(2))
+        is_single = interval == "single"
         definition = Definition(
             total=random.choice((0, 1, 3, 7, 20, 300)),
-            interval=random.choice(("minute", "minute", "day")),
+            interval=interval,
+            timezone=random.choice(("UTC", "UTC", "Asia/Kathmandu")),
+            start=start if random.random() < 0.2 else None,
+            end=max(start, end) + SECOND if is_single or random.random() < 0.3 else None,
             pacing=random.choice(("asap", "asap", "asap", "even")),
             mode=random.choice(("hard", "hard", "hard", "shadow")),
         )

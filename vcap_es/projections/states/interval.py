@@ -97,7 +97,8 @@ def evolve(interval: Interval, fact: IntervalChange) -> None:
             mint(interval.pool, fact.total)
             interval.charged, interval.version = fact.charged, fact.version
         case IntervalBounded():
-            interval.until = max(interval.served_until, fact.end)
+            if not interval.is_untouched:  # nobody has anything to serve by the bounds before
+                interval.until = max(interval.served_until, fact.end)
             interval.start, interval.end = fact.start, fact.end
             interval.bounded = fact.version
         case IntervalHeard():

@@ -1,0 +1,84 @@
+"""Bugs of a definition that changes while it lives: what is left of a period, and who has heard."""
+
+from vcap_es.components import hearing
+from vcap_es.components.confirmations import Confirmations
+from vcap_es.components.decisions import interval as decisions
+from vcap_es.components.hearing import Hearing
+from vcap_es.components.local_handler import LocalHandler
+from vcap_es.components.messages import NEVER_BOUNDED, Broadcast, Period
+from vcap_es.components.shelf import Watched
+from vcap_es.projections.states import data_centre
+from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.usage import Usage
+from vcap_es.sim.mutations import change
+from vcap_es.sim.mutations.finders import by_scenario
+from vcap_es.sim.scenarios import edits
+
+_period = Hearing._period
+_usage = vars(Interval)["usage"].fget
+
+
+def _zero(*_: object) -> int:
+    return 0
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _merge_bounds(
+    self: Hearing, watched: Watched, cap: str, period: Period, message: Broadcast
+) -> None:
+    unversioned = Period(period.number, period.start, period.end, period.total, NEVER_BOUNDED)
+    _period(self, watched, cap, unversioned, message)
+
+
+def _usage_until_the_end(self: Interval) -> Usage:
+    used: Usage = _usage(self)
+    return Usage(used.start, self.end, used.units)
+
+
+EDITS = (
+    by_scenario(
+        "a_new_total",
+        "what is opened for the rest of a period has what is left of it",
+        change(decisions, "charge", _zero),
+        edits.a_cap_that_is_defined_again_has_its_rest,
+    ),
+    by_scenario(
+        "closed_is_forgotten",
+        "what closed intervals have used counts in their period",
+        change(data_centre, "noted", lambda usages, _: usages),
+        edits.what_was_closed_is_not_forgotten,
+    ),
+    by_scenario(
+        "all_have_heard",
+        "who has not heard of an end may serve on, and that counts",
+        change(Interval, "usage", property(_usage_until_the_end)),
+        edits.who_has_not_heard_counts_wherever_it_may_serve,
+    ),
+    by_scenario(
+        "the_later_end_holds",
+        "of two ends that of the newer definition holds",
+        change(hearing.Hearing, "_period", _merge_bounds),
+        edits.an_earlier_end_is_heard,
+    ),
+    by_scenario(
+        "answered_unheard",
+        "the answer to a change waits for the servers that are connected",
+        change(Confirmations, "awaits", lambda *_: None),
+        edits.nobody_serves_after_an_end_that_was_answered,
+    ),
+    by_scenario(
+        "nobody_is_named",
+        "the answer to a change names who was not reached",
+        change(LocalHandler, "holders", lambda *_: {}),
+        edits.who_was_not_reached_is_named,
+    ),
+    by_scenario(
+        "capped_too_early",
+        "what is on its way back is waited for",
+        change(LocalHandler, "may_be_freed", _no),
+        edits.what_is_on_its_way_back_is_waited_for,
+    ),
+)
