@@ -20,6 +20,7 @@ from vcap_es.projections.states.interval import Interval
 
 RECALL_US = 2_000_000
 DEBT_RECALL_US = 1_000_000
+NEVER: PoolVersion = (1 << 62, 0)
 ELSEWHERE = "elsewhere"
 """The head of a round that is for another data centre."""
 
@@ -115,6 +116,8 @@ class Desk:
         self._wishes: dict[str, Wish] = {}
         self._eager: dict[str, None] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._unaware: dict[str, PoolVersion] = {}
+        self._refunders: dict[str, None] = {}
 
     @property
     def busy(self) -> bool:
@@ -129,6 +132,7 @@ class Desk:
         if wish is None:
             wish = self._wishes[incarnation] = Wish()
         newer = order > wish.order
+        self._count_hearing(incarnation, holding)
         if newer:
             first = connection != wish.connection
             self._take_newest(wish, incarnation, connection, order, holding)
@@ -176,6 +180,7 @@ class Desk:
             return []
         if refunded > account.refunded:
             self.bump()
+            self._refunders[incarnation] = None
         return [
             Spend(
                 cap=self.cap,
@@ -249,7 +254,22 @@ class Desk:
         self._version += 1
         told, self._verdicts = self._verdicts, {}
         for incarnation in told:
+            self._unaware[incarnation] = self._pool_version()
             self._office.tell(incarnation, self)
+
+    def _count_hearing(self, incarnation: str, holding: Holding) -> None:
+        """Who was refused and has heard that there may be more refuses nobody for that any more."""
+        if tuple(holding.version) >= self._unaware.get(incarnation, NEVER):
+            self._unaware.pop(incarnation, None)
+        if self._refunders and self._all_are_aware:
+            refunders, self._refunders = self._refunders, {}
+            for each in refunders:
+                self._office.tell(each, self)
+
+    @property
+    def _all_are_aware(self) -> bool:
+        """Whether nobody who is connected refuses by an older verdict."""
+        return not any(map(self._office.is_connected, self._unaware))
 
     def serve(self, now: int) -> None:
         """Grant what can be granted at the instant `now`, and ask back what is needed."""
@@ -405,4 +425,5 @@ class Desk:
             verdict=self._verdicts.get(incarnation),
             available=max(0, self._pool.available),
             final=account.final,
+            free=account.refunded if self._all_are_aware else 0,
         )

@@ -208,11 +208,14 @@ class Hearing:
         found.is_final = found.is_final or grant.final
         found.heard_ns = max(found.heard_ns, message.echo_ns)
         found.pool_available = grant.available
+        found.free = max(found.free, grant.free)
         self._bound(found, message.now, message.echo_ns)
         if grant.ended:
             self._end(found, message.now)
         if grant.version > found.version:
             found.version = grant.version
+            if found.verdict is not None:
+                self._telling.tell(found)
             if found.verdict is not None and found.verdict.version < grant.version:
                 found.verdict = None
         if grant.verdict is not None and grant.verdict.version >= found.version:

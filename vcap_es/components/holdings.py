@@ -25,6 +25,9 @@ from vcap_es.components.timing_wheel import Alarm, Ring, TimingWheel
 
 ROUNDS_PER_PERIOD = 20
 
+FREE_NS = 500 * MS
+"""An answer to a refund waits so long until it can be had at every server; then it is given."""
+
 
 class Holdings:
     """All slices of one incarnation. Plain code: it is told the boot clock and never waits.
@@ -86,6 +89,8 @@ class Holdings:
 
     def _heard(self, found: Slice) -> None:
         self.wake(found)
+        if found.freeing:
+            self._freed(found)
         if found.lookups:
             self.heard(found)
 
@@ -96,6 +101,7 @@ class Holdings:
 
     def _drop(self, found: Slice) -> None:
         found.closed = True
+        self._freed(found)
         self.shelf.remove(found)
         self._awake.pop(found, None)
         self.telling.forget(found)
@@ -119,6 +125,29 @@ class Holdings:
     def keep_with(self, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
         """Let entries be fsynced in one record with the totals of their slice; then call `then`."""
         self.keeper.keep_with(entries, found, then)
+
+    def when_free(self, found: Slice, refunded: int, then: Callable[[], None]) -> None:
+        """Call `then` when refunds up to this running total can be had at every server.
+
+        That is at once where no master is connected, and after `FREE_NS` at the latest.
+        """
+        if not self.telling.is_connected or found.closed or found.ended or found.free >= refunded:
+            then()
+            return
+        alarm = self.alarms.at(self.now_ns + FREE_NS, lambda _: self._freed(found))
+        found.freeing = [*(found.freeing or ()), (refunded, alarm, then)]
+
+    def _freed(self, found: Slice) -> None:
+        """Answer those whose refunds can be had everywhere, or who have waited for long enough."""
+        waiting, found.freeing = found.freeing or [], None
+        for refunded, alarm, then in waiting:
+            is_over = alarm.ring is None  # it has rung
+            is_cut_off = found.closed or found.ended or not self.telling.is_connected
+            if is_over or is_cut_off or found.free >= refunded:
+                self.alarms.call_off(alarm)
+                then()
+            else:
+                found.freeing = [*(found.freeing or ()), (refunded, alarm, then)]
 
     def alarm(self, at_ns: int, ring: Ring) -> Alarm:
         """Call `ring` with the time when the boot clock reaches `at_ns`."""
@@ -153,6 +182,9 @@ class Holdings:
     def disconnected(self) -> None:
         """The connection is gone. Slices are served on, up to their deadlines."""
         self.telling.is_connected = False
+        for found in list(self.slices.values()):
+            if found.freeing:
+                self._freed(found)
 
     def broadcast(self, message: Broadcast, now_ns: int) -> None:
         """Intervals exist, have changed or have ended."""

@@ -9,11 +9,18 @@ from vcap_es.components.slice import Slice
 
 
 class Call(Struct):
-    """A keyed call: its answer once there is one, and who waits for it."""
+    """A keyed call: its answer once there is one, the slice it lives with, and who waits for it."""
 
     fingerprint: bytes
     outcome: Outcome | None = None
     waiting: list[int] = field(default_factory=list)
+    found: Slice | None = None
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether it was refused, in a period that is over: asked again, it may be served."""
+        if self.found is None or not isinstance(self.outcome, Refused):
+            return False
+        return self.found.ended or now_ns >= self.found.deadline_ns
 
 
 class KeyStore:
@@ -30,9 +37,12 @@ class KeyStore:
         }
         self._kept = sum(weight(each.outcome) for each in keyed.values())
 
-    def admit(self, idempotency: Idempotency, token: int) -> Outcome | bool:
+    def admit(self, idempotency: Idempotency, token: int, now_ns: int) -> Outcome | bool:
         """True: go on and `finish`; False: `token` waits for the first call's answer."""
         call = self._calls.get(idempotency.key)
+        if call is not None and call.is_over(now_ns):
+            self._part(idempotency.key, call)
+            call = None
         if call is None:
             return self._begin(idempotency, token)
         if call.fingerprint != idempotency.fingerprint:
@@ -63,6 +73,12 @@ class KeyStore:
             self.adopt(key, found)
         return waiting
 
+    def _part(self, key: str, call: Call) -> None:
+        """The key begins anew, and does not end with the slice that it lived with."""
+        if call.found is not None and call.found.keys is not None:
+            call.found.keys.remove(key)
+        self._forget(key)
+
     def forget(self, found: Slice) -> None:
         """The interval is closed, and its keys with it."""
         for key in found.keys or ():
@@ -78,6 +94,7 @@ class KeyStore:
         if found.keys is None:
             found.keys = []
         found.keys.append(key)
+        self._calls[key].found = found
 
 
 def weight(outcome: Outcome | None) -> int:

@@ -62,7 +62,8 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     `received` is the running total that it has seen; `returned` and `refunded` only what its last
     fsynced record has. `need` is the total that serves its first waiting consume (0: none), `want`
     the total of its low-water mark, `queued` the total that serves all its waiting consumes.
-    `answered` is the last recall round fully answered.
+    `answered` is the last recall round fully answered, `version` the newest of the pool that was
+    heard.
     """
 
     cap: str
@@ -77,6 +78,7 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     final: bool
     answered: Round
     queued: int = 0
+    version: PoolVersion = (0, 0)
 
 
 class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -121,7 +123,8 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
 
     All but `recall` and `verdict` are running totals. `recall` asks the server to return until
     the running total is the target. `available` is what the pool has, for people to read; after
-    a report that was `final`, nothing changes here any more.
+    a report that was `final`, nothing changes here any more. Of refunds up to the running total
+    `free` everybody has heard who was refused before.
     """
 
     cap: str
@@ -137,6 +140,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     verdict: Verdict | None
     available: int
     final: bool = False
+    free: int = 0
 
 
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -190,7 +190,9 @@ class Settlement:
             self._holdings.keep_with(entries, found, lambda: None)
         else:
             entries += caller.entries(outcome)
-            self._holdings.keep_with(entries, found, lambda: caller.reply(outcome))
+            total, reply = found.refunded, partial(caller.reply, outcome)
+            when_free = partial(self._holdings.when_free, found, total, reply)
+            self._holdings.keep_with(entries, found, when_free)
 
     def _noted(self, found: Slice, span: Range, expires_ns: int, *, is_open: bool) -> HoldNoted:
         noted = HoldNoted(

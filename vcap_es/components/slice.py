@@ -64,6 +64,8 @@ class Slice:
 
     `spans` are the ranges of consumes that are known by themselves (held or refunded), in order;
     `expiries` are the alarms of those that are held still.
+    `free` are the refunds, as a running total, that can be had everywhere, and `freeing` the
+    answers that wait for that.
     `told_ns` is when the master was first told of it since the start or since the server stops.
     `bounded` is the version of the bounds. `deadline_ns` and `opens_ns` surely lie inside the
     interval; `end_ns` is surely not before its end. A slice from the journal `is_confirmed` when
@@ -84,6 +86,8 @@ class Slice:
         "ended",
         "ended_at_ns",
         "expiries",
+        "free",
+        "freeing",
         "heard_ns",
         "holds",
         "id_prefix",
@@ -142,6 +146,8 @@ class Slice:
         self.keys: list[str] | None = None
         self.ended = self.closed = self.is_final = self.is_paused = False
         self.bounded = NEVER_BOUNDED
+        self.free = 0
+        self.freeing: list[tuple[int, Alarm, Callable[[], None]]] | None = None
         self.is_confirmed = True
         self.ended_at_ns = 0
         self.version: PoolVersion = (0, 0)

@@ -217,6 +217,7 @@ class Telling:
             found.is_final,
             found.answered,
             self._queued(found, need),
+            found.version,
         )
 
     def _queued(self, found: Slice, need: int) -> int:

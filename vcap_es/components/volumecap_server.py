@@ -92,7 +92,7 @@ class VolumecapServer:
     ) -> None:
         """Do what a client asks; `token` is answered by a `Reply` in the outputs."""
         self.holdings.tick(now_ns)
-        admitted = self.keys.admit(idempotency, token) if idempotency is not None else True
+        admitted = self.keys.admit(idempotency, token, now_ns) if idempotency is not None else True
         if admitted is True:
             self._do(command, Call(self, token, idempotency))
         elif admitted is not False:

@@ -1,12 +1,17 @@
 """Bugs of a definition that changes while it lives: what is left of a period, and who has heard."""
 
+from collections.abc import Callable
+
 from vcap_es.components import hearing
 from vcap_es.components.confirmations import Confirmations
 from vcap_es.components.decisions import interval as decisions
 from vcap_es.components.hearing import Hearing
+from vcap_es.components.holdings import Holdings
+from vcap_es.components.idempotency import Call
 from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.messages import NEVER_BOUNDED, Broadcast, Period
 from vcap_es.components.shelf import Watched
+from vcap_es.components.slice import Slice
 from vcap_es.projections.states import data_centre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.usage import Usage
@@ -24,6 +29,10 @@ def _zero(*_: object) -> int:
 
 def _no(*_: object) -> bool:
     return False
+
+
+def _at_once(_self: Holdings, _found: Slice, _refunded: int, then: Callable[[], None]) -> None:
+    then()
 
 
 def _merge_bounds(
@@ -74,6 +83,18 @@ EDITS = (
         "the answer to a change names who was not reached",
         change(LocalHandler, "holders", lambda *_: {}),
         edits.who_was_not_reached_is_named,
+    ),
+    by_scenario(
+        "refund_answered_early",
+        "an answered refund can be had at once at every server",
+        change(Holdings, "when_free", _at_once),
+        edits.an_answered_refund_can_be_had_at_once,
+    ),
+    by_scenario(
+        "capped_for_ever",
+        "a key that was capped asks anew after the period",
+        change(Call, "is_over", _no),
+        edits.who_was_capped_asks_anew_after_the_period,
     ),
     by_scenario(
         "capped_too_early",

@@ -238,11 +238,13 @@ def _fold_with_gaps(self: Replica, until: int) -> None:
 # ---- servers
 
 
-def _admit_again(self: KeyStore, idempotency: Idempotency, token: int) -> Outcome | bool:
+def _admit_again(
+    self: KeyStore, idempotency: Idempotency, token: int, now_ns: int
+) -> Outcome | bool:
     call = self._calls.get(idempotency.key)
     if call is not None and call.outcome is not None:
         self._forget(idempotency.key)
-    return _admit(self, idempotency, token)
+    return _admit(self, idempotency, token, now_ns)
 
 
 def _nothing(*_: object) -> None:

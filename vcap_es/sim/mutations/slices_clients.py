@@ -33,12 +33,14 @@ def _no(*_: object) -> bool:
 # ---- keys
 
 
-def _admit_who_waits(self: KeyStore, idempotency: Idempotency, token: int) -> Outcome | bool:
+def _admit_who_waits(
+    self: KeyStore, idempotency: Idempotency, token: int, now_ns: int
+) -> Outcome | bool:
     call = self._calls.get(idempotency.key)
     if call is not None and call.outcome is None:
         call.waiting.append(token)
         return True
-    return _admit(self, idempotency, token)
+    return _admit(self, idempotency, token, now_ns)
 
 
 # ---- holds

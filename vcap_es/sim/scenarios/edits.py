@@ -1,11 +1,15 @@
 """A definition that changes while it lives: a period is minted once, an answered change holds."""
 
+from vcap_es.components.commands import Consume, Idempotency, Refund
 from vcap_es.components.decisions.meta import Define, Pause, Resume, Retire
+from vcap_es.components.outcomes import Consumed, Refunded, Refused
 from vcap_es.components.primary_master import Done
 from vcap_es.events.facts import Definition
+from vcap_es.sim.invariants import watch
 from vcap_es.sim.network import Faults
 from vcap_es.sim.scenarios.small_world import SECOND, idle, refused, taken, until, world_of
 from vcap_es.sim.site import NOON
+from vcap_es.sim.world import World
 
 
 def a_cap_that_is_defined_again_has_its_rest() -> None:
@@ -123,6 +127,40 @@ def who_was_not_reached_is_named() -> None:
     assert isinstance(answer, Done)
     assert [(each.name, each.until) for each in answer.unheard] == [("s0", last)]
     assert last > NOON
+
+
+def an_answered_refund_can_be_had_at_once() -> None:
+    """Who was refused before serves what is refunded elsewhere, from the answer on."""
+    # Given a server that was told that nothing is left, and to which messages take long
+    world = world_of(1)
+    here, there = world.servers
+    consumed = taken(world, here, 1)
+    assert refused(world, there, 1) == "capped"
+    world.faults = Faults(delay_us_max=20_000)
+    # When what was served here is refunded
+    assert isinstance(world.ask(here, Refund(id=consumed.id)), Refunded)
+    # Then nobody is told that nothing is left
+    answer = world.consume(there, "c")
+    assert isinstance(answer, Consumed | Refused)
+    assert isinstance(answer, Consumed) or answer.code == "unavailable", answer
+
+
+def who_was_capped_asks_anew_after_the_period() -> None:
+    """The same key is served in the next period, and refused the same way until then."""
+    world = World(1, now=NOON + 55 * SECOND)
+    watch(world)
+    world.define("c", 1, interval="minute")
+    server = world.servers[0]
+    taken(world, server, 1)
+    command, key = Consume(cap="c", minimum=1, maximum=1), Idempotency(key="k", fingerprint=b"k")
+    for _ in range(2):
+        answer = world.ask(server, command, key)
+        assert isinstance(answer, Refused)
+        assert answer.code == "capped"
+    world.run(7 * SECOND)
+    served = world.ask(server, command, key)
+    assert isinstance(served, Consumed), served
+    assert world.ask(server, command, key) == served
 
 
 def a_paused_cap_says_so() -> None:

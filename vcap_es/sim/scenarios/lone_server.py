@@ -84,6 +84,8 @@ class LoneServer:
             "recall": None,
             "verdict": None,
             "available": 0,
+            "final": False,
+            "free": 0,
         }
         grant = Grant(cap, 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
         self.hear(

@@ -201,9 +201,12 @@ def refunded_units_are_there_from_the_fsynced_record_on() -> None:
     assert token not in lone.replies
     assert lone.reports[-1].refunded == 0
     lone.sync()
-    assert refund in lone.replies
     assert isinstance(lone.replies[token], Consumed)
     assert lone.reports[-1].refunded == 5
+    # The refund is answered when everybody who was refused has heard of it
+    assert refund not in lone.replies
+    lone.grant(5, spent=5, refunded=5, free=5)
+    assert refund in lone.replies
 
 
 def the_lower_ceiling_holds_while_a_record_is_in_flight() -> None:
