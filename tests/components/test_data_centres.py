@@ -160,7 +160,7 @@ def test_a_moved_home_opens_what_was_not_open() -> None:
     assert {world.state.metas["c"].home for world in centres.worlds.values()} == {"", "south"}
     assert centres["south"].state.metas["c"].home == ""
     # When the new home raises the total
-    centres.define("east", "c", 120, placement="even")
+    centres.define("east", "c", 120, placement="even", interval="minute")
     centres.run(2 * SECOND)
     # Then the old one does so with what it has opened
     minted = centres["north"].state.metas["c"].intervals

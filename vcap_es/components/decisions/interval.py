@@ -132,13 +132,22 @@ def _fitted(meta: Meta, now: int) -> list[Fact]:
     if all(window == Window(each.start, each.end) for each, window in wanted):
         return []
     facts: list[Fact] = []
-    for each, window in wanted:
+    # What becomes shorter makes room first, then what is longer from the last on: no instant is
+    # ever in two.
+    shorter = [each for each in wanted if not _is_longer(*each)]
+    longer = [each for each in reversed(wanted) if _is_longer(*each)]
+    for each, window in (*shorter, *longer):
         # Also those that fit already: nobody must ask again what they are for.
         if window is not None and _may_be_bounded(meta, each, window):
             facts.append(_bounded(meta, each, window))
         else:
             facts += _cut(meta, each, now)
     return facts
+
+
+def _is_longer(interval: Interval, window: Window | None) -> bool:
+    """Whether an interval is to end later than it does."""
+    return window is not None and window.end > interval.end
 
 
 def _may_be_bounded(meta: Meta, interval: Interval, window: Window) -> bool:
