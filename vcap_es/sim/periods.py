@@ -55,7 +55,7 @@ class Periods:
         edited.answers[id_] = Answer(at, units)
         if not edited.definitions:
             return
-        period = _period(edited.definitions[-1][1], at)
+        period = _period(edited.definitions, at)
         served = sum(
             each.units for each in edited.answers.values() if period.start <= each.at < period.end
         )
@@ -72,5 +72,16 @@ class Periods:
             raise Violation("C15", f"{cap}: {served} served of {most} in {period}")
 
 
-def _period(definition: Definition, at: int) -> Window:
-    return window_at(definition.interval, definition.timezone, at)
+def _period(definitions: list[tuple[int, Definition]], at: int) -> Window:
+    """The whole period of the newest definition; a `single` begins with its start, or as one."""
+    definition = definitions[-1][1]
+    period = window_at(definition.interval, definition.timezone, at)
+    if definition.interval != "single":
+        return period
+    since = at
+    for defined_at, each in reversed(definitions):
+        if each.interval != "single":
+            break
+        since = defined_at
+    start = since if definition.start is None else definition.start
+    return Window(min(start, at), period.end)
