@@ -573,9 +573,7 @@ class MasterNode:
         if wanted.after:
             link, entries = entries[0].link, entries[1:]
         if life == self._life:
-            self._let(
-                lambda core: core.fetched(wanted.node, wanted.after, link, entries, self.moment())
-            )
+            self._let(lambda core: core.fetched(wanted, link, entries, self.moment()))
 
     # ---- beginning anew
 

@@ -32,6 +32,8 @@ from vcap_es.components.primary_master import Output, PrimaryMaster, Round
 from vcap_es.components.replica import Replica, Store
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import MS, Keep, Voter
+from vcap_es.components.window import WINDOW, Window
+from vcap_es.events.chain import Stored
 from vcap_es.events.facts import ConfigDecided
 from vcap_es.events.log import BATCH_EVENTS_MAX
 from vcap_es.events.sealing import seal
@@ -45,8 +47,9 @@ LAG_TO_JOIN = 1024
 
 
 class Fetch(Struct, frozen=True, gc=False):
-    """Read up to `limit` events behind `after`, for the follower `node`."""
+    """Read up to `limit` events after the position `after`, for the follower `node` of `epoch`."""
 
+    epoch: int
     node: str
     after: int
     limit: int
@@ -82,6 +85,7 @@ class Leadership:
         tell: Callable[[str, ToFollower], None],
         emit: Callable[[LeaderOutput], None],
         now_ns: int,
+        window: Window = WINDOW,
     ) -> None:
         """Lead by `config`, which a majority holds."""
         self.config = config
@@ -92,8 +96,9 @@ class Leadership:
             config.epoch,
             replica,
             tell,
-            lambda follower, after, limit: emit(Fetch(follower, after, limit)),
+            lambda node, after, limit: emit(Fetch(config.epoch, node, after, limit)),
             patience_ns=3 * timings.heartbeat_ms * MS,
+            window=window,
         )
         self._node, self._primary, self._replica, self._voter = node, primary, replica, voter
         self._timings, self._tell, self._emit = timings, tell, emit
@@ -175,6 +180,11 @@ class Leadership:
     def mismatched(self, node: str, message: Mismatch, now_ns: int) -> None:
         """A follower's log is another."""
         self.followers.mismatched(node, message, now_ns)
+
+    def fetched(self, wanted: Fetch, link: bytes, entries: list[Stored], now_ns: int) -> None:
+        """What a `Fetch` asked for; that of another epoch may have been set aside since."""
+        if wanted.epoch == self.epoch:
+            self.followers.fetched(wanted.node, wanted.after, link, entries, now_ns)
 
     # ---- what is done
 
@@ -300,8 +310,8 @@ class Leadership:
     def _is_gone(self, follower: Follower, now_ns: int) -> bool:
         if not follower.is_linked:
             return now_ns - follower.gone_ns > self._timings.reset_ms * MS
-        since_ns = min(follower.heard_ns, follower.moved_ns if follower.is_outstanding else now_ns)
-        return now_ns - since_ns > self._timings.degrade_ms * MS
+        moved_ns = now_ns if follower.is_at_rest else follower.moved_ns
+        return now_ns - min(follower.heard_ns, moved_ns) > self._timings.degrade_ms * MS
 
     def _joining(self, now_ns: int) -> str | None:
         """Who is to be in sync: first it is waited for, then it has all that was let out."""

@@ -14,7 +14,7 @@ from vcap_es.components.candidacy import Candidacy
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.components.leadership import Leadership
+from vcap_es.components.leadership import Fetch, Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
     Elsewhere,
@@ -51,6 +51,7 @@ from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
 from vcap_es.components.transfer_messages import BetweenCentres, Hearing, Sender
 from vcap_es.components.voter import MS, Ballot, Keep, Voter
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
@@ -112,13 +113,14 @@ class Master:
         random: Callable[[int], int],
         moment: Moment,
         suspicion: str = "",
+        window: Window = WINDOW,
     ) -> None:
         """Begin with what the disk has; `random(n)` gives 0 to n-1.
 
         `suspicion` says why the log may not be what was acknowledged, "" where nothing does.
         """
         self.identity, self.timings = identity, timings
-        self.replica = Replica(held)
+        self.replica, self._window = Replica(held, window.recent), window
         self.voter = Voter(ballot, timings, moment.boot_ns)
         self.secondary = SecondaryMaster(self.replica, self.voter)
         self.primary: PrimaryMaster | None = None
@@ -243,12 +245,15 @@ class Master:
 
     def disconnected(self, connection: int, moment: Moment) -> None:
         """A connection is gone."""
+        was_way = self._links.is_way_to(connection)
         hello, node = self._links.gone(connection)
         self._unheard.pop(connection, None)
         if hello is not None and self.primary is not None:
             self.primary.disconnected(connection)
         if node and not self._links.has(node):
             self._lost(node, moment)
+        elif was_way and self.leadership is not None:
+            self.leadership.followers.rerouted(node, moment.boot_ns)
 
     def _lost(self, node: str, moment: Moment) -> None:
         self.voter.lost(node)
@@ -299,8 +304,8 @@ class Master:
         if trouble:
             self._close(connection, trouble)
             return
-        is_new = not self._links.has(greeting.node)
-        if self._links.greeted_by_master(connection, greeting):
+        is_new = self._links.greeted_by_master(connection, greeting)
+        if is_new:
             self._send(connection, self.greeting())
         if self.leadership is not None:
             self._send(connection, Leading(epoch=self.epoch, node=self.node))
@@ -450,12 +455,10 @@ class Master:
         if self.secondary.leader:
             self._tell(self.secondary.leader, diverged)
 
-    def fetched(
-        self, node: str, after: int, link: bytes, entries: list[Stored], moment: Moment
-    ) -> None:
-        """What a `Fetch` asked for, with the link of the event at `after`."""
+    def fetched(self, wanted: Fetch, link: bytes, entries: list[Stored], moment: Moment) -> None:
+        """What a `Fetch` asked for, with the link of the event at its `after`."""
         if self.leadership is not None:
-            self.leadership.followers.fetched(node, after, link, entries, moment.boot_ns)
+            self.leadership.fetched(wanted, link, entries, moment.boot_ns)
 
     def disk_full(self, *, is_full: bool, moment: Moment) -> None:
         """The oldest `Store` finds no room, and will be tried again; or it found some.
@@ -726,6 +729,7 @@ class Master:
             tell=self._tell,
             emit=self._outputs.append,
             now_ns=moment.boot_ns,
+            window=self._window,
         )
         self.promotion.clear()
         self._unheard.clear()  # they hear of a new epoch, and tell everything anew

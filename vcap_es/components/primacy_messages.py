@@ -9,7 +9,6 @@ from msgspec import Struct
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.events.chain import Stored
 
-ENTRIES_PER_MESSAGE = 2000
 BYTES_PER_MESSAGE = 4 * 1024 * 1024
 
 

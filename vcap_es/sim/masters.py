@@ -98,6 +98,7 @@ class MasterProcess(Process):
             self.site.timings,
             random=random.randrange,
             moment=self.moment,
+            window=self.site.window,
         )
         for other in self.site.master_parties:
             if other is not self:
@@ -223,7 +224,7 @@ class MasterProcess(Process):
                 self._writes.append(output)
                 self._write()
             case Fetch():
-                self._after_fsync(partial(self._fetch, output))
+                self.later(self.site.read_ns(self.machine.slowness), partial(self._fetch, output))
             case Close(connection, reason):
                 self.site.closings.append(reason)
                 if connection in self._links:
@@ -342,7 +343,7 @@ class MasterProcess(Process):
         if wanted.after <= len(log.entries):
             entries = log.entries[wanted.after : wanted.after + wanted.limit]
             link = log.link_at(wanted.after)
-            self.core.fetched(wanted.node, wanted.after, link, entries, self.moment)
+            self.core.fetched(wanted, link, entries, self.moment)
             self.flush()
 
     # ---- time
