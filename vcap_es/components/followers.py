@@ -41,6 +41,9 @@ class Follower(Struct):
     `asked_ns` is since when an answer is waited for, and `asks` how often it was asked for in vain.
     `fetches` is how often the events after `next` were asked of the log, last at `fetching_ns`;
     both are 0 while they are not awaited.
+
+    `put_offs` is how often it took too long to be let in sync, which is not tried before
+    `put_off_ns`.
     """
 
     node: str
@@ -59,6 +62,8 @@ class Follower(Struct):
     asks: int = 0
     fetching_ns: int = 0
     fetches: int = 0
+    put_offs: int = 0
+    put_off_ns: int = 0
 
     @property
     def is_outstanding(self) -> bool:

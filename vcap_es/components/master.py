@@ -45,6 +45,7 @@ from vcap_es.components.primacy_messages import (
     Transfer,
 )
 from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send, Spawn
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.standing import Standing
@@ -138,6 +139,7 @@ class Master:
             ask=lambda asked: self._tell(asked.node, asked.message),
             keep=self._outputs.append,
             doubt=self._doubt,
+            remark=self._outputs.append,
             now_ns=moment.boot_ns,
         )
         self._tokens: dict[int, None] = {}
@@ -361,7 +363,7 @@ class Master:
             case Accepted():
                 self._accepted(node, message, moment)
             case Refusal():
-                self._refused(message, moment)
+                self._refused(node, message, moment)
             case Diverged() if self.primary is not None and message.epoch == self.epoch:
                 self._note_divergence(node, message, moment)
             case Transfer():
@@ -389,7 +391,7 @@ class Master:
         self._heed_promise(moment)
         if self._is_over:
             return False
-        self._standing.led(moment.boot_ns)
+        self._standing.led(epoch, moment.boot_ns)
         self.promotion.clear()  # somebody leads: that is not what was approved
         self.secondary.heard_of(node, epoch)
         self._tell_switched()
@@ -402,6 +404,12 @@ class Master:
             self._switched = None
             outcome = SwitchedOver(leader=leader.name, address=leader.address)
             self._outputs.append(Answer(token, outcome))
+
+    def _give_up_switched(self, moment: Moment) -> None:
+        """Nobody is heard to lead: who asked for the switchover must not wait for that for ever."""
+        if self._switched is not None and moment.boot_ns >= self._transfer_ns:
+            token, self._switched = self._switched, None
+            self._answer_elsewhere(token)
 
     def _vote(self, node: str, message: Prevote | Prepare | Accept, moment: Moment) -> None:
         for output in self.voter.heard(node, message, moment.boot_ns):
@@ -428,7 +436,9 @@ class Master:
             won = self._standing.accepted(node, message, moment.boot_ns)
             self._lead_if_won(won, moment)
 
-    def _refused(self, message: Refusal, moment: Moment) -> None:
+    def _refused(self, node: str, message: Refusal, moment: Moment) -> None:
+        told: dict[str, str | int] = {"by": node, "epoch": message.epoch}
+        self._outputs.append(Remark("refused", told | {"promised": message.promised}))
         self._standing.refused(message.promised, moment.boot_ns)
         if self.leadership is not None and message.promised > self.leadership.epoch:
             self._step_down(f"a voter has promised epoch {message.promised}", moment)
@@ -578,6 +588,7 @@ class Master:
         """Time has passed."""
         if self._is_over or self.suspicion:
             return
+        self._give_up_switched(moment)
         if self.leadership is not None:
             self._lead_on(moment)
         elif moment.boot_ns >= self._standing.due_ns:
@@ -588,7 +599,10 @@ class Master:
         if self.suspicion or self._is_over:
             return moment.boot_ns + self.timings.heartbeat_ms * MS
         if self.leadership is None or self.primary is None:
-            return max(self._standing.due_ns, moment.boot_ns)
+            wanted = self._standing.due_ns
+            if self._switched is not None:
+                wanted = min(wanted, self._transfer_ns)
+            return max(wanted, moment.boot_ns)
         wanted = self.leadership.next_tick_ns
         due = self.primary.next_tick(moment.utc)
         if due is not None:

@@ -12,6 +12,7 @@ from vcap_es.components.leadership import Fetch
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
 from vcap_es.components.primary_master import Acknowledge, Answer, Close, Forward, Send, Spawn
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot
 from vcap_es.events.log import Head
@@ -239,6 +240,8 @@ class MasterProcess(Process):
             case Acknowledge(delivery):
                 if self.site.acknowledged is not None:
                     self.site.scheduler.later(US, partial(self.site.acknowledged, delivery))
+            case Remark():
+                self.site.note(self.name, output)
             case Restart() | Renew() | Halt():
                 self._stop(output)
 

@@ -36,6 +36,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     fsyncs_us: tuple[int, ...] = (200, 2000, 10_000)
     reads_us: tuple[int, ...] = (0,)
     windows: tuple[Window, ...] = (WINDOW,)
+    repeats: tuple[int, ...] = (0, 5, 20)
     early_percent: int = 30
     lossy_percent: int = 30
     leaves_percent: int = 30
@@ -108,7 +109,7 @@ def options(profile: Profile, seed: int) -> Options:
         witnesses=witnesses,
         servers=servers,
         lose=0 if is_ordered else random.choice((0, 2, 10)),
-        repeat=0 if is_ordered else random.choice((0, 5, 20)),
+        repeat=0 if is_ordered else random.choice(profile.repeats),
         delay_us=random.choice(profile.delays_us),
         fsync_us=random.choice(profile.fsyncs_us),
         is_ordered=is_ordered,
@@ -159,6 +160,7 @@ DISKS = Profile(
     weights={"power": 8, "crash": 6, "fsync": 6, "full": 5, "tail": 8, "wipe": 8, "part": 2},
     mishaps=(3, 12),
 )
+# No message is repeated here: each is answered at once by a server whose disk is slow.
 COPIES = Profile(
     name="copies",
     weights={
@@ -179,6 +181,7 @@ COPIES = Profile(
     lasts_ms=(1, 30, 200, 700, 2000),
     fsyncs_us=(200, 10_000, 50_000, 300_000),
     reads_us=(200, 50_000, 400_000, 1_500_000),
+    repeats=(0,),
     windows=tuple(
         Window(recent=recent, message=message, under_way=4 * message)
         for recent, message in ((4, 2), (16, 8), (64, 8), (64, 32))
