@@ -466,6 +466,12 @@ MUTATIONS = [
         change(Followers, "retry", _retry_as_if_it_moved),
         stalling.a_follower_that_stores_nothing_falls_out_of_sync,
     ),
+    by_scenario(
+        "joining_held_up_for_long",
+        "who is let in and does not get on holds up nobody for long",
+        change(Leadership, "_has_waited_for", Leadership._is_gone),
+        stalling.who_is_let_in_holds_up_nothing_for_long,
+    ),
     _mutation(
         "fold_with_gaps",
         "a follower folds everything that is committed",
