@@ -4,6 +4,7 @@ import pytest
 
 from vcap_es.sim.scenarios import (
     Scenario,
+    copying,
     crashes,
     desk_side,
     ends,
@@ -32,6 +33,7 @@ MODULES = (
     founding,
     stalling,
     switching,
+    copying,
 )
 
 

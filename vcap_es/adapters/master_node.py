@@ -27,6 +27,7 @@ from vcap_es.adapters.outbox import Reign
 from vcap_es.adapters.post import Post
 from vcap_es.adapters.readiness import Check, PrimacyView, checks_of, primacy_of, role_of
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
+from vcap_es.adapters.stalls import Stalls, timed
 from vcap_es.adapters.wires import Wires
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.approvals import Approved
@@ -55,6 +56,7 @@ from vcap_es.components.primary_master import (
     Send,
     Spawn,
 )
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
@@ -151,6 +153,7 @@ class MasterNode:
         self._failed: asyncio.Future[None] | None = None
         self._core: Master | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._stalls, self._wanted_ns = Stalls(), 0
         self._flush_is_due = self._is_over = False
         self._clock_is_sound = True
         self._role = ""
@@ -467,7 +470,8 @@ class MasterNode:
                     future.set_result(outcome)
             case Keep(ballot):
                 # It is rare, and nothing behind it may leave before: waiting here is simplest.
-                self._ballots.keep(ballot)
+                with timed("ballot", epoch=ballot.promised):
+                    self._ballots.keep(ballot)
             case Fetch():
                 self._start(self._fetch(self._life, output), "fetch")
             case Close(connection, reason):
@@ -483,6 +487,8 @@ class MasterNode:
             case Acknowledge(delivery):
                 if self.post is not None:
                     self.post.acknowledge(delivery)
+            case Remark(what, details):
+                log.debug(what, **details)
             case Restart(reason):
                 self._end_life(reason)
             case Renew(reason):
@@ -550,9 +556,12 @@ class MasterNode:
             self._timer.cancel()
         wanted_s = (core.next_tick_ns(self.moment()) - boot_ns()) / 1e9
         delay_s = min(max(wanted_s, TICK_SECONDS[0]), TICK_SECONDS[1])
+        self._wanted_ns = boot_ns() + int(delay_s * 1e9)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
+        if self._core is not None:
+            self._stalls.look(self._core, self._wanted_ns)
         self._judge_clock(abs(now_us() - boot_ns() // 1000 - self._ahead_us))
         self._let(lambda core: core.tick(self.moment()))
 
@@ -587,9 +596,7 @@ class MasterNode:
         if wanted.after:
             link, entries = entries[0].link, entries[1:]
         if life == self._life:
-            self._let(
-                lambda core: core.fetched(wanted.node, wanted.after, link, entries, self.moment())
-            )
+            self._let(lambda core: core.fetched(wanted, link, entries, self.moment()))
 
     # ---- beginning anew
 

@@ -10,7 +10,6 @@ from vcap_es.components.decisions.primacy import Config
 from vcap_es.events.chain import Stored
 from vcap_es.events.clusters import ClusterName
 
-ENTRIES_PER_MESSAGE = 2000
 BYTES_PER_MESSAGE = 4 * 1024 * 1024
 
 

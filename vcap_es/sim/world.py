@@ -14,6 +14,7 @@ from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import PrimaryMaster
 from vcap_es.components.timings import Timings
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.events.facts import Definition, Fact
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 from vcap_es.projections.states.places import Pool
@@ -44,6 +45,7 @@ class World(Site):
         dc: str = "dc1",
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
+        window: Window = WINDOW,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -53,6 +55,7 @@ class World(Site):
             dc=dc,
             cluster=cluster,
             scheduler=scheduler,
+            window=window,
         )
         self.steps: list[Callable[[], None]] = []
         self.masters = [
