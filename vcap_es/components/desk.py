@@ -15,6 +15,7 @@ from msgspec import Struct
 from vcap_es.components.decisions.volumecap import free, released_at, share
 from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Round, Verdict
 from vcap_es.errors import SuspectServer
+from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp, TopupRecovered
 from vcap_es.projections.states.interval import Interval
 
@@ -374,7 +375,7 @@ class Desk:
         returned, rest = self._pool.peek(head).back, max(0, available)
         more = self.paced and rest < self._pool.available
         until = released_at(self.interval, rest + 1) if more else 0
-        rest += self._office.left_elsewhere(self)
+        rest = min(rest + self._office.left_elsewhere(self), MAX_AMOUNT)
         self._verdicts[head] = Verdict(rest, returned, self._pool_version(), until)
         self._office.tell(head, self)
 

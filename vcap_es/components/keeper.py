@@ -7,6 +7,7 @@ from vcap_es.components.journal_records import Dropped, Entry, Journal, Kept
 from vcap_es.components.server_outputs import Output, Write
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import CELLS_PER_SLOT, NO_SLOT, Slice
+from vcap_es.events.amounts import MAX_AMOUNT
 
 WAITERS_COUNTED = 64
 
@@ -32,7 +33,7 @@ class Keeper:
             found.received = kept.received
             found.returned = found.returned_kept = kept.returned
             found.refunded = found.refunded_kept = kept.refunded
-            found.ceiling = kept.ceiling
+            found.ceiling = min(kept.ceiling, MAX_AMOUNT)
             found.marks = dict(journal.marks.get(key, {})) or None
             found.holds = dict(journal.holds.get(key, {})) or None
             found.spans = sorted({*(found.marks or ()), *(found.holds or ())}) or None

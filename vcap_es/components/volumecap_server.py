@@ -35,7 +35,7 @@ from vcap_es.components.outcomes import (
 from vcap_es.components.settlement import Settlement, format_id, full
 from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 
-_SHADOWED = ("capped", "paced")
+_SHADOWED = ("capped", "paced", "counted_out")
 
 
 class VolumecapServer:
