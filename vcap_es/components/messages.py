@@ -57,7 +57,7 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     """
 
     cap: str
-    number: Count
+    number: Total
     received: Total
     returned: Total
     spent: Total
@@ -83,13 +83,15 @@ class Verdict(Struct, frozen=True, array_like=True, gc=False):
     """Elsewhere there were at most `rest` units, having seen `returned` from you, at `version`.
 
     A paced cap's verdict ends at `until`, microseconds UTC, when the next unit is released, if one
-    will be; 0 otherwise.
+    will be; 0 otherwise. Where it is `counted_out`, more may be in other data centres, and cannot
+    be moved here any more, as a running total is at its bound.
     """
 
     rest: Total
     returned: Total
     version: PoolVersion
     until: Total = 0
+    counted_out: bool = False
 
 
 class Grant(Struct, frozen=True, array_like=True, gc=False):
@@ -101,7 +103,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     """
 
     cap: str
-    number: Count
+    number: Total
     moved: Total
     returned: Total
     spent: Total
@@ -133,7 +135,7 @@ class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Period(Struct, frozen=True, array_like=True, gc=False):
     """An interval that exists: its number and its bounds in microseconds UTC."""
 
-    number: Count
+    number: Total
     start: Total
     end: Total
     total: Total

@@ -154,7 +154,7 @@ class Queues:
         countable = found.countable(self._shelf.cells)
         if countable < waiter.minimum <= found.total:  # of more there is none: it will be capped
             found.waiters.popleft()
-            self._refuse_uncounted(found, waiter)
+            self._refuse(waiter, self._counted_out(found, waiter))
             return True
         amount = min(amount, countable)
         if amount < waiter.minimum or amount > found.balance(self._shelf.cells):
@@ -196,6 +196,8 @@ class Queues:
 
     def _exhausted(self, found: Slice, waiter: Waiter, missing: int) -> Refused:
         """Refused: `missing` more units than there are would be needed."""
+        if found.verdict is not None and found.verdict.counted_out:
+            return self._counted_out(found, waiter)
         self.count_refused(found, waiter.minimum)
         verdict = found.verdict
         if verdict is not None and verdict.until and missing <= found.pool_available - verdict.rest:
@@ -205,9 +207,9 @@ class Queues:
             return paced(waiter.cap, waiter.minimum, self._wait_ms(found, until))
         return capped(waiter.cap, waiter.minimum, self._wait_ms(found, found.end))
 
-    def _refuse_uncounted(self, found: Slice, waiter: Waiter) -> None:
+    def _counted_out(self, found: Slice, waiter: Waiter) -> Refused:
         self.count_refused(found, waiter.minimum)
-        self._refuse(waiter, counted_out(found, self._wait_ms(found, found.end)))
+        return counted_out(found, self._wait_ms(found, found.end))
 
     def _wait_ms(self, found: Slice, until: int) -> int:
         return max(1, -(-(self._instant_ns(found, until) - self._shelf.now_ns) // MS))

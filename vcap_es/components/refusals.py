@@ -25,10 +25,10 @@ def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:
 
 
 def counted_out(found: Slice, retry_after_ms: int) -> Refused:
-    """A running total of this interval would pass what can be counted; the next one begins at 0."""
+    """A running total of this interval would pass its bound; those of the next one begin at 0."""
     detail = (
-        f"what was moved to this server of {found.cap}, interval {found.number}, or spent here,"
-        f" would come to more than {MAX_AMOUNT} in all: ask another server, or wait for the next"
+        f"so many units of {found.cap}, interval {found.number}, were moved here and spent already"
+        f" that a running total would pass {MAX_AMOUNT}: ask another server, or wait for the next"
         " interval"
     )
     return Refused(code="counted_out", cap=found.cap, detail=detail, retry_after_ms=retry_after_ms)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.messages import Order
-from vcap_es.events.bounds import Balance, Count, Total
+from vcap_es.events.bounds import Balance, Total
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -48,7 +48,7 @@ class About(Struct, frozen=True, array_like=True, gc=False):
 
     cap: str
     version: Version
-    number: Count
+    number: Total
     start: Total
     end: Total
     minter: str

@@ -326,6 +326,7 @@ FORCED = Profile(
     is_busy=True,
 )
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
+BOUNDS = Profile(name="bounds", directed=_transfers, safety_ms=(3000, 8000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
@@ -362,6 +363,7 @@ PROFILES = {
         TAILS,
         FORCED,
         TRANSFERS,
+        BOUNDS,
         STEPS,
         EXACTLY,
     )
