@@ -4,6 +4,7 @@ import pytest
 
 from vcap_es.sim.scenarios import (
     Scenario,
+    bounds,
     crashes,
     desk_side,
     ends,
@@ -30,6 +31,7 @@ MODULES = (
     growing,
     stalling,
     switching,
+    bounds,
 )
 
 

@@ -17,6 +17,7 @@ from vcap_es.errors import InvalidFact
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Definition
 from vcap_es.sim.invariants import must
+from vcap_es.sim.profiles import BOUNDS
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.shared_lives import DRAIN_TRIES, REFUSALS, SECOND_US, STEP_US, SharedLife
 from vcap_es.sim.violations import Violation
@@ -115,7 +116,9 @@ class BoundLife(SharedLife):
 
     def _drain(self, cap: str) -> None:
         """C10: one last caller has whatever is left, or hears that it cannot be counted."""
-        home, world = self.caps[cap], self._any_world()
+        home = self.caps[cap]
+        is_local = home.state.metas[cap].definition.placement == "local"
+        world = home if is_local else self._any_world()
         server = self._random.choice([each for each in world.servers if each.is_running])
         codes: list[str] = []
         answer: object = None
@@ -160,3 +163,8 @@ class BoundLife(SharedLife):
                         break
                     self.centres.run(STEP_US)
                 must(isinstance(answer, Consumed), "C8", f"{server.name} answers {answer}")
+
+
+def live_at_bounds(seed: int) -> None:
+    """Live one such life; raises `Violation` where it does not end well."""
+    BoundLife(BOUNDS, seed).live()
