@@ -341,7 +341,10 @@ class MasterNode:
         if self._snapshot is None or self._failed.done() or not is_settled:
             return
         if core.replica.unfolded == 0 or leads:
-            save_snapshot(self._snapshot, take(self.state, core.replica.head))
+            try:
+                save_snapshot(self._snapshot, take(self.state, core.replica.head))
+            except OSError as error:
+                log.warning("no snapshot was kept: the next start replays more", error=str(error))
 
     async def failure(self) -> None:
         """Wait until this master cannot go on; raises why."""

@@ -103,7 +103,8 @@ class ServerNode:
             self._directory, slots_max=self.limits.slots_max, synchronous=self._synchronous
         )
         journal = self._files.begin(incarnation=lambda: token_hex(16), session=self._session)
-        self.core = VolumecapServer(journal, self._files.cells, self.limits)
+        files = self._files
+        self.core = VolumecapServer(journal, files.cells, self.limits, has_room=files.has_room)
         self.incarnation, self._start = self.core.incarnation, journal.start
 
     # ---- clients

@@ -15,8 +15,15 @@ WAITERS_COUNTED = 64
 class Keeper:
     """Writes the totals of slices, raises their ceilings, and gives them their slots."""
 
-    def __init__(self, journal: Journal, shelf: Shelf, outputs: list[Output]) -> None:
-        self._shelf, self._outputs = shelf, outputs
+    def __init__(
+        self,
+        journal: Journal,
+        shelf: Shelf,
+        outputs: list[Output],
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Go on from `journal`; `has_room` says whether there are cells for the first slots."""
+        self._shelf, self._outputs, self._has_room = shelf, outputs, has_room
         self._to_write: dict[Slice, None] = {}
         self._more_entries: list[Entry] = []
         self._after_write: list[Callable[[], None]] = []
@@ -55,7 +62,10 @@ class Keeper:
     @property
     def is_full(self) -> bool:
         """Whether the journal has no slot for a further slice."""
-        return not self._free_slots and self._slots_used >= self._shelf.limits.slots_max
+        if self._free_slots:
+            return False
+        is_used_up = self._slots_used >= self._shelf.limits.slots_max
+        return is_used_up or not self._has_room(self._slots_used + 1)
 
     def keep(self, found: Slice) -> None:
         """Let the totals of this slice be in the next record."""
