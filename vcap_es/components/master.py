@@ -285,14 +285,23 @@ class Master:
         if hello.protocol != PROTOCOL:
             self._close(connection, _other_protocol(hello.protocol))
             return
+        if not self._lets_in(connection, hello, moment):
+            return
         self._links.greeted_by_server(connection, hello)
         if hello.voter:
             self._send(connection, self.greeting())  # a voter must know who asks for its promise
+        if self.primary is not None:
+            self._send(connection, Leading(epoch=self.epoch, node=self.node))
+
+    def _lets_in(self, connection: int, hello: Hello, moment: Moment) -> bool:
+        """Whether a server is not refused by who leads here: others hear of nobody who is."""
         if self.primary is None:
-            return
-        self._send(connection, Leading(epoch=self.epoch, node=self.node))
+            return True
         self.primary.received(connection, hello, moment.utc)
+        if not self.primary.has_let_in(connection, hello.incarnation):
+            return False
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        return True
 
     def _greeted(self, connection: int, greeting: Greeting, moment: Moment) -> None:
         trouble = self._trouble(greeting)
@@ -752,10 +761,9 @@ class Master:
         assert self.leadership is not None
         for connection in self._links.connections:
             self._send(connection, Leading(epoch=self.epoch, node=self.node))
-        for connection, hello in self._links.hellos.items():
-            assert self.primary is not None
-            self.primary.received(connection, hello, moment.utc)
-            self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        for connection, hello in list(self._links.hellos.items()):
+            if not self._lets_in(connection, hello, moment):
+                self._links.gone(connection)
         for each in (self.greeting(), *self._links.masters.values()):
             self._see(each.node, each.name, "master", each.address, each.stamp, moment)
             if self._links.has(each.node):

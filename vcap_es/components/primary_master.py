@@ -212,6 +212,11 @@ class PrimaryMaster:
         finally:
             self._actor = self.name
 
+    def has_let_in(self, connection: int, incarnation: str) -> bool:
+        """Whether a server that said hello on `connection` is served there."""
+        server = self.locals.servers.get(incarnation)
+        return server is not None and server.connection == connection
+
     def _take(self, connection: int, message: FromServer) -> None:
         match message:
             case Hello():
