@@ -14,6 +14,7 @@
     │   ├── InvalidFact     a fact holds a value that its schema does not allow
     │   ├── PrefixLost      two masters differ in an event that was acknowledged
     │   ├── CopyUnsound     a master's copy of the log may lack what was acknowledged
+    │   ├── ClockBehind     the clock of a machine is far behind the log that it has
     │   ├── BallotMissing   a master does not know any more what it has promised
     │   ├── BallotDamaged   a voter's ballot is not what was written
     │   ├── BallotLocked    another process has the ballot
@@ -86,6 +87,10 @@ class PrefixLost(LogError):
 
 class CopyUnsound(LogError):
     """A master's copy may lack what was acknowledged: set it aside, and copy the log anew."""
+
+
+class ClockBehind(LogError):
+    """The clock of a machine is far behind the last stamp of the log that it has."""
 
 
 class BallotMissing(LogError):

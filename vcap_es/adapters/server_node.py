@@ -16,7 +16,7 @@ from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.master_links import MasterLinks
 from vcap_es.adapters.neighbours import Neighbours
 from vcap_es.adapters.server_metrics import ServerMetrics
-from vcap_es.clock import boot_ns
+from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.commands import Command, Idempotency
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.messages import (
@@ -325,6 +325,7 @@ class ServerNode:
             address=self.address,
             voter=self._ballots.ballot.node if self._ballots is not None else "",
             stamp=self._start,
+            utc=now_us(),
         )
 
     def _linked(self) -> None:

@@ -14,6 +14,7 @@ from vcap_es.components.candidacy import Candidacy
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
+from vcap_es.components.hybrid_clock import departure
 from vcap_es.components.leadership import Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
@@ -138,6 +139,8 @@ class Master:
             doubt=self._doubt,
             now_ns=moment.boot_ns,
         )
+        self.departures: dict[int, tuple[str, int]] = {}
+        """Who connected with another clock, by connection: its name, and microseconds ahead."""
         self._tokens: dict[int, None] = {}
         self._switching: int | None = None
         self._switched: int | None = None
@@ -173,6 +176,11 @@ class Master:
         return self.leadership.epoch if self.leadership is not None else self.secondary.epoch
 
     @property
+    def stamp(self) -> int:
+        """The instant that stamps have come to, as far as is known here, in microseconds UTC."""
+        return self.primary.now if self.primary is not None else self.replica.recorded_at
+
+    @property
     def config(self) -> Config | None:
         """The newest configuration that is known here."""
         return self.leadership.config if self.leadership else self.voter.ballot.config
@@ -198,8 +206,8 @@ class Master:
         """Whether another master or a witness can be reached."""
         return self._links.has(node)
 
-    def greeting(self) -> Greeting:
-        """How this master introduces itself."""
+    def greeting(self, utc: int = 0) -> Greeting:
+        """How this master introduces itself, and what its wall clock shows."""
         return Greeting(
             protocol=PROTOCOL,
             node=self.node,
@@ -207,14 +215,14 @@ class Master:
             name=self.identity.name,
             address=self.identity.address,
             stamp=self.voter.ballot.start,
+            utc=utc,
         )
 
     # ---- connections
 
     def connected(self, connection: int, moment: Moment) -> None:
         """This node has connected to another master."""
-        del moment
-        self._send(connection, self.greeting())
+        self._send(connection, self.greeting(moment.utc))
 
     def heard(self, connection: int, message: AtMaster, moment: Moment) -> None:
         """A message has come; the first one on a connection says who speaks."""
@@ -245,6 +253,7 @@ class Master:
         """A connection is gone."""
         hello, node = self._links.gone(connection)
         self._unheard.pop(connection, None)
+        self.departures.pop(connection, None)
         if hello is not None and self.primary is not None:
             self.primary.disconnected(connection)
         if node and not self._links.has(node):
@@ -287,11 +296,18 @@ class Master:
             return
         if not self._lets_in(connection, hello, moment):
             return
+        self._compare_clocks(connection, hello.name, hello.utc, moment)
         self._links.greeted_by_server(connection, hello)
         if hello.voter:
             self._send(connection, self.greeting())  # a voter must know who asks for its promise
         if self.primary is not None:
             self._send(connection, Leading(epoch=self.epoch, node=self.node))
+
+    def _compare_clocks(self, connection: int, name: str, utc: int, moment: Moment) -> None:
+        """Nothing follows from it but words: nobody can tell which of two clocks is right."""
+        self.departures.pop(connection, None)
+        if ahead := departure(utc, moment.utc):
+            self.departures[connection] = name, ahead
 
     def _lets_in(self, connection: int, hello: Hello, moment: Moment) -> bool:
         """Whether a server is not refused by who leads here: others hear of nobody who is."""
@@ -309,8 +325,9 @@ class Master:
             self._close(connection, trouble)
             return
         is_new = not self._links.has(greeting.node)
+        self._compare_clocks(connection, greeting.name, greeting.utc, moment)
         if self._links.greeted_by_master(connection, greeting):
-            self._send(connection, self.greeting())
+            self._send(connection, self.greeting(moment.utc))
         if self.leadership is not None:
             self._send(connection, Leading(epoch=self.epoch, node=self.node))
             if is_new:

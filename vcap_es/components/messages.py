@@ -29,6 +29,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A server introduces itself, once per connection. `address` is its client plane's URL.
 
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it.
     """
 
     protocol: Long
@@ -38,6 +39,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     address: str
     voter: str = ""
     stamp: Count = 0
+    utc: Total = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -15,7 +15,10 @@ BYTES_PER_MESSAGE = 4 * 1024 * 1024
 
 
 class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """A master introduces itself on a connection that it made. `stamp` counts its starts."""
+    """A master introduces itself on a connection that it made. `stamp` counts its starts.
+
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it.
+    """
 
     protocol: Long
     node: str
@@ -23,6 +26,7 @@ class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     name: str
     address: str
     stamp: Count
+    utc: Total = 0
 
 
 class Leading(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -379,6 +379,11 @@ class PrimaryMaster:
         return min((each for each in instants if each is not None), default=None)
 
     @property
+    def now(self) -> int:
+        """The instant up to which time has come on this log, in microseconds UTC."""
+        return self._now
+
+    @property
     def backlog(self) -> int:
         """How many facts were decided that no commit round has taken yet."""
         return len(self._drafts)
