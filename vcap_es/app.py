@@ -193,6 +193,7 @@ async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> N
             absolve=lambda: (directory / SUSPECT_FILE).unlink(missing_ok=True),
             wires=wires_of(settings),
             feed=feed_of(settings),
+            clock_behind_max_s=own.clock_behind_max_s,
         )
         await stack.enter_async_context(node)
         if not node.cluster:

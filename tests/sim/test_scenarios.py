@@ -4,6 +4,7 @@ import pytest
 
 from vcap_es.sim.scenarios import (
     Scenario,
+    bounds,
     copying,
     crashes,
     desk_side,
@@ -33,6 +34,7 @@ MODULES = (
     founding,
     stalling,
     switching,
+    bounds,
     copying,
 )
 

@@ -14,6 +14,7 @@ from vcap_es.components.candidacy import Candidacy
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
+from vcap_es.components.hybrid_clock import departure
 from vcap_es.components.leadership import Fetch, Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
@@ -142,6 +143,8 @@ class Master:
             remark=self._outputs.append,
             now_ns=moment.boot_ns,
         )
+        self.departures: dict[int, tuple[str, int]] = {}
+        """Who connected with another clock, by connection: its name, and microseconds ahead."""
         self._tokens: dict[int, None] = {}
         self._switching: int | None = None
         self._switched: int | None = None
@@ -182,6 +185,11 @@ class Master:
         return self.leadership.epoch if self.leadership is not None else self.secondary.epoch
 
     @property
+    def stamp(self) -> int:
+        """The instant that stamps have come to, as far as is known here, in microseconds UTC."""
+        return self.primary.now if self.primary is not None else self.replica.recorded_at
+
+    @property
     def config(self) -> Config | None:
         """The newest configuration that is known here."""
         return self.leadership.config if self.leadership else self.voter.ballot.config
@@ -207,8 +215,8 @@ class Master:
         """Whether another master or a witness can be reached."""
         return self._links.has(node)
 
-    def greeting(self) -> Greeting:
-        """How this master introduces itself."""
+    def greeting(self, utc: int = 0) -> Greeting:
+        """How this master introduces itself, and what its wall clock shows."""
         return Greeting(
             protocol=PROTOCOL,
             node=self.node,
@@ -217,6 +225,7 @@ class Master:
             address=self.identity.address,
             stamp=self.voter.ballot.start,
             cluster=self.cluster,
+            utc=utc,
         )
 
     def _leading(self) -> Leading:
@@ -226,8 +235,7 @@ class Master:
 
     def connected(self, connection: int, moment: Moment) -> None:
         """This node has connected to another master."""
-        del moment
-        self._send(connection, self.greeting())
+        self._send(connection, self.greeting(moment.utc))
 
     def heard(self, connection: int, message: AtMaster, moment: Moment) -> None:
         """A message has come; the first one on a connection says who speaks."""
@@ -259,6 +267,7 @@ class Master:
         was_way = self._links.is_way_to(connection)
         hello, node = self._links.gone(connection)
         self._unheard.pop(connection, None)
+        self.departures.pop(connection, None)
         if hello is not None and self.primary is not None:
             self.primary.disconnected(connection)
         if node and not self._links.has(node):
@@ -302,23 +311,40 @@ class Master:
         if trouble:
             self._close(connection, trouble)
             return
+        if not self._lets_in(connection, hello, moment):
+            return
+        self._compare_clocks(connection, hello.name, hello.utc, moment)
         self._links.greeted_by_server(connection, hello)
         if hello.voter:
             self._send(connection, self.greeting())  # a voter must know who asks for its promise
+        if self.primary is not None:
+            self._send(connection, self._leading())
+
+    def _compare_clocks(self, connection: int, name: str, utc: int, moment: Moment) -> None:
+        """Nothing follows from it but words: nobody can tell which of two clocks is right."""
+        self.departures.pop(connection, None)
+        if ahead := departure(utc, moment.utc):
+            self.departures[connection] = name, ahead
+
+    def _lets_in(self, connection: int, hello: Hello, moment: Moment) -> bool:
+        """Whether a server is not refused by who leads here: others hear of nobody who is."""
         if self.primary is None:
-            return
-        self._send(connection, self._leading())
+            return True
         self.primary.received(connection, hello, moment.utc)
+        if not self.primary.has_let_in(connection, hello.incarnation):
+            return False
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        return True
 
     def _greeted(self, connection: int, greeting: Greeting, moment: Moment) -> None:
         trouble = self._trouble(greeting)
         if trouble:
             self._close(connection, trouble)
             return
+        self._compare_clocks(connection, greeting.name, greeting.utc, moment)
         is_new = self._links.greeted_by_master(connection, greeting)
         if is_new:
-            self._send(connection, self.greeting())
+            self._send(connection, self.greeting(moment.utc))
         if self.leadership is not None:
             self._send(connection, self._leading())
             if is_new:
@@ -799,10 +825,9 @@ class Master:
         assert self.leadership is not None
         for connection in self._links.connections:
             self._send(connection, self._leading())
-        for connection, hello in self._links.hellos.items():
-            assert self.primary is not None
-            self.primary.received(connection, hello, moment.utc)
-            self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        for connection, hello in list(self._links.hellos.items()):
+            if not self._lets_in(connection, hello, moment):
+                self._links.gone(connection)
         for each in (self.greeting(), *self._links.masters.values()):
             self._see(each.node, each.name, "master", each.address, each.stamp, moment)
             if self._links.has(each.node):

@@ -119,6 +119,8 @@ class Standing:
 
     def refused(self, promised: int, now_ns: int) -> None:
         """A voter has promised `promised` to somebody; who only refuses need not be needed."""
+        if promised > self._voter.ballot.promised and not self._voter.is_next(promised):
+            return  # nobody can have got there
         self._highest = max(self._highest, promised)
         if self._candidacy is not None and promised >= self._candidacy.epoch:
             self._give_up(now_ns)

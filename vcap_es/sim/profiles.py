@@ -367,6 +367,7 @@ FORCED = Profile(
     is_busy=True,
 )
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
+BOUNDS = Profile(name="bounds", directed=_transfers, safety_ms=(3000, 8000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
@@ -404,6 +405,7 @@ PROFILES = {
         TAILS,
         FORCED,
         TRANSFERS,
+        BOUNDS,
         STEPS,
         EXACTLY,
     )

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
+from vcap_es.sim.bound_lives import BoundLife
 from vcap_es.sim.demands import ExactLife
 from vcap_es.sim.lives import Figures, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import EXACTLY, PROFILES, STEPS, TRANSFERS
+from vcap_es.sim.profiles import BOUNDS, EXACTLY, PROFILES, STEPS, TRANSFERS
 from vcap_es.sim.shared_lives import SharedLife
 from vcap_es.sim.stepped_lives import SteppedLife
 from vcap_es.sim.violations import Violation
@@ -29,6 +30,7 @@ CHUNK = 4
 KINDS: dict[str, type[Life | SharedLife]] = {
     EXACTLY.name: ExactLife,
     TRANSFERS.name: SharedLife,
+    BOUNDS.name: BoundLife,
     STEPS.name: SteppedLife,
 }
 """Lives that are of another kind than most."""

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from vcap_es.events.bounds import Long
 from vcap_es.events.facts.meta import Version
 
 
@@ -13,10 +14,10 @@ class IntervalOpened(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
-    start: int
-    end: int
-    total: int
+    number: Long
+    start: Long
+    end: Long
+    total: Long
     version: Version
     timezone: str
     tzdata: str
@@ -26,9 +27,9 @@ class IntervalLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `minter` has opened the period `[start, end)`; nothing of it is here yet."""
 
     cap: str
-    number: int
-    start: int
-    end: int
+    number: Long
+    start: Long
+    end: Long
     minter: str
 
 
@@ -36,8 +37,8 @@ class IntervalTotalChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False
     """The open interval has this total from now on; a lower one may leave a debt."""
 
     cap: str
-    number: int
-    total: int
+    number: Long
+    total: Long
     version: Version
 
 
@@ -45,12 +46,12 @@ class IntervalEnded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Nothing is granted any more, and no total changes; what was available is expired."""
 
     cap: str
-    number: int
+    number: Long
 
 
 class IntervalClosed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The books of the interval are final; `unreported` units count as spent for ever."""
 
     cap: str
-    number: int
-    unreported: int
+    number: Long
+    unreported: Long
