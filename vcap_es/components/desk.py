@@ -15,7 +15,15 @@ from msgspec import Struct
 from vcap_es.components.decisions.volumecap import free, released_at, share
 from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Round, Verdict
 from vcap_es.errors import SuspectServer
-from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp, TopupRecovered
+from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.facts import (
+    Fact,
+    HoldingRecovered,
+    Returned,
+    Spend,
+    ToppedUp,
+    TopupRecovered,
+)
 from vcap_es.projections.states.interval import Interval
 
 RECALL_US = 2_000_000
@@ -34,6 +42,9 @@ class Office(Protocol):
     @property
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
+
+    def is_from_before(self, incarnation: str, desk: "Desk", /) -> bool:
+        """Whether a generation before the restore of this log may have dealt with it here."""
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
@@ -131,6 +142,7 @@ class Desk:
             self._take_newest(wish, incarnation, connection, order, holding)
             if first and self._pool.peek(incarnation).held > 0:
                 self.bump()
+        self._recover_holding(incarnation, holding)
         self._recover_topup(incarnation, holding)
         news = self._take_totals(incarnation, holding, wish)
         self._count_answer(incarnation, holding)
@@ -144,6 +156,28 @@ class Desk:
         wish.order, wish.connection, wish.received = order, connection, holding.received
         wish.need, wish.want, wish.queued = holding.need, holding.want, holding.queued
         wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
+
+    def _recover_holding(self, incarnation: str, holding: Holding) -> None:
+        """What a readmitted server tells first is how it stood with the generation before."""
+        account = self._pool.peek(incarnation)
+        if account.recovered or not self._office.is_from_before(incarnation, self):
+            return
+        told = HoldingRecovered(
+            cap=self.cap,
+            number=self.interval.number,
+            incarnation=incarnation,
+            moved=max(account.out, holding.received),
+            returned=max(account.back, holding.returned),
+            spent=max(account.spent, holding.spent),
+            refunded=max(account.refunded, holding.refunded),
+        )
+        more = told.moved - account.out
+        is_sound = told.refunded <= told.spent and (
+            told.returned + told.spent - told.refunded <= told.moved
+        )
+        if not is_sound or self._pool.available - more < -MAX_AMOUNT:
+            raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
+        self._office.record(told)
 
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
         """A topup may have been lost with who acknowledged it; who was given it has it still."""

@@ -28,7 +28,8 @@ def equation_holds(state: DataCentre) -> None:
             pool = interval.pool
             places = pool.places.values()
             spent = sum(each.spent - each.refunded for each in places)
-            there = pool.available + pool.held + spent + pool.expired + pool.unreported
+            there = pool.available + pool.withheld + pool.held + spent
+            there += pool.expired + pool.unreported
             if pool.minted + pool.net != there:
                 raise Violation("C1", f"{cap} {interval.number}: {pool}")
             if any(each.held < 0 for each in places):

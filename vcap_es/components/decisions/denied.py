@@ -30,6 +30,8 @@ DenialCode = Literal[
     "switchover_failed",
     "leads_already",
     "never_admitted",
+    "other_cluster",
+    "unknown_server",
 ]
 
 
