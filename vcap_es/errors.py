@@ -19,6 +19,7 @@
     │   ├── BallotLocked    another process has the ballot
     │   ├── LogLocked       another process has the log open for writing
     │   └── LogClosed       the log was closed
+    ├── BackupUnusable      a backup is not what was written, or of something else
     ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
     ├── JournalError
     │   └── JournalDamaged  a server's journal is not what was written
@@ -106,6 +107,10 @@ class LogLocked(LogError):
 
 class LogClosed(LogError):
     """The log was closed before it was used."""
+
+
+class BackupUnusable(VcapError):
+    """A backup is not what was written, or is of something else; nothing was restored."""
 
 
 class ProjectionStopped(VcapError):

@@ -182,10 +182,8 @@ class Life:
         for name, cap in self._caps.items():
             cap["next"] = max(cap["next"], numbers)
             for number, interval in cap["open"].items():
-                there = _left(interval) + max(0, interval["old"] or 0)
-                interval["old"] = min(0, there) if interval["ended"] else there
-                if interval["ended"] and there > 0:
-                    interval["old"] = 0
+                left = min(0, _left(interval)) if interval["ended"] else _left(interval)
+                interval["old"] = left + max(0, interval["old"] or 0)
                 self.facts.append(AmountWithheld(cap=name, number=number, amount=interval["old"]))
 
     def readmit(self, first: int, second: int, amount: int) -> None:
@@ -355,7 +353,7 @@ def _fresh() -> Server:
 
 
 def _left(interval: Open) -> int:
-    """What the pool may grant, or owes; what expired is the part of it that was there at the end."""
+    """What the pool may grant, or owes; from the end on, what is there is expired."""
     away = sum(each["out"] - each["back"] for each in interval["servers"].values())
     return int(interval["total"] - away - max(0, interval["old"] or 0))
 

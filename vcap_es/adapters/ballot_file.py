@@ -93,6 +93,15 @@ class BallotFile:
             self._descriptor = _CLOSED
 
 
+def read_ballot(path: Path) -> Ballot:
+    """The ballot at `path`, which somebody else may have open. Raises like `BallotFile.open`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _newest(path, descriptor)[1]
+    finally:
+        os.close(descriptor)
+
+
 def _lock(path: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

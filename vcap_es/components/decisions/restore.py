@@ -5,9 +5,44 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.events.facts import Fact, ServerReadmitted, WithheldReleased, WithholdingEnded
+from vcap_es.events.facts import (
+    AmountWithheld,
+    Fact,
+    LogRestored,
+    ServerReadmitted,
+    WithheldReleased,
+    WithholdingEnded,
+)
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
+
+
+def restored(
+    state: DataCentre, *, cluster: str, master: str, position: int, now: int, lacks: int | None
+) -> list[Fact]:
+    """The facts with which the log that gives `state` goes on as the generation `cluster`.
+
+    `master` is its only voter, `position` that of the last event so far. Everything that can still
+    be granted is withheld.
+    """
+    begun = LogRestored(
+        cluster=cluster,
+        was=state.primacy.cluster,
+        master=master,
+        position=position,
+        restored_at=now,
+        lacks=lacks,
+    )
+    return [
+        begun,
+        *(
+            AmountWithheld(
+                cap=meta.cap, number=each.number, amount=each.pool.available + each.pool.withheld
+            )
+            for meta in state.metas.values()
+            for each in meta.intervals
+        ),
+    ]
 
 
 class ReadmitServer(Struct, frozen=True, kw_only=True, gc=False):
