@@ -111,7 +111,6 @@ async def _catch_up(folder: Path, port: int) -> tuple[float, float]:
         ballots=MemoryBallots(1),
         slot=1,
         peers=[f"http://{HOST}:{port}"],
-        founds=False,
     )
     async with servers(folder, port, number=1) as (server,):
         began, served = time.perf_counter(), [0]

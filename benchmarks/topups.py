@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
 from statistics import quantiles
 from tempfile import TemporaryDirectory
 
@@ -185,10 +186,9 @@ async def _serve(folder: Path, slot: int, placement: str, *primary: str) -> None
         dc="dc1",
         name=f"m{slot}",
         secret=SECRET,
-        ballots=MemoryBallots(slot),
+        ballots=MemoryBallots(slot, cluster="" if primary else token_hex(16)),
         slot=slot,
         peers=primary,
-        founds=not primary,
     )
     async with master, serving(control_app(master), host=HOST, port=0, websockets=True) as port:
         if primary:

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import httpx2
 
+from vcap_es.app import found_cluster
+from vcap_es.settings import Settings, load
+
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 30.0
 MISDIRECTED = 421
@@ -117,6 +120,7 @@ class Deployment:
             each.reached or each.url for each in list(self.places.values())[:masters]
         ]
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._is_founded = False
         secret = directory / "node.secret"
         secret.touch(mode=0o600)
         secret.write_text("0123456789abcdef" * 4)
@@ -135,13 +139,24 @@ class Deployment:
         self.start_master(0)
 
     def start_master(self, slot: int, *, wait: bool = True) -> None:
-        """Start one master; with `wait`, until it leads or is in sync."""
+        """Start one master; with `wait`, until it leads or is in sync. The first founds, once."""
+        if not slot and not self._is_founded:
+            self._is_founded = True
+            found_cluster(self._settings())
         own = self._masters_reached[slot]
         others = [url for url in self._masters_reached if url != own]
         arguments = ["--address", own, *(word for url in others for word in ("--join", url))]
         self._spawn(f"master{slot}", _KINDS[slot], arguments)
         if wait:
             self._wait_ready(self.master_urls[slot])
+
+    def _settings(self) -> Settings:
+        """Those by which the first master founds the cluster."""
+        given: dict[str, object] = {
+            "master.directory": str(self.directory / "master0"),
+            "node_secret_file": str(self.directory / "node.secret"),
+        }
+        return load(None, {}, given)
 
     def start_server(self, index: int, *, wait: bool = True) -> None:
         """Start one server; with `wait`, until it is ready."""

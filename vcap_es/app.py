@@ -14,6 +14,7 @@ from secrets import token_bytes, token_hex
 from typing import NoReturn
 
 import structlog
+from msgspec import structs
 
 from vcap_es import telemetry
 from vcap_es.adapters.ballot_file import BallotFile
@@ -26,14 +27,23 @@ from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.rabbitmq import Broker
+from vcap_es.adapters.readiness import WAITS
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.adapters.supervisor import Supervisor
 from vcap_es.adapters.wires import Peer, Wires
 from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.primary_master import Spawn
+from vcap_es.components.voter import founded
 from vcap_es.errors import BallotLocked, CopyUnsound, LogLocked, OutcomeUnknown, SettingsError
 from vcap_es.events.logs.sqlite import SqliteLog
-from vcap_es.settings import ServerSettings, Settings, read_private, read_secret, read_secrets
+from vcap_es.settings import (
+    MasterSettings,
+    ServerSettings,
+    Settings,
+    read_private,
+    read_secret,
+    read_secrets,
+)
 
 ADMIN_KEY_FILE = "admin.key"
 LOG_FILE, SNAPSHOT_FILE, BALLOT_FILE = "log.sqlite", "snapshot", "ballot"
@@ -45,32 +55,64 @@ DISK_FAILED, TEMPORARY = 70, 75
 log = structlog.get_logger()
 
 
-def run_primary(settings: Settings) -> None:
-    """Run a master until a signal or a failure ends it; with an empty log it founds a cluster.
+def found_cluster(settings: Settings) -> str:
+    """Let the master of these settings be the first of a new cluster; gives the cluster's name.
 
-    On its first start it makes an admin's API key and writes it to `admin.key` beside its log.
+    Its directory must have nothing of a master in it; it leads as soon as it is run, and until then
+    asking again changes nothing. The secret of the nodes is made, where there is none. Raises
+    `SettingsError` where something is there, and `BallotLocked` while another process uses it.
     """
-    _run_master(settings, founds=True)
-
-
-def run_secondary(settings: Settings) -> None:
-    """Run a master until a signal or a failure ends it; with an empty log it joins a cluster."""
-    _run_master(settings, founds=False)
-
-
-def _run_master(settings: Settings, *, founds: bool) -> None:
-    """Run one master process; a copy that is not sound is set aside and made anew."""
     own = settings.master
     directory = Path(own.directory)
+    ensure_node_secret(Path(settings.node_secret_file))
+    ballots = _ballots_of(own)
+    try:
+        ballot = ballots.ballot
+        if not ballot.cluster and ballot.config is None:
+            ballot = founded(ballot, token_hex(16))
+        if ballot != founded(ballot, ballot.cluster) or _files_of_master(directory) - {BALLOT_FILE}:
+            raise SettingsError(
+                f"{directory} belongs to a master already: a cluster is founded in an empty "
+                "directory; to run this one, say `vcap run primary`"
+            )
+        ballots.keep(ballot)
+    finally:
+        ballots.close()
+    return ballot.cluster
+
+
+def _files_of_master(directory: Path) -> set[str]:
+    """The names of what a master has kept in its directory."""
+    kept = (BALLOT_FILE, SNAPSHOT_FILE, SUSPECT_FILE)
+    return {
+        each.name
+        for each in directory.iterdir()
+        if each.name in kept or each.name.startswith(LOG_FILE)
+    }
+
+
+def _ballots_of(own: MasterSettings) -> BallotFile:
+    path = Path(own.directory) / BALLOT_FILE
+    return BallotFile.open(path, lambda: master_id(own.slot, token_hex(16)))
+
+
+def run_master(settings: Settings) -> None:
+    """Run a master until a signal or a failure ends it.
+
+    It leads if it may; with an empty directory it waits to be admitted to a cluster. A copy that is
+    not sound is set aside and made anew. Where it leads a cluster without API keys, it makes one
+    for an admin, and writes it to `admin.key` beside its log.
+    """
+    own = settings.master
+    directory, cluster = Path(own.directory), ""
     telemetry.configure(settings.log_level, node=own.name, component="master")
     while True:
         try:
-            _run(partial(_master, settings, founds=founds))
+            _run(partial(_master, settings, cluster=cluster))
             return
         except CopyUnsound as error:
-            aside = set_aside(directory)
+            aside, cluster = set_aside(directory), error.cluster
             log.warning("a copy was set aside", reason=str(error), directory=str(aside))
-            founds = False
         except (LogLocked, BallotLocked) as error:
             _leave(TEMPORARY, error)
         except OutcomeUnknown as error:
@@ -88,13 +130,8 @@ def set_aside(directory: Path) -> Path:
     number = next(each for each in count(1) if not (directory / f"aside-{each}").exists())
     aside = directory / f"aside-{number}"
     aside.mkdir(mode=0o700)
-    for path in sorted(directory.iterdir()):
-        if path.name.startswith(LOG_FILE) or path.name in (
-            BALLOT_FILE,
-            SNAPSHOT_FILE,
-            SUSPECT_FILE,
-        ):
-            path.rename(aside / path.name)
+    for name in sorted(_files_of_master(directory)):
+        (directory / name).rename(aside / name)
     sync_directory(directory)
     return aside
 
@@ -118,7 +155,8 @@ def run_server(settings: Settings) -> None:
     _run(lambda stop: _server(settings, stop))
 
 
-async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> None:
+async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> None:
+    """Run one life of a master; a new copy belongs to `cluster`, as the one before it did."""
     own = settings.master
     directory = Path(own.directory)
     check_port(own.host, own.port)
@@ -127,10 +165,10 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
     async with AsyncExitStack() as stack:
         events = await SqliteLog.open(directory / LOG_FILE, synchronous=own.synchronous)
         stack.push_async_callback(events.close)
-        ballots = BallotFile.open(
-            directory / BALLOT_FILE, lambda: master_id(own.slot, token_hex(16))
-        )
+        ballots = _ballots_of(own)
         stack.callback(ballots.close)
+        if cluster and not ballots.ballot.cluster:
+            ballots.keep(structs.replace(ballots.ballot, cluster=cluster))
         node = MasterNode(
             events,
             dc=settings.data_centre,
@@ -141,7 +179,6 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             slot=own.slot,
             address=address,
             peers=own.peers,
-            founds=founds,
             timings=own.timings,
             spawn=await _spawner(settings, address, stack),
             suspicion=_suspicion(directory),
@@ -150,6 +187,8 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             feed=feed_of(settings),
         )
         await stack.enter_async_context(node)
+        if not node.cluster:
+            log.info("waits to join", reason=WAITS, asked=own.peers, directory=str(directory))
         if node.role == "primary":
             await _first_admin(node, directory / ADMIN_KEY_FILE)
         port = await stack.enter_async_context(
@@ -335,7 +374,7 @@ __all__ = [
     "ADMIN_KEY_FILE",
     "check_port",
     "ensure_node_secret",
-    "run_primary",
-    "run_secondary",
+    "found_cluster",
+    "run_master",
     "run_server",
 ]

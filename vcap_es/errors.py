@@ -14,7 +14,7 @@
     │   ├── InvalidFact     a fact holds a value that its schema does not allow
     │   ├── PrefixLost      two masters differ in an event that was acknowledged
     │   ├── CopyUnsound     a master's copy of the log may lack what was acknowledged
-    │   ├── BallotMissing   a master does not know any more what it has promised
+    │   ├── ClusterMixed    the files of two clusters are in one directory
     │   ├── BallotDamaged   a voter's ballot is not what was written
     │   ├── BallotLocked    another process has the ballot
     │   ├── LogLocked       another process has the log open for writing
@@ -86,11 +86,18 @@ class PrefixLost(LogError):
 
 
 class CopyUnsound(LogError):
-    """A master's copy may lack what was acknowledged: set it aside, and copy the log anew."""
+    """A master's copy may lack what was acknowledged: set it aside, and copy the log anew.
+
+    `cluster` is the one that it belongs to: the new copy joins that one alone.
+    """
+
+    def __init__(self, reason: str, cluster: str) -> None:
+        super().__init__(reason)
+        self.cluster = cluster
 
 
-class BallotMissing(LogError):
-    """A master does not know any more what it has promised: it must not lead."""
+class ClusterMixed(LogError):
+    """A log and a ballot of two clusters are in one directory; the message names both."""
 
 
 class BallotDamaged(LogError):

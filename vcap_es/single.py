@@ -1,8 +1,9 @@
 """A whole data centre on one machine, for a first look: `vcap up`.
 
-It starts each node as a process of its own, waits until they are ready, prints where they are, and
-ends them in order: servers first, so that they give back what they hold. A master may die: the
-other one leads then, and starts it again.
+It founds a cluster where its folder is new, starts each node as a process of its own, waits until
+they are ready, prints where they are, and ends them in order: servers first, so that they give back
+what they hold. Any node may die, and any one of their folders may be lost: it is started again, and
+an empty one joins the others.
 """
 
 import fcntl
@@ -10,18 +11,25 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx2
 
-from vcap_es.app import ADMIN_KEY_FILE, check_port, ensure_node_secret, write_secret
+from vcap_es.app import (
+    ADMIN_KEY_FILE,
+    LOG_FILE,
+    check_port,
+    ensure_node_secret,
+    found_cluster,
+    write_secret,
+)
+from vcap_es.children import Child, end_all
 from vcap_es.errors import SettingsError, Unreachable, VcapError
+from vcap_es.settings import load
 
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
@@ -37,19 +45,6 @@ DEMO_CAPS: dict[str, dict[str, object]] = {
     "demo:tokens": {"total": 500_000, "interval": "day", "group": "demo"},
     "demo:coupons": {"total": 100, "interval": "day", "group": "demo"},
 }
-
-
-class Child(NamedTuple):
-    """A node's process; what it tells begins at byte `begin` of its log."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    begin: int
-
-    def last_words(self) -> str:
-        """The last line that it told."""
-        told = self.log.read_bytes()[self.begin :].decode(errors="replace").strip()
-        return told.rpartition("\n")[2].removeprefix("vcap: ") or "it told nothing"
 
 
 class Single:
@@ -87,7 +82,6 @@ class Single:
     def _run(self) -> None:
         for port in self._ports:
             check_port(HOST, port)
-        ensure_node_secret(self._data / "node.secret")
         try:
             self._start()
             self._is_up = True
@@ -100,15 +94,19 @@ class Single:
         self._is_stopping = True
 
     def _start(self) -> None:
+        """Start all nodes at once: whoever lost its folder needs the others' votes."""
+        ensure_node_secret(self._data / "node.secret")
         for slot in SLOTS:
             self._write_settings(slot)
+        self._found_if_new()
+        for slot in SLOTS:
             self._spawn_master(slot)
-        self._leader()
-        self._make_client_key()
         for index, url in enumerate(self._servers, 1):
             witness = ["--witness"] if index <= self._witnesses else []
             self._children += [
                 self._spawn(
+                    "a server",
+                    f"server{index}",
                     "server",
                     *("--name", f"s{index}"),
                     *("--data", str(self._data / f"server{index}")),
@@ -118,10 +116,24 @@ class Single:
                     *witness,
                 )
             ]
+        self._leader()
+        self._keep_admin_key()
+        self._make_client_key()
         for url in (*self._servers, *self._masters):
             self._wait_for(url)
         if self._demo:
             self._define_demo_caps()
+
+    def _found_if_new(self) -> None:
+        """A folder in which nothing was ever kept is a new cluster; one that lost all is none."""
+        if any((self._data / f"master{slot}" / LOG_FILE).exists() for slot in SLOTS):
+            return
+        if (self._data / "client.key").exists() or any(self._data.glob("server*/frames")):
+            raise SettingsError(
+                f"{self._data} has been in use, and no master there has its log any more: restore "
+                f"a backup by `vcap restore`, or move {self._data} away to begin anew"
+            )
+        found_cluster(load(self._data / "master0.toml", {}))
 
     def _write_settings(self, slot: int) -> None:
         """What a master must know to start the other one, which may be started so itself."""
@@ -142,17 +154,12 @@ class Single:
     def _spawn_master(self, slot: int) -> None:
         """The founder has slot 0; whoever of them leads is their own affair."""
         kind = "primary" if slot == 0 else "secondary"
-        child = self._spawn(kind, "--config", str(self._data / f"master{slot}.toml"))
-        self._master_children.append(child)
+        settings = str(self._data / f"master{slot}.toml")
+        self._master_children.append(self._spawn("a master", kind, kind, "--config", settings))
 
-    def _spawn(self, kind: str, *arguments: str) -> Child:
-        """Start a node in its own session, so that a Ctrl-C reaches only us."""
+    def _spawn(self, who: str, name: str, kind: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", "vcap_es", "run", kind, *arguments]
-        name = kind if kind != "server" else f"{kind}{len(self._children) + 1}"
-        path = self._data / f"{name}.log"
-        with path.open("ab") as log:
-            process = subprocess.Popen(command, stderr=log, start_new_session=True)  # noqa: S603  # our own interpreter and our own words
-            return Child(process, path, log.tell())
+        return Child(who, command, self._data / f"{name}.log")
 
     def _leader(self) -> str:
         """The address of the master that leads, as soon as one does."""
@@ -187,20 +194,37 @@ class Single:
             time.sleep(POLL_SECONDS)
 
     def _check_children(self) -> None:
-        for child in self._children:
-            if child.process.poll() is not None and not self._is_stopping:
-                raise VcapError(_ended("a server", child))
-        for child in list(self._master_children):
-            if child.process.poll() is not None and not self._is_stopping:
-                self._master_children.remove(child)
-                self._bury(child)
+        """Whoever ends before all is up is an end of all; later, it is news."""
+        if self._is_stopping:
+            return
+        ended = [each for each in self._all if each.has_ended]
+        if ended and not self._is_up:
+            raise VcapError(ended[0].obituary())
+        for child in ended:
+            self._tend(child)
 
-    def _bury(self, child: Child) -> None:
-        """A master that could not even start is an end; one that died later is news."""
-        if not self._is_up or not self._master_children:
-            raise VcapError(_ended("a master", child))
-        code = child.process.returncode
-        print(f"a master ended ({code}): the other one leads, and starts it again", flush=True)
+    @property
+    def _all(self) -> list[Child]:
+        return [*self._children, *self._master_children]
+
+    def _tend(self, child: Child) -> None:
+        """See to a child that has ended. A master that lives starts the other one itself."""
+        if child.is_due:
+            child.start()
+        elif child.waits:
+            return
+        elif child in self._master_children and self._has_master:
+            if not child.is_told:
+                ended = f"a master ended ({child.process.returncode})"
+                print(f"{ended}: the other one leads, and starts it again", flush=True)
+            child.is_told = True
+        else:
+            words = child.obituary()
+            print(f"{words}: started again in {child.start_later():g} s", flush=True)
+
+    @property
+    def _has_master(self) -> bool:
+        return any(self._master_at(slot) for slot in SLOTS)
 
     # ---- keys and demo
 
@@ -208,6 +232,13 @@ class Single:
         key = (self._data / FOUNDER / ADMIN_KEY_FILE).read_text(encoding="utf-8").strip()
         headers = {"Authorization": f"Bearer {key}"}
         return httpx2.request(method, f"{self._leader()}{path}", json=body, headers=headers)
+
+    def _keep_admin_key(self) -> None:
+        """The first master's folder may be lost, and the key of the cluster not with it."""
+        own, copy = self._data / FOUNDER / ADMIN_KEY_FILE, self._data / ADMIN_KEY_FILE
+        for there, missing in ((own, copy), (copy, own)):
+            if there.exists() and not missing.exists():
+                write_secret(missing, there.read_text(encoding="utf-8").strip())
 
     def _make_client_key(self) -> None:
         """A key for the first curl, once."""
@@ -259,13 +290,13 @@ class Single:
     def _end(self) -> None:
         """Servers first: what they give back must find its master."""
         self._is_stopping = True
-        _end_all([child.process for child in self._children])
+        end_all([each.process for each in self._children], STOP_SECONDS)
         own = {child.process.pid for child in self._master_children}
         others = {pid for pid in map(self._master_at, SLOTS) if pid} - own
         for pid in others:  # a master that the other one started
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        _end_all([child.process for child in self._master_children])
+        end_all([each.process for each in self._master_children], STOP_SECONDS)
         for pid in others:
             _await_end(pid)
 
@@ -282,19 +313,6 @@ class Single:
         return 0
 
 
-def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Ask processes to end, and end those that do not."""
-    for process in processes:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGTERM)
-    for process in processes:
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _await_end(pid: int) -> None:
     """Wait until a process that is not our child is gone, and end it where it stays."""
     deadline = time.monotonic() + STOP_SECONDS
@@ -303,11 +321,6 @@ def _await_end(pid: int) -> None:
             os.kill(pid, 0)
             time.sleep(POLL_SECONDS)
         os.kill(pid, signal.SIGKILL)
-
-
-def _ended(who: str, child: Child) -> str:
-    code = child.process.returncode
-    return f"{who} ended with exit code {code} (see {child.log}): {child.last_words()}"
 
 
 def _quoted(text: str) -> str:

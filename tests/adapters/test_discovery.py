@@ -26,6 +26,7 @@ from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.outcomes import Consumed
+from vcap_es.components.voter import founded
 from vcap_es.errors import Unreachable
 from vcap_es.events.facts import Definition
 from vcap_es.events.logs.memory import MemoryLog
@@ -67,6 +68,8 @@ class Site:
         url = f"http://{HOST}:{port}"
         path = self.directory / f"master{slot}" / "ballot"
         ballots = BallotFile.open(path, lambda: master_id(slot, f"{slot}" * 32))
+        if slot == 0 and ballots.ballot.config is None:
+            ballots.keep(founded(ballots.ballot, "c1" * 16))
         node = MasterNode(
             MemoryLog(),
             dc="dc1",
@@ -76,7 +79,6 @@ class Site:
             slot=slot,
             address=url,
             peers=peers,
-            founds=slot == 0,
         )
         async with node, serving(control_app(node), host=HOST, port=port, websockets=True):
             yield node, url
@@ -386,12 +388,12 @@ def test_only_nodes_are_told_where_the_masters_are(tmp_path: Path) -> None:
         _, master_url = await site.stack.enter_async_context(site.master())
         _, url = await site.stack.enter_async_context(site.server("s1", masters=[master_url]))
         for each in (master_url, url):
-            assert await ask_masters(each, SECRET, site.http) == [master_url]
+            assert await ask_masters(each, SECRET, site.http, cluster="") == [master_url]
             for wrong in ("f" * 64, site.keys["auditor"]):
                 with pytest.raises(Unreachable, match="secret is refused"):
-                    await ask_masters(each, wrong, site.http)
+                    await ask_masters(each, wrong, site.http, cluster="")
         with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
-            await ask_masters("http://127.0.0.1:9", SECRET, site.http)
+            await ask_masters("http://127.0.0.1:9", SECRET, site.http, cluster="")
 
     at_a_site(tmp_path, check)
 

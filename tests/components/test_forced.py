@@ -3,9 +3,12 @@
 import pytest
 
 from vcap_es.components.candidacy import Candidacy
+from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.primacy import Config, elected
 from vcap_es.components.master import Identity, Master, Moment
+from vcap_es.components.messages import PROTOCOL
 from vcap_es.components.primacy_messages import Append, Greeting, Heartbeat, Promise
+from vcap_es.components.primary_master import Answer
 from vcap_es.components.replica import Held, Replica
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.timings import Timings
@@ -43,10 +46,10 @@ def stored(position: int) -> Stored:
 
 
 def second(ballot: Ballot) -> Master:
-    """The master of slot 1, with nothing on its log."""
+    """The master of slot 1, with one event on its log."""
     identity = Identity(dc="dc1", slot=1, name="m1", address="")
     moment = Moment(SECOND, 1)
-    return Master(identity, ballot, held(0, 0), Timings(), random=lambda _: 0, moment=moment)
+    return Master(identity, ballot, held(1, 2), Timings(), random=lambda _: 0, moment=moment)
 
 
 def at(second: int) -> Moment:
@@ -61,7 +64,7 @@ def test_an_approval_does_not_outlive_the_leader_that_comes_after_it() -> None:
         master.approve_promotion(token, operator, at(2))
     assert len(master.promotion) == 2
     # When the leader is there again
-    greeting = Greeting(protocol=2, node="m0-a", slot=0, name="m0", address="", stamp=1)
+    greeting = Greeting(protocol=PROTOCOL, node="m0-a", slot=0, name="m0", address="", stamp=1)
     master.heard(1, greeting, at(4))
     master.heard(1, Heartbeat(epoch=2, committed=1000, sent_ns=1), at(4))
     # Then nothing of it is left
@@ -74,6 +77,20 @@ def test_approvals_expire() -> None:
     master.approve_promotion(1, "one", at(2))
     master.approve_promotion(2, "another", at(602 + 1))
     assert list(master.promotion) == ["another"]
+
+
+def test_an_empty_copy_is_never_promoted() -> None:
+    """Who lost its log has nothing to lead with, whatever operators say."""
+    identity = Identity(dc="dc1", slot=1, name="m1", address="")
+    ballot = Ballot(node="m1-b", config=ALONE, promised=2, promised_to="m0-a")
+    master = Master(
+        identity, ballot, held(0, 0), Timings(), random=lambda _: 0, moment=Moment(SECOND, 1)
+    )
+    for token, operator in enumerate(("one", "another")):
+        master.approve_promotion(token, operator, at(2))
+    answers = [each.outcome for each in master.take(at(2)) if isinstance(each, Answer)]
+    assert [each.code for each in answers if isinstance(each, Denied)] == ["never_admitted"] * 2
+    assert master.role == "following"
 
 
 def test_voters_that_are_gone_for_good_are_not_waited_for() -> None:

@@ -4,7 +4,7 @@ from secrets import token_hex
 from typing import Protocol
 
 from vcap_es.components.decisions.primacy import master_id
-from vcap_es.components.voter import Ballot
+from vcap_es.components.voter import Ballot, founded
 
 
 class Ballots(Protocol):
@@ -21,10 +21,14 @@ class Ballots(Protocol):
 
 
 class MemoryBallots:
-    """A ballot that nobody else relies on: that of a master which is the only voter."""
+    """A ballot that nobody else relies on: that of a master which is the only voter.
 
-    def __init__(self, slot: int = 0) -> None:
-        self._ballot = Ballot(node=master_id(slot, token_hex(16)), start=1)
+    With the name of a `cluster`, it is that of the master who founds it.
+    """
+
+    def __init__(self, slot: int = 0, cluster: str = "") -> None:
+        ballot = Ballot(node=master_id(slot, token_hex(16)), start=1)
+        self._ballot = founded(ballot, cluster) if cluster else ballot
 
     @property
     def ballot(self) -> Ballot:

@@ -11,6 +11,17 @@ def write_whole(descriptor: int, data: bytes) -> None:
         left = left[os.write(descriptor, left) :]
 
 
+def replace_whole(path: Path, data: bytes) -> None:
+    """Let the file at `path` hold `data`, durably: whole, or else what it was before."""
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """A name that was made or changed outlives the machine only when its directory is synced."""
     descriptor = os.open(directory, os.O_RDONLY)

@@ -14,8 +14,12 @@ import structlog
 from msgspec import Struct
 
 from vcap_es.errors import Unreachable
+from vcap_es.events.clusters import ClusterName, difference
 
 LINKS_PATH = "/v1/links"
+CLUSTER_HEADER = "vcap-cluster"
+"""Names the cluster of who asks, "" where it is of none yet."""
+
 ASK_SECONDS = 2.0
 PAUSE_SECONDS = (0.02, 0.5)
 WATCH_SECONDS = 0.5
@@ -27,9 +31,10 @@ log = structlog.get_logger()
 
 
 class Links(Struct, frozen=True, kw_only=True):
-    """Where masters take links, as URLs."""
+    """Where masters take links, as URLs; `cluster` is that of the node that says so, or ""."""
 
     masters: list[str]
+    cluster: ClusterName = ""
 
 
 def is_node(authorization: str, secret: str) -> bool:
@@ -37,9 +42,14 @@ def is_node(authorization: str, secret: str) -> bool:
     return hmac.compare_digest(authorization.encode(), f"Bearer {secret}".encode())
 
 
-async def ask_masters(url: str, secret: str, http: httpx2.AsyncClient) -> list[str]:
-    """Where the masters are, by the node at `url`. Raises Unreachable where it does not say."""
-    headers = {"Authorization": f"Bearer {secret}"}
+async def ask_masters(
+    url: str, secret: str, http: httpx2.AsyncClient, *, cluster: str
+) -> list[str]:
+    """Where the masters of `cluster` are, or of any where that is "", by the node at `url`.
+
+    Raises Unreachable where it does not say, or is of another one.
+    """
+    headers = {"Authorization": f"Bearer {secret}", CLUSTER_HEADER: cluster}
     body = b""
     try:
         async with http.stream("GET", f"{url}{LINKS_PATH}", headers=headers) as answer:
@@ -50,15 +60,29 @@ async def ask_masters(url: str, secret: str, http: httpx2.AsyncClient) -> list[s
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
     if not answer.is_success:
-        raise Unreachable(f"{url}: {_refusal(answer.status_code)}")
+        raise Unreachable(f"{url}: {_refusal(answer.status_code, body)}")
     try:
-        return msgspec.json.decode(body, type=Links).masters
+        found = msgspec.json.decode(body, type=Links)
     except msgspec.DecodeError as error:
         raise Unreachable(f"{url}: this is no list of masters: {error}") from error
+    if cluster and found.cluster not in ("", cluster):
+        raise Unreachable(f"{url}: {difference(cluster, found.cluster)}")
+    return found.masters
 
 
-def _refusal(status: int) -> str:
-    return "this node secret is refused there" if status == 401 else f"it answers {status}"
+class _Detail(Struct, frozen=True):
+    """Of a problem, what people read."""
+
+    detail: str
+
+
+def _refusal(status: int, body: bytes) -> str:
+    if status == 401:
+        return "this node secret is refused there"
+    try:
+        return f"it answers {status}: {msgspec.json.decode(body, type=_Detail).detail}"
+    except msgspec.DecodeError:
+        return f"it answers {status}"
 
 
 def _client() -> httpx2.AsyncClient:
@@ -74,11 +98,15 @@ class Joining:
         secret: str,
         *,
         nodes: Callable[[], list[str]],
+        cluster: Callable[[], str],
         is_linked: Callable[[], bool],
         learnt: Callable[[list[str]], None],
     ) -> None:
-        """Ask the `nodes`, which may change at any time, and tell what was `learnt`."""
-        self._secret = secret
+        """Ask the `nodes`, which may change at any time, and tell what was `learnt`.
+
+        `cluster` is that of who asks; nothing is learnt of nodes of another one.
+        """
+        self._secret, self._cluster = secret, cluster
         self._nodes, self._is_linked, self._learnt = nodes, is_linked, learnt
         self._told: dict[str, str] = {}
         self._turn = 0
@@ -108,7 +136,7 @@ class Joining:
 
     async def _ask(self, url: str, http: httpx2.AsyncClient) -> None:
         try:
-            masters = await ask_masters(url, self._secret, http)
+            masters = await ask_masters(url, self._secret, http, cluster=self._cluster())
         except Unreachable as error:
             if str(error) != self._told.get(url):
                 self._told[url] = str(error)

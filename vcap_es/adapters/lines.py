@@ -22,6 +22,10 @@ class LineClosed(Exception):
     """The other side of a line is gone."""
 
 
+class LineRefused(Exception):
+    """Who hears will not speak with the other side of a line; says why."""
+
+
 class Line(Protocol):
     """One connection, however it came to be."""
 
@@ -79,7 +83,7 @@ class Dialled:
 
     def __init__(self, connection: ClientConnection, address: str) -> None:
         self._connection = connection
-        self.address = address
+        self.address, self._reason = address, ""
 
     async def send(self, data: bytes) -> None:
         """See `Line`."""
@@ -97,19 +101,20 @@ class Dialled:
 
     async def close(self, reason: str) -> None:
         """See `Line`."""
+        self._reason = reason
         await self._connection.close(POLICY_VIOLATION, reason[:REASON_BYTES_MAX])
 
     @property
     def refusal(self) -> str:
-        """Why the other side closed it, "" where it did not say."""
+        """Why one side closed it, "" where none said."""
         refused = self._connection.close_code == POLICY_VIOLATION
-        return self._connection.close_reason or "" if refused else ""
+        return self._reason or (self._connection.close_reason or "" if refused else "")
 
 
 async def speak(line: Line, link: Link, hear: Callable[[bytes], None]) -> None:
     """Send what is posted on `link`, and let what comes be heard, until the line ends.
 
-    What is not understood ends it, telling the other side so.
+    What is not understood ends it, telling the other side so; `hear` may raise `LineRefused`.
     """
     tasks = (
         asyncio.create_task(_receive(line, hear)),
@@ -136,6 +141,8 @@ async def _receive(line: Line, hear: Callable[[bytes], None]) -> None:
     except msgspec.DecodeError as error:
         log.warning("a node speaks what is not understood", error=str(error))
         await line.close(f"this is not understood: {error}")
+    except LineRefused as refusal:
+        await line.close(str(refusal))
 
 
 async def _send(link: Link) -> None:
@@ -144,4 +151,13 @@ async def _send(link: Link) -> None:
         await link.run()
 
 
-__all__ = ["MESSAGE_BYTES_MAX", "PATH", "Accepted", "Dialled", "Line", "LineClosed", "speak"]
+__all__ = [
+    "MESSAGE_BYTES_MAX",
+    "PATH",
+    "Accepted",
+    "Dialled",
+    "Line",
+    "LineClosed",
+    "LineRefused",
+    "speak",
+]

@@ -11,9 +11,10 @@ import structlog
 
 from vcap_es.adapters.ballots import Ballots
 from vcap_es.adapters.dialling import Dialler
-from vcap_es.adapters.lines import Line, speak
+from vcap_es.adapters.lines import Line, LineRefused, speak
 from vcap_es.adapters.link import Link
 from vcap_es.clock import boot_ns
+from vcap_es.components.belonging import Belonging
 from vcap_es.components.followed import Followed
 from vcap_es.components.messages import FromMaster, FromServer, Hello
 from vcap_es.components.primacy_messages import (
@@ -47,10 +48,13 @@ class MasterLinks:
         linked: Callable[[], None],
         unlinked: Callable[[], None],
         failed: Callable[[Exception], None],
+        belonging: Belonging,
         ballots: Ballots | None,
         timings: Timings,
     ) -> None:
         """Say `hello` on each; tell what the leader says, and when there is one and when none.
+
+        By its `belonging`, it speaks to no master of another cluster.
 
         `failed` is told of an error of our own, such as a ballot that cannot be kept: nothing is
         heard or answered any more then.
@@ -58,7 +62,7 @@ class MasterLinks:
         self._name, self._hello = name, hello
         self._received, self._linked, self._unlinked = received, linked, unlinked
         self._failed, self._has_failed = failed, False
-        self._ballots = ballots
+        self._belonging, self._ballots = belonging, ballots
         self._voter = Voter(ballots.ballot, timings, boot_ns()) if ballots is not None else None
         self._numbers = count(1)
         self._links: dict[int, Link] = {}
@@ -134,6 +138,8 @@ class MasterLinks:
             return
         try:
             self._hear(number, message)
+        except LineRefused:
+            raise
         except Exception as error:  # noqa: BLE001  # what is true here nobody knows any more
             self._has_failed = True
             self._failed(error)
@@ -141,9 +147,12 @@ class MasterLinks:
     def _hear(self, number: int, message: AtServer) -> None:
         match message:
             case Greeting():
+                self._check_cluster(message.cluster)
                 self._masters[number] = message.node
                 self._roster.linked(self._addresses[number], message.node)
             case Leading():
+                self._check_cluster(message.cluster)
+                self._belonging.join(message.cluster)
                 self._roster.linked(self._addresses[number], message.node)
                 self._lead(number, message.epoch)
             case Prevote() | Prepare() | Accept() | Heartbeat():
@@ -152,6 +161,11 @@ class MasterLinks:
                 self._lead(number, message.epoch)
                 if number == self._followed.line:
                     self._received(message)
+
+    def _check_cluster(self, theirs: str) -> None:
+        obstacle = self._belonging.obstacle(theirs)
+        if obstacle:
+            raise LineRefused(obstacle)
 
     def _lead(self, number: int, epoch: int) -> None:
         """A master leads, or speaks as one that does: serve from it, if nobody does since."""

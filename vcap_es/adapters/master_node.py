@@ -31,7 +31,7 @@ from vcap_es.adapters.wires import Wires
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.approvals import Approved
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.components.decisions.primacy import created, is_quorum
+from vcap_es.components.decisions.primacy import is_quorum
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.local_handler import Server
 from vcap_es.components.master import Identity, Master, Moment
@@ -59,11 +59,12 @@ from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
 from vcap_es.components.transfer_messages import Hearing
-from vcap_es.components.voter import Keep
+from vcap_es.components.voter import Keep, founded
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
-from vcap_es.errors import BallotMissing, CopyUnsound, LogError, PrefixLost
+from vcap_es.errors import ClusterMixed, CopyUnsound, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
+from vcap_es.events.clusters import is_of
 from vcap_es.events.log import EventLog
 from vcap_es.projections.runner import recover
 from vcap_es.projections.snapshots import take
@@ -94,7 +95,6 @@ class MasterNode:
         slot: int = 0,
         address: str = "",
         peers: Sequence[str] = (),
-        founds: bool = True,
         timings: Timings | None = None,
         spawn: Callable[[Spawn], None] | None = None,
         suspicion: str = "",
@@ -105,26 +105,25 @@ class MasterNode:
         """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
         `snapshot` names a file that spares a replay; it may be missing, and may be deleted.
-        `ballots` keeps what was promised; without, this is a lone master that needs nobody's vote.
+        `ballots` keeps what was promised, and who founded its cluster: others wait to be admitted
+        to one. Without, this is a lone master that founds its own and needs nobody's vote.
         `address` is the URL at which others reach this node; `peers` are addresses of masters, or
         of nodes that know them.
-        With an empty log, it `founds` a cluster or waits to be admitted to one. `spawn` starts a
-        secondary master. `suspicion` says why the log may not be whole; who leads nevertheless is
-        not suspect any more, and `absolve` is called. `wires` lead to other data centres,
-        and `feed` to who follows the log.
+        `spawn` starts a secondary master. `suspicion` says why the log may not be whole; who leads
+        nevertheless is not suspect any more, and `absolve` is called. `wires` lead to other data
+        centres, and `feed` to who follows the log.
         """
         self.log, self.metrics = events, CollectorRegistry()
         self.dc, self.name = dc, name
         self._snapshot, self._secret = snapshot, secret
         self._ballots, self._is_lone = ballots or MemoryBallots(slot), ballots is None
-        self._timings, self._founds, self._spawn = timings or Timings(), founds, spawn
+        self._timings, self._spawn = timings or Timings(), spawn
         self._suspicion, self._absolve = suspicion, absolve
         self._identity = Identity(
             dc=dc,
             slot=slot,
             name=name,
             address=address,
-            cluster=token_hex(16) if founds else "",
             spawns=spawn is not None,
         )
         self.post = None if wires is None else Post(dc, wires, self._hear_letter)
@@ -181,6 +180,11 @@ class MasterNode:
         return self.core.state
 
     @property
+    def cluster(self) -> str:
+        """The cluster that it belongs to, "" while it waits to be admitted to one."""
+        return self._ballots.ballot.cluster
+
+    @property
     def role(self) -> str:
         """`primary`, `secondary` or `suspect`."""
         return role_of(self.core)
@@ -232,7 +236,7 @@ class MasterNode:
     async def __aenter__(self) -> "MasterNode":
         """Fold what is committed, and take part; a lone master leads when this returns."""
         self._failed = asyncio.get_running_loop().create_future()
-        if self._founds and self._ballots.ballot.config is None:
+        if self._is_lone:
             await self._found()
         await self._begin()
         self._start(self._writer.run(), "disk")
@@ -243,20 +247,16 @@ class MasterNode:
         return self
 
     async def _found(self) -> None:
-        """Be the only voter: of a new log, or of one that never had any other."""
-        head, ballot = await self.log.head(), self._ballots.ballot
-        if await self.log.read(limit=1, kind="ClusterCreated") and not self._is_lone:
-            raise BallotMissing(
-                f"{self.name} has a log of a cluster, and no ballot: who forgot what it promised "
-                "must not lead; set the log aside and start it as a secondary"
-            )
-        self._ballots.keep(
-            structs.replace(ballot, config=created(ballot.node), promised=head.epoch)
-        )
+        """Be the only voter, of a new log or of one that this process alone has."""
+        head = await self.log.head()
+        cluster = "" if head.position else token_hex(16)
+        ballot = founded(self._ballots.ballot, cluster)
+        self._ballots.keep(structs.replace(ballot, promised=head.epoch))
 
     async def _begin(self) -> None:
         """Build the core from what is on the disk."""
         held = await self._held()
+        self._belong(held.fold.state.primacy.cluster)
         gc.collect()
         gc.freeze()  # what was just replayed stays: no collection needs to look at it again
         self._core = Master(
@@ -270,6 +270,20 @@ class MasterNode:
         )
         self.core.tick(self.moment())
         self._flush()
+
+    def _belong(self, cluster: str) -> None:
+        """The log says of which `cluster` it is; "" where it is empty, or does not know yet."""
+        ballot = self._ballots.ballot
+        if not cluster:
+            return
+        if not ballot.cluster:
+            self._ballots.keep(structs.replace(ballot, cluster=cluster))
+        elif not is_of(cluster, ballot.cluster):
+            raise ClusterMixed(
+                f"the log here is of cluster {cluster}, and the ballot of {ballot.cluster}: "
+                "somebody put the files of two clusters into one directory; put the right log "
+                "back, or move the directory away and start with an empty one"
+            )
 
     def _doubt(self) -> str:
         """Why this copy may lack something; who holds the only one must go on with it."""
@@ -472,7 +486,7 @@ class MasterNode:
             case Restart(reason):
                 self._end_life(reason)
             case Renew(reason):
-                self._fail(CopyUnsound(reason))
+                self._fail(CopyUnsound(reason, self._ballots.ballot.cluster))
             case Halt(reason):
                 self._fail(PrefixLost(reason))
 
@@ -650,6 +664,7 @@ class MasterNode:
         await Joining(
             self._secret,
             nodes=self._nodes_to_ask,
+            cluster=lambda: self.cluster,
             is_linked=lambda: self._core is None or self._is_placed,
             learnt=self._learn,
         ).run()

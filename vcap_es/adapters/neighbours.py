@@ -9,6 +9,7 @@ from msgspec import structs
 
 from vcap_es.adapters.joining import SERVERS_ASKED_MAX, Joining
 from vcap_es.adapters.remembered import remember, remembered
+from vcap_es.components.belonging import Belonging
 from vcap_es.components.messages import Directory, Whereabouts
 from vcap_es.components.roster import Roster
 from vcap_es.components.whereabouts import sorted_by_name
@@ -20,19 +21,30 @@ class Neighbours:
     """The masters, as given, remembered and told; and the servers, as the leading master tells."""
 
     def __init__(
-        self, directory: Path, secret: str, *, masters: Sequence[str], join: Sequence[str]
+        self,
+        directory: Path,
+        secret: str,
+        *,
+        masters: Sequence[str],
+        join: Sequence[str],
+        belonging: Belonging,
     ) -> None:
         """Begin with the `masters`, with those remembered in `directory`, and nodes to ask."""
         self.roster = Roster(masters, remembered(directory))
         self.addresses: dict[str, str] = {}
         """The client planes of the other servers: incarnation -> URL."""
         self._directory, self._secret, self._join = directory, secret, list(join)
+        self._belonging = belonging
         self._nodes: list[Whereabouts] = []
 
     async def join(self, is_linked: Callable[[], bool]) -> None:
         """Ask other nodes where the masters are, whenever none is linked."""
         await Joining(
-            self._secret, nodes=self._askable, is_linked=is_linked, learnt=self._learnt
+            self._secret,
+            nodes=self._askable,
+            cluster=lambda: self._belonging.cluster,
+            is_linked=is_linked,
+            learnt=self._learnt,
         ).run()
 
     def _askable(self) -> list[str]:

@@ -10,9 +10,17 @@ Check = tuple[str, bool, str]
 """A check, its verdict, and a word on it."""
 
 
+WAITS = (
+    "its directory is empty, so it waits until a master that leads speaks to it, and copies that "
+    "one's log; to found a cluster of its own instead, end it and run `vcap init`"
+)
+"""What a master waits for that belongs to no cluster yet."""
+
+
 class PrimacyView(Struct, frozen=True, kw_only=True):
     """What a master knows of who leads, who is in sync and who votes."""
 
+    cluster: str
     node: str
     name: str
     slot: int
@@ -41,6 +49,7 @@ def primacy_of(core: Master) -> PrimacyView:
     """What this master knows of who leads."""
     config, leader, name = core.config, core.leader, core.identity.name
     return PrimacyView(
+        cluster=core.cluster,
         node=core.node,
         name=name,
         slot=core.identity.slot,
@@ -92,6 +101,8 @@ def _primacy_check(view: PrimacyView) -> Check:
         if not view.is_active:
             return "primacy", False, f"{word}, but no majority of the voters answers"
         return "primacy", True, f"{word}, in sync: {len(view.isr)} of 2"
+    if not view.cluster:
+        return "primacy", False, WAITS
     if not view.leader_name:
         return "primacy", False, "no primary master is known here"
     in_sync = view.node in view.isr

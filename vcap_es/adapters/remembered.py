@@ -4,11 +4,12 @@ It is only a help: a file that is missing or damaged says nothing, and one that 
 told in the log.
 """
 
-import os
 from pathlib import Path
 
 import msgspec
 import structlog
+
+from vcap_es.adapters.files import replace_whole
 
 FILE = "masters"
 
@@ -28,12 +29,7 @@ def remembered(directory: Path) -> list[str]:
 
 def remember(directory: Path, addresses: list[str]) -> None:
     """Keep these addresses instead, whole or not at all."""
-    fresh = directory / f"{FILE}.new"
     try:
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(addresses))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(directory / FILE)
+        replace_whole(directory / FILE, msgspec.json.encode(addresses))
     except OSError as error:
         log.warning("where the masters are cannot be kept", error=str(error))

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from vcap_es.adapters.ballots import Ballots
+from vcap_es.adapters.cluster_file import belonging_in
 from vcap_es.adapters.joining import is_node
 from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.master_links import MasterLinks
@@ -69,7 +70,10 @@ class ServerNode:
         self._directory, self._synchronous = directory, synchronous
         self._session = token_hex(16)
         self._open_core()
-        self._neighbours = Neighbours(directory, secret, masters=masters, join=join)
+        self._belonging = belonging_in(directory)
+        self._neighbours = Neighbours(
+            directory, secret, masters=masters, join=join, belonging=self._belonging
+        )
         self.keys: dict[str, ApiKeyCreated] = {}
         self.ready_keys = False
         self.metrics = CollectorRegistry()
@@ -85,6 +89,7 @@ class ServerNode:
             linked=self._linked,
             unlinked=self._unlinked,
             failed=self._fail,
+            belonging=self._belonging,
             ballots=ballots,
             timings=timings or Timings(),
         )
@@ -302,6 +307,11 @@ class ServerNode:
         """Whether this header is another node's, who knows the secret of the nodes."""
         return is_node(authorization, self._secret)
 
+    @property
+    def cluster(self) -> str:
+        """The cluster that this server belongs to, "" while it is new."""
+        return self._belonging.cluster
+
     def known_masters(self) -> list[str]:
         """The addresses at which masters may be."""
         return self._neighbours.roster.known
@@ -324,6 +334,7 @@ class ServerNode:
             address=self.address,
             voter=self._ballots.ballot.node if self._ballots is not None else "",
             stamp=self._start,
+            cluster=self.cluster,
         )
 
     def _linked(self) -> None:

@@ -20,6 +20,7 @@ app = App(
 # A verb's module is imported when the verb is used: `vcap consume` need not load the log.
 for verb, place, summary in (
     ("up", "nodes:up", "Start a whole data centre on this machine, for a first look."),
+    ("init", "nodes:init", "Found a cluster, once: let a master with an empty directory begin it."),
     ("run", "nodes:run", "Run one node in the foreground: a master or a server."),
     ("primacy", "primacy:primacy", "Show which master leads, and change it."),
     ("dc", "centres:dc", "Add, remove and list data centres."),

@@ -83,16 +83,38 @@ def up(
     Single(data, servers=servers, port=port, demo=demo).run()
 
 
+def init(*, options: MasterOptions = AS_SET) -> None:
+    """Found a cluster: let the master of these settings be its first one.
+
+    Once in the life of a data centre, in an empty directory. Every other master, and this one if it
+    ever loses its directory, joins by `vcap run`, and gets a copy of the log.
+    """
+    settings = options.settings(slot=0)
+    cluster = composition.found_cluster(settings)
+    own = settings.master
+    print(
+        f"founded cluster {cluster} in {own.directory}\n"
+        f"start its first master: vcap run primary --slot {own.slot} --data {own.directory} "
+        f"--node-secret-file {settings.node_secret_file}"
+    )
+
+
 @run.command
 def primary(*, options: MasterOptions = AS_SET) -> None:
-    """Run the master that founds a data centre, or one that has its log: it leads if it may."""
-    composition.run_primary(options.settings(slot=0))
+    """Run the master of slot 0: it leads if it may; with an empty directory it joins.
+
+    A new data centre is founded by `vcap init`, once.
+    """
+    composition.run_master(options.settings(slot=0))
 
 
 @run.command
 def secondary(*, options: MasterOptions = AS_SET) -> None:
-    """Run the other master: it joins the data centre of the node that `--join` names."""
-    composition.run_secondary(options.settings(slot=1))
+    """Run the master of slot 1: the same, for the other machine.
+
+    With an empty directory it joins the cluster of the node that `--join` names.
+    """
+    composition.run_master(options.settings(slot=1))
 
 
 @run.command

@@ -72,6 +72,7 @@ def _about(view: Fields, known: list[Fields]) -> Fields:
     names = {each["node"]: each["name"] for each in known}
     witnesses = dict.fromkeys([*filter(is_witness, view["voters"]), *view["witnesses"]])
     about = {
+        "cluster": view["cluster"] or "none yet: it waits to be admitted to one",
         "leader": view["leader"]["name"] if view["leader"] else "nobody is known to lead",
         "voters": [_name(node, names) for node in view["voters"]],
         "witnesses": [

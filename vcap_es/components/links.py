@@ -41,6 +41,27 @@ class Links:
             self._routes[node].remove(connection)
         return hello, node
 
+    def part_with_others(self, cluster: str) -> dict[int, str]:
+        """Forget whoever is of another cluster: the connections on which they spoke, and of which.
+
+        What still comes on those is heard as from nobody.
+        """
+        strange = {
+            each: greeting.cluster
+            for each, node in self._nodes.items()
+            if (greeting := self.masters.get(node)) is not None
+        }
+        strange |= {each: hello.cluster for each, hello in self.hellos.items()}
+        strange = {each: of for each, of in strange.items() if of not in ("", cluster)}
+        for each in strange:
+            self.gone(each)
+        self.masters = {
+            node: greeting
+            for node, greeting in self.masters.items()
+            if greeting.cluster in ("", cluster)
+        }
+        return strange
+
     def has(self, node: str) -> bool:
         """Whether `node` can be reached."""
         return bool(self._routes.get(node))

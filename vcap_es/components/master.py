@@ -54,6 +54,7 @@ from vcap_es.components.voter import MS, Ballot, Keep, Voter
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
+from vcap_es.events.clusters import difference
 from vcap_es.events.facts import (
     ClusterCreated,
     DivergenceTruncated,
@@ -88,14 +89,13 @@ class Approval(NamedTuple):
 
 
 class Identity(Struct, frozen=True, kw_only=True, gc=False):
-    """Who a master is: its slot, its name, and where others reach it. `cluster` names a new one."""
+    """Who a master is: its slot, its name, and where others reach it."""
 
     dc: str
     slot: int
     name: str
     address: str
     host: str = ""
-    cluster: str = ""
     spawns: bool = False
 
 
@@ -154,6 +154,11 @@ class Master:
         return self.voter.ballot.node
 
     @property
+    def cluster(self) -> str:
+        """The cluster that it belongs to, "" while it waits to be admitted to one."""
+        return self.voter.ballot.cluster
+
+    @property
     def role(self) -> str:
         """`leading`, `standing` for election, `following`, or `suspect`."""
         if self.suspicion:
@@ -207,7 +212,11 @@ class Master:
             name=self.identity.name,
             address=self.identity.address,
             stamp=self.voter.ballot.start,
+            cluster=self.cluster,
         )
+
+    def _leading(self) -> Leading:
+        return Leading(epoch=self.epoch, node=self.node, cluster=self.cluster)
 
     # ---- connections
 
@@ -282,15 +291,16 @@ class Master:
             self._hear_node(node, message, moment)
 
     def _hello(self, connection: int, hello: Hello, moment: Moment) -> None:
-        if hello.protocol != PROTOCOL:
-            self._close(connection, _other_protocol(hello.protocol))
+        trouble = _other_protocol(hello.protocol) or self._other_cluster(hello.cluster)
+        if trouble:
+            self._close(connection, trouble)
             return
         self._links.greeted_by_server(connection, hello)
         if hello.voter:
             self._send(connection, self.greeting())  # a voter must know who asks for its promise
         if self.primary is None:
             return
-        self._send(connection, Leading(epoch=self.epoch, node=self.node))
+        self._send(connection, self._leading())
         self.primary.received(connection, hello, moment.utc)
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
 
@@ -303,7 +313,7 @@ class Master:
         if self._links.greeted_by_master(connection, greeting):
             self._send(connection, self.greeting())
         if self.leadership is not None:
-            self._send(connection, Leading(epoch=self.epoch, node=self.node))
+            self._send(connection, self._leading())
             if is_new:
                 self.leadership.followers.linked(greeting.node, moment.boot_ns)
                 self._spawn_delay_ms = self.timings.spawn_ms
@@ -312,13 +322,29 @@ class Master:
             )
 
     def _trouble(self, greeting: Greeting) -> str:
-        if greeting.protocol != PROTOCOL:
-            return _other_protocol(greeting.protocol)
+        trouble = _other_protocol(greeting.protocol) or self._other_cluster(greeting.cluster)
+        if trouble:
+            return trouble
         if greeting.node == self.node:
             return "you are me: one directory serves one process"
         if greeting.slot == self.identity.slot:
             return f"slot {greeting.slot} is mine: give the other master the other slot"
         return ""
+
+    def _other_cluster(self, theirs: str) -> str:
+        """Why who is of the cluster `theirs` has no business here; "" where it may have."""
+        if not theirs or not self.cluster or theirs == self.cluster:
+            return ""
+        return difference(self.cluster, theirs)
+
+    def _join_cluster_of(self, leader: str) -> None:
+        """An empty store joins the first cluster whose leader speaks to it, and no other one."""
+        known = self._links.masters.get(leader)
+        if self.cluster or known is None or not known.cluster:
+            return
+        self._outputs.append(self.voter.join(known.cluster))
+        for connection, theirs in self._links.part_with_others(known.cluster).items():
+            self._close(connection, self._other_cluster(theirs))
 
     def _see(
         self, node: str, name: str, role: Role, address: str, stamp: int, moment: Moment
@@ -376,6 +402,7 @@ class Master:
 
     def _follow(self, node: str, epoch: int, committed: int, moment: Moment) -> bool:
         """Whether `node` leads `epoch` as far as this master may believe; then it is followed."""
+        self._join_cluster_of(node)
         kept = self.voter.hears(node, epoch, committed, moment.boot_ns)
         if kept is None:
             self._tell(node, Refusal(epoch=epoch, promised=self.voter.ballot.promised))
@@ -399,6 +426,8 @@ class Master:
             self._outputs.append(Answer(token, outcome))
 
     def _vote(self, node: str, message: Prevote | Prepare | Accept, moment: Moment) -> None:
+        if isinstance(message, Accept):
+            self._join_cluster_of(node)
         for output in self.voter.heard(node, message, moment.boot_ns):
             if isinstance(output, Keep):
                 self._outputs.append(output)
@@ -527,8 +556,8 @@ class Master:
             detail = "this master leads already: nothing needs to be forced"
             self._outputs.append(Answer(token, Denied(code="leads_already", detail=detail)))
             return
-        if self.voter.ballot.config is None:
-            detail = "this master was never admitted to the cluster: it has nothing to lead with"
+        if self.voter.ballot.config is None or not self.replica.end.position:
+            detail = "this master has nothing to lead with: it was never admitted, or has no event"
             self._outputs.append(Answer(token, Denied(code="never_admitted", detail=detail)))
             return
         until_ns = moment.boot_ns + APPROVAL_MS * MS
@@ -703,9 +732,9 @@ class Master:
         self.secondary.forget_leader()
         self.replica.lead()
         founding = None
-        if not self.replica.end.position and self.identity.cluster:
-            identity = self.identity
-            founding = ClusterCreated(cluster=identity.cluster, dc=identity.dc, master=self.node)
+        if not self.replica.end.position:
+            dc = self.identity.dc
+            founding = ClusterCreated(cluster=self.cluster, dc=dc, master=self.node)
         self.primary = PrimaryMaster(
             self.replica.fold,
             dc=self.identity.dc,
@@ -751,7 +780,7 @@ class Master:
         """Tell everybody who is linked, and begin with them."""
         assert self.leadership is not None
         for connection in self._links.connections:
-            self._send(connection, Leading(epoch=self.epoch, node=self.node))
+            self._send(connection, self._leading())
         for connection, hello in self._links.hellos.items():
             assert self.primary is not None
             self.primary.received(connection, hello, moment.utc)
@@ -788,6 +817,9 @@ class Master:
 
 
 def _other_protocol(protocol: int) -> str:
+    """Why who speaks `protocol` cannot be understood; "" where it can."""
+    if protocol == PROTOCOL:
+        return ""
     return f"protocol {protocol} is spoken here as {PROTOCOL}: upgrade one of us"
 
 

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.clusters import ClusterName
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.node import Role
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
 """A running total that may come to the log: one that it cannot keep is not understood."""
@@ -32,6 +33,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A server introduces itself, once per connection. `address` is its client plane's URL.
 
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
+    `cluster` is the one that its journal belongs to, "" where it is new.
     """
 
     protocol: int
@@ -41,6 +43,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     address: str
     voter: str = ""
     stamp: int = 0
+    cluster: ClusterName = ""
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):

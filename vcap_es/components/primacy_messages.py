@@ -8,13 +8,17 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.events.chain import Stored
+from vcap_es.events.clusters import ClusterName
 
 ENTRIES_PER_MESSAGE = 2000
 BYTES_PER_MESSAGE = 4 * 1024 * 1024
 
 
 class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """A master introduces itself on a connection that it made. `stamp` counts its starts."""
+    """A master introduces itself on a connection. `stamp` counts its starts.
+
+    `cluster` is the one that it belongs to, "" where it has an empty store and joins.
+    """
 
     protocol: int
     node: str
@@ -22,13 +26,15 @@ class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     name: str
     address: str
     stamp: int
+    cluster: ClusterName = ""
 
 
 class Leading(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The sender leads `epoch`: whoever knows of no later one reports to it."""
+    """The sender leads `epoch` of `cluster`: whoever knows of no later one reports to it."""
 
     epoch: int
     node: str
+    cluster: ClusterName = ""
 
 
 class Prevote(Struct, frozen=True, kw_only=True, tag=True, gc=False):

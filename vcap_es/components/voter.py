@@ -6,7 +6,7 @@ promise is durable before it is told, and is never taken back: that alone fences
 
 from msgspec import Struct, structs
 
-from vcap_es.components.decisions.primacy import Config
+from vcap_es.components.decisions.primacy import Config, created
 from vcap_es.components.primacy_messages import (
     Accept,
     Accepted,
@@ -20,6 +20,7 @@ from vcap_es.components.primacy_messages import (
     ToVoter,
 )
 from vcap_es.components.timings import Timings
+from vcap_es.events.clusters import ClusterName
 
 MS = 1_000_000
 
@@ -29,7 +30,8 @@ class Ballot(Struct, frozen=True, kw_only=True, gc=False):
 
     `node` was made with the empty store, so who lost the store is somebody else; `start` counts
     its starts. `config` is None where no leader has admitted this voter yet. `committed` is the
-    highest position that it knew to be committed, and not given up, when it last wrote.
+    highest position that it knew to be committed, and not given up, when it last wrote. `cluster`
+    is the one that it belongs to for ever, "" until it is admitted to one.
     """
 
     node: str
@@ -38,6 +40,12 @@ class Ballot(Struct, frozen=True, kw_only=True, gc=False):
     promised_to: str = ""
     config: Config | None = None
     committed: int = 0
+    cluster: ClusterName = ""
+
+
+def founded(ballot: Ballot, cluster: str) -> Ballot:
+    """The ballot of who founds `cluster`: its only voter, who has promised nothing yet."""
+    return structs.replace(ballot, config=created(ballot.node), cluster=cluster)
 
 
 class Keep(Struct, frozen=True, gc=False):
@@ -98,6 +106,11 @@ class Voter:
         return (epoch, sender) == (self.ballot.promised, self.ballot.promised_to) or (
             epoch > self.ballot.promised
         )
+
+    def join(self, cluster: str) -> Keep:
+        """Belong to `cluster` from now on, and to no other one ever."""
+        assert not self.ballot.cluster, "a voter belongs to one cluster"
+        return self._keep(cluster=cluster)
 
     def lost(self, node: str) -> None:
         """The connection to `node` broke: if it leads, there is nothing to be patient for."""

@@ -37,14 +37,26 @@ def restored(cluster: str, random: bytes) -> str:
     return f"{founding_of(cluster)}+{generation_of(cluster) + 1}.{random.hex()}"
 
 
-def difference(theirs: str, own: str) -> str:
-    """In which way another cluster is not this one, as a sentence goes on after "it is of"."""
-    if founding_of(theirs) != founding_of(own):
-        return f"cluster {theirs}, and this is {own}: another cluster, founded by itself"
-    then, now = generation_of(theirs), generation_of(own)
-    if then == now:
-        return f"cluster {theirs}, and this is {own}: another restoring of the same backup"
-    which = "an older" if then < now else "a newer"
-    return (
-        f"cluster {theirs}, and this is {own}: {which} generation, from before or after a restore"
-    )
+def is_of(log: str, cluster: str) -> bool:
+    """Whether a log that calls itself `log` may be a copy of `cluster`, in whole or the first part.
+
+    A copy that has not come to the restoring yet still has the name of an earlier generation.
+    """
+    is_earlier = generation_of(log) < generation_of(cluster)
+    return log == cluster or (founding_of(log) == founding_of(cluster) and is_earlier)
+
+
+def difference(one: str, other: str) -> str:
+    """Why nodes of these two clusters do not speak with each other; true for both of them."""
+    names = f"{_short(one)} and {_short(other)}"
+    if founding_of(one) != founding_of(other):
+        return f"we are of two clusters, {names}: each was founded by itself"
+    if generation_of(one) != generation_of(other):
+        return f"we are of two generations, {names}: one was restored from a backup"
+    return f"we are of two clusters, {names}: both were restored from one backup"
+
+
+def _short(cluster: str) -> str:
+    """As much of a name as tells it from others, so that the reason for closing a line holds it."""
+    founding, plus, rest = cluster.partition("+")
+    return f"{founding[:8]}{plus}{rest}"

@@ -97,7 +97,7 @@ class Centres:
         self._join(self.worlds if members is None else members)
 
     def _found(self, name: str, seed: int, now: int) -> None:
-        cluster = f"{name} {len(self._gone)}"
+        cluster = f"{name}-{len(self._gone)}"
         world = self.worlds[name] = self._begin(dc=name, seed=seed, now=now, cluster=cluster)
         self.served.append(watch_closely(world, is_alone=False))
         world.forward = self.forwarding(name)

@@ -7,13 +7,13 @@ from functools import partial
 from msgspec import structs
 
 from vcap_es.components import wire
-from vcap_es.components.decisions.primacy import Config, created, master_id
+from vcap_es.components.decisions.primacy import Config, master_id
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
 from vcap_es.components.primary_master import Acknowledge, Answer, Close, Forward, Send, Spawn
 from vcap_es.components.replica import Cut, Held, Store
-from vcap_es.components.voter import Ballot
+from vcap_es.components.voter import Ballot, founded
 from vcap_es.events.log import Head
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.disks import BallotDisk, LogDisk
@@ -42,9 +42,8 @@ class MasterProcess(Process):
         self.is_sound = True
         self.fails_fsync = False
         self._begun_ahead_us, self._moment_ns = 0, -1
-        self._cluster = site.cluster if is_founder else ""
-        node = master_id(slot, site.new_id())
-        self.ballots = BallotDisk(Ballot(node=node, config=created(node) if is_founder else None))
+        ballot = Ballot(node=master_id(slot, site.new_id()))
+        self.ballots = BallotDisk(founded(ballot, site.cluster) if is_founder else ballot)
         self.log = LogDisk()
         site.truth.copies.append(self)
         site.truth.votes.append(lambda: self.ballots.ballot)
@@ -90,7 +89,6 @@ class MasterProcess(Process):
                 slot=self.slot,
                 name=self.name,
                 address="",
-                cluster=self._cluster,
                 spawns=self.spawns,
             ),
             self.ballots.ballot,
@@ -156,7 +154,7 @@ class MasterProcess(Process):
         """Everything on the disk is gone: an empty node of another id will begin."""
         self.ballots = BallotDisk(Ballot(node=master_id(self.slot, self.site.new_id())))
         self.log = LogDisk()
-        self.is_sound, self._cluster = True, ""
+        self.is_sound = True
 
     # ---- links
 

@@ -10,6 +10,7 @@ from functools import partial
 from msgspec import structs
 
 from vcap_es.components import messages, wire
+from vcap_es.components.belonging import Belonging
 from vcap_es.components.commands import Cancel, Command, Commit, Idempotency, Refund
 from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.followed import Followed
@@ -38,6 +39,11 @@ WORKS_PER_PERIOD = 20
 Vote = tuple[Connection, FromVoter]
 
 
+def _new_belonging() -> Belonging:
+    """That of a server with an empty disk; the simulated one keeps it at once."""
+    return Belonging("", lambda _: None)
+
+
 class ServerProcess(Process):
     """One server: what it has on disk outlives its core."""
 
@@ -57,6 +63,7 @@ class ServerProcess(Process):
             self.ballots = BallotDisk(Ballot(node=witness_id(name, site.new_id())))
         site.truth.votes.append(lambda: self.ballots.ballot if self.ballots is not None else None)
         self._work_ns = limits.report_ms * MS // WORKS_PER_PERIOD
+        self.belonging = _new_belonging()
         self.start(same_boot=True)
 
     # ---- life and death
@@ -127,7 +134,7 @@ class ServerProcess(Process):
 
     def lose_disk(self) -> None:
         """Everything on the disk is gone: another incarnation and another witness will begin."""
-        self.disk = Disk()
+        self.disk, self.belonging = Disk(), _new_belonging()
         if self.ballots is not None:
             self.ballots = BallotDisk(Ballot(node=witness_id(self.name, self.site.new_id())))
 
@@ -164,6 +171,7 @@ class ServerProcess(Process):
             address="",
             voter=self.voter.ballot.node if self.voter is not None else "",
             stamp=self.lives,
+            cluster=self.belonging.cluster,
         )
         self._send(made, hello)
 
@@ -191,8 +199,13 @@ class ServerProcess(Process):
     def on_message(self, connection: Connection, data: bytes) -> None:
         """Take in what a master says."""
         message = wire.decode_at_server(data)
+        if isinstance(message, Greeting | Leading) and self.belonging.obstacle(message.cluster):
+            self.site.network.close(connection, self)
+            self.later(0, partial(self.on_end, connection))
+            return
         match message:
             case Leading():
+                self.belonging.join(message.cluster)
                 self._nodes[connection] = message.node
                 self._heed(connection, message.epoch)
             case Greeting():

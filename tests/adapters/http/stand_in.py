@@ -98,6 +98,8 @@ class StandIn:
         """Nodes know this secret."""
         return authorization == "Bearer of nodes"
 
+    cluster = "c1" * 16
+
     def known_masters(self) -> list[str]:
         """One, that nobody asks."""
         return ["http://127.0.0.1:9"]

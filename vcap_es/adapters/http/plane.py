@@ -65,6 +65,10 @@ class Node(Protocol):
     def is_node(self, authorization: str) -> bool:
         """Whether this header is another node's, who knows the secret of the nodes."""
 
+    @property
+    def cluster(self) -> str:
+        """The cluster that it belongs to, "" where that is none yet."""
+
     def known_masters(self) -> list[str]:
         """The addresses at which masters may be."""
 

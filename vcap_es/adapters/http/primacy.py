@@ -33,6 +33,7 @@ async def show_primacy(call: Call) -> Reply:
     view, told = node.primacy(), node.state.primacy
     leader = Leader(name=view.leader_name, address=view.leader_address)
     answer = Primacy(
+        cluster=view.cluster or None,
         node=view.node,
         name=view.name,
         dc=node.dc,

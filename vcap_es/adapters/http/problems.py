@@ -72,6 +72,7 @@ KINDS: dict[str, Kind] = {
     "unknown_server": Kind(404, "Unknown server"),
     "leads_already": Kind(409, "Leads already"),
     "never_admitted": Kind(409, "Never admitted"),
+    "other_cluster": Kind(409, "Another cluster"),
     # Faults of a request.
     "invalid": Kind(422, "Invalid"),
     "bad_request": Kind(400, "Bad request"),

@@ -349,8 +349,10 @@ class Primacy(Struct, frozen=True, kw_only=True):
     last that every node of `isr` has, and `lag` counts the committed events that it lacks.
     `masters` are the addresses of all masters. `approved_by` are the operators who want it to lead
     at the price of what it lacks. The rest counts what happened since the cluster was founded.
+    `cluster` is null where this master waits to be admitted to one.
     """
 
+    cluster: str | None
     node: str
     name: str
     dc: str
