@@ -18,8 +18,9 @@ from vcap_es.adapters.files import sync_directory
 from vcap_es.app import BALLOT_FILE, LOG_FILE
 from vcap_es.backup import Manifest, read_manifest, unpack
 from vcap_es.clock import now_us
-from vcap_es.components.decisions.primacy import created, master_id
+from vcap_es.components.decisions.primacy import master_id
 from vcap_es.components.decisions.restore import restored
+from vcap_es.components.voter import founded
 from vcap_es.errors import BackupUnusable, InvalidInput
 from vcap_es.events.clusters import RESTORED_BYTES
 from vcap_es.events.clusters import restored as restored_cluster
@@ -81,7 +82,7 @@ async def _begin(folder: Path, manifest: Manifest, slot: int, lacks: int | None)
     try:
         state, recorded_at = await _verified(log, manifest)
         cluster = restored_cluster(state.primacy.cluster, token_bytes(RESTORED_BYTES))
-        node = _found(folder / BALLOT_FILE, slot, manifest.epoch)
+        node = _found(folder / BALLOT_FILE, slot, cluster, manifest.epoch)
         facts = restored(
             state,
             cluster=cluster,
@@ -125,13 +126,12 @@ async def _verified(log: SqliteLog, manifest: Manifest) -> tuple[DataCentre, int
     return verification.state, recorded_at
 
 
-def _found(path: Path, slot: int, epoch: int) -> str:
+def _found(path: Path, slot: int, cluster: str, epoch: int) -> str:
     """A ballot of a new node, which alone votes: whatever was promised is the old one's."""
     ballots = BallotFile.open(path, lambda: master_id(slot, token_hex(16)))
     try:
-        ballot = ballots.ballot
-        ballots.keep(structs.replace(ballot, config=created(ballot.node), promised=epoch))
-        return ballot.node
+        ballots.keep(structs.replace(founded(ballots.ballot, cluster), promised=epoch))
+        return ballots.ballot.node
     finally:
         ballots.close()
 

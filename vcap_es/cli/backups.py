@@ -125,6 +125,23 @@ def _told(made: Restored, data: Path) -> dict[str, Any]:
 
 
 @restore.command
+def status(*, where: Where = DEFAULT, json: Json = False) -> None:
+    """Show how the log was restored, what is withheld, and which old servers knock."""
+    with Control(where) as control:
+        found = control.call("GET", "/v1/restore")
+    if json:
+        print_json(found)
+    elif found["was"] is None:
+        sys.stdout.write(f"{found['cluster']} was never restored: nothing is withheld\n")
+    else:
+        found["knocking"] = [
+            f"{each['name']} ({each['incarnation']})" for each in found["knocking"]
+        ]
+        found["readmitted"] = [f"{name} ({each})" for each, name in found["readmitted"].items()]
+        print_fields({name.replace("_", " "): value for name, value in found.items()})
+
+
+@restore.command
 def readmit(
     name: Annotated[str, Parameter(help="The server's name, or its incarnation.")],
     *,

@@ -436,4 +436,5 @@ class Desk:
             verdict=self._verdicts.get(incarnation),
             available=max(0, self._pool.available),
             final=account.final,
+            withheld=self._pool.withheld,
         )

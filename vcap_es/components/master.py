@@ -24,7 +24,7 @@ from vcap_es.components.master_outputs import (
     Restart,
     SwitchedOver,
 )
-from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Report, Watch
+from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Readmitted, Report, Watch
 from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primacy_messages import (
     Accept,
@@ -71,7 +71,10 @@ APPROVAL_MS = 600_000
 BACKLOG_MAX = 20_000
 """With more facts than this that no majority lets it commit, a leader listens to no server."""
 
-Message = BetweenMasters | FromMaster
+STRANGERS_MAX = 1000
+"""So many servers of generations before are known, who knocked last; any more may knock again."""
+
+Message = BetweenMasters | FromMaster | Readmitted
 
 
 class Moment(NamedTuple):
@@ -125,6 +128,7 @@ class Master:
         self.leadership: Leadership | None = None
         self.suspicion = suspicion or _short_of(ballot, held)
         self.promotion: dict[str, Approval] = {}
+        self.strangers: dict[str, Hello] = {}
         self._random = random
         self._outputs: list[Output] = []
         self._links = Links()
@@ -292,6 +296,9 @@ class Master:
 
     def _hello(self, connection: int, hello: Hello, moment: Moment) -> None:
         trouble = _other_protocol(hello.protocol) or self._other_cluster(hello.cluster)
+        if trouble and hello.cluster in self.state.primacy.before:
+            self._hear_stranger(connection, hello, trouble)
+            return
         if trouble:
             self._close(connection, trouble)
             return
@@ -303,6 +310,20 @@ class Master:
         self._send(connection, self._leading())
         self.primary.received(connection, hello, moment.utc)
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+
+    def _hear_stranger(self, connection: int, hello: Hello, trouble: str) -> None:
+        """A server of a generation before is refused, until an operator has readmitted it."""
+        if self.primary is not None and hello.incarnation in self.state.primacy.readmitted:
+            readmitted = Readmitted(
+                incarnation=hello.incarnation, was=hello.cluster, cluster=self.cluster
+            )
+            self.primary.afterwards(Send(connection, readmitted))  # it is not known elsewhere yet
+            return
+        self.strangers.pop(hello.incarnation, None)
+        self.strangers[hello.incarnation] = hello
+        if len(self.strangers) > STRANGERS_MAX:
+            del self.strangers[next(iter(self.strangers))]
+        self._close(connection, f"{trouble}; an operator can readmit {hello.name}")
 
     def _greeted(self, connection: int, greeting: Greeting, moment: Moment) -> None:
         trouble = self._trouble(greeting)

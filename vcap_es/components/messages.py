@@ -102,8 +102,9 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     """Where a server stands with the pool of one interval.
 
     All but `recall` and `verdict` are running totals. `recall` asks the server to return until
-    the running total is the target. `available` is what the pool has, for people to read; after
-    a report that was `final`, nothing changes here any more.
+    the running total is the target. `available` is what the pool has, for people to read, and
+    `withheld` what counts as spent since the log was restored; after a report that was `final`,
+    nothing changes here any more.
     """
 
     cap: str
@@ -119,6 +120,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     verdict: Verdict | None
     available: int
     final: bool = False
+    withheld: int = 0
 
 
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -175,6 +177,17 @@ class Keyring(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     epoch: int
     keys: list[ApiKeyCreated]
+
+
+class Readmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation, which is of the cluster `was`, belongs to `cluster` from now on.
+
+    An operator has said so, and it is on the log: the cluster was restored from a backup of `was`.
+    """
+
+    incarnation: str
+    was: ClusterName
+    cluster: ClusterName
 
 
 Presence = Literal["connected", "away", "lost", ""]

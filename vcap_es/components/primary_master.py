@@ -18,7 +18,15 @@ from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler import LocalHandler, Nowhere
-from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
+from vcap_es.components.messages import (
+    PROTOCOL,
+    FromMaster,
+    FromServer,
+    Hello,
+    Readmitted,
+    Report,
+    Watch,
+)
 from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.components.remote_handler import RemoteHandler
@@ -88,7 +96,7 @@ class Send(Struct, frozen=True, gc=False):
     """Send `message` on `connection`."""
 
     connection: int
-    message: FromMaster | BetweenMasters
+    message: FromMaster | Readmitted | BetweenMasters
 
 
 class Close(Struct, frozen=True, gc=False):

@@ -195,7 +195,8 @@ class Queues:
             length, total = found.end - found.start, max(1, found.total)
             until = min(found.end, verdict.until - (-(missing - 1) * length // total))
             return paced(waiter.cap, waiter.minimum, self._wait_ms(found, until))
-        return capped(waiter.cap, waiter.minimum, self._wait_ms(found, found.end))
+        wait_ms = self._wait_ms(found, found.end)
+        return capped(waiter.cap, waiter.minimum, wait_ms, withheld=found.pool_withheld)
 
     def _wait_ms(self, found: Slice, until: int) -> int:
         return max(1, -(-(self._instant_ns(found, until) - self._shelf.now_ns) // MS))
