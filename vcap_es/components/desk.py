@@ -178,6 +178,8 @@ class Desk:
         if not is_sound or self._pool.available - more < -MAX_AMOUNT:
             raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
         self._office.record(told)
+        if self._pool.peek(incarnation).held:
+            self.bump()  # it may give back what others were told was nowhere
 
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
         """A topup may have been lost with who acknowledged it; who was given it has it still."""

@@ -30,6 +30,7 @@ class Site:
         dc: str,
         cluster: str,
         scheduler: Scheduler | None,
+        first_id: int,
     ) -> None:
         self.began_us = now
         self.timings = timings
@@ -49,7 +50,7 @@ class Site:
         self.watchers: list[Callable[[object], None]] = []
         self.elections = self.crashes = 0
         self.say: Callable[[str], None] | None = None
-        self._ids = count(1)
+        self._ids = count(first_id)
 
     @property
     def faults(self) -> Faults:

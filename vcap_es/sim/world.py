@@ -44,6 +44,7 @@ class World(Site):
         dc: str = "dc1",
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
+        first_id: int = 1,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -53,6 +54,7 @@ class World(Site):
             dc=dc,
             cluster=cluster,
             scheduler=scheduler,
+            first_id=first_id,
         )
         self.steps: list[Callable[[], None]] = []
         self.masters = [
