@@ -327,6 +327,7 @@ FORCED = Profile(
 )
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
+RESTORED = Profile(name="restored", directed=lambda _: [], safety_ms=(2_000, 70_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
     name="exactly",
@@ -364,5 +365,6 @@ PROFILES = {
         TRANSFERS,
         STEPS,
         EXACTLY,
+        RESTORED,
     )
 }
