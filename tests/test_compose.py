@@ -17,7 +17,8 @@ from tests.deployment import ROOT, ports_in_a_row
 from vcap_es.cli import app
 from vcap_es.settings import load
 
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose" / "two-dc.yml").read_text())
+TEXT = (ROOT / "compose" / "two-dc.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 NODES = {name: each for name, each in COMPOSE["services"].items() if name.startswith("dc")}
 
 
@@ -32,6 +33,15 @@ def test_every_node_can_read_its_settings(node: str) -> None:
     app.parse_args(command, exit_on_error=False, print_error=False)
     volumes = {each.partition(":")[0] for each in NODES[node]["volumes"]}
     assert volumes <= COMPOSE["volumes"].keys()
+
+
+def test_the_commands_that_it_tells_are_known() -> None:
+    """Whoever does what its first lines say uses nodes and verbs that there are."""
+    told = re.findall(r"yml (?:run --rm|exec) (\S+)(?: \\\n# *vcap)? (.*)", TEXT)
+    assert len(told) == 3
+    for node, words in told:
+        assert node in NODES
+        app.parse_args(words.split(), exit_on_error=False, print_error=False)
 
 
 def test_the_demonstration_serves_the_last_unit(tmp_path: Path) -> None:

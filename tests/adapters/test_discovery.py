@@ -382,7 +382,7 @@ def test_a_server_that_went_is_shown_as_away(tmp_path: Path) -> None:
 
 
 def test_only_nodes_are_told_where_the_masters_are(tmp_path: Path) -> None:
-    """A wrong secret is refused by masters and servers alike, and the message says so."""
+    """Masters and servers refuse a wrong secret and another cluster, and the message says so."""
 
     async def check(site: Site) -> None:
         _, master_url = await site.stack.enter_async_context(site.master())
@@ -392,6 +392,10 @@ def test_only_nodes_are_told_where_the_masters_are(tmp_path: Path) -> None:
             for wrong in ("f" * 64, site.keys["auditor"]):
                 with pytest.raises(Unreachable, match="secret is refused"):
                     await ask_masters(each, wrong, site.http, cluster="")
+            # Nor is a node of another cluster, and both say why
+            for other, why in (("ab" * 16, "we are of two clusters"), ("no name", "names no")):
+                with pytest.raises(Unreachable, match=why):
+                    await ask_masters(each, SECRET, site.http, cluster=other)
         with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
             await ask_masters("http://127.0.0.1:9", SECRET, site.http, cluster="")
 

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
-from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, ports_in_a_row
+from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, eventually, ports_in_a_row
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.balances import IntervalBalance, interval_balance
 from vcap_es.projections.history import fold_until
@@ -118,3 +120,99 @@ def test_a_node_that_ends_ends_all_with_its_reason(tmp_path: Path) -> None:
     assert (process.returncode, out) == (2, "")
     assert complaint.startswith("vcap: a master ended with exit code 2")
     assert "log.sqlite" in complaint
+
+
+@pytest.mark.parametrize("lost", ["master0", "master1", "server1", "server2"])
+def test_it_recovers_from_the_loss_of_any_one_folder(tmp_path: Path, lost: str) -> None:
+    """Caps and keys are there, the books are exact, and what was lost is an empty node again."""
+    # Given
+    data, port = tmp_path / "data", ports_in_a_row(4)
+    process = started(data, port)
+    welcome(process)
+    define(data, port, "c", 10)
+    assert consumed(data, port + 1, 7) == 200
+    assert ended(process)[0] == 0
+    # When
+    shutil.rmtree(data / lost)
+    process = started(data, port)
+    welcome(process)
+    # Then
+    try:
+        assert consumed(data, port + 2, 4) == 429
+        assert consumed(data, port + 1, 3) == 200
+        assert (data / "master0" / "admin.key").exists()
+    finally:
+        assert ended(process)[0] == 0
+
+
+def test_a_folder_that_lost_both_masters_is_not_begun_anew(tmp_path: Path) -> None:
+    """What its servers hold was given by a log that is gone: people must decide."""
+    data, port = tmp_path / "data", ports_in_a_row(3)
+    process = started(data, port, "--servers", "1")
+    welcome(process)
+    assert ended(process)[0] == 0
+    for slot in (0, 1):
+        shutil.rmtree(data / f"master{slot}")
+    process = started(data, port, "--servers", "1")
+    out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out) == (2, "")
+    assert f"{data} has been in use, and no master there has its log any more" in complaint
+
+
+def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
+    """A server, and both masters at once: nobody has to be asked, and everything is as it was."""
+    data, port = tmp_path / "data", ports_in_a_row(3)
+    process = started(data, port, "--servers", "1")
+    welcome(process)
+    try:
+        define(data, port, "c", 10)
+        assert consumed(data, port + 1, 7) == 200
+        killed = [lock_holder(data / "server1" / "lock")]
+        killed += [lock_holder(data / f"master{slot}" / "log.sqlite-lock") for slot in (0, 1)]
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        # Then
+        assert eventually(lambda: consumed(data, port + 1, 4) == 429, "it is refused again")
+        assert consumed(data, port + 1, 3) == 200
+        assert lock_holder(data / "server1" / "lock") not in killed
+    finally:
+        code, printed, complaint = ended(process)
+    assert (code, complaint) == (0, "")
+    assert "a server ended with exit code -9" in printed
+
+
+def lock_holder(path: Path) -> int:
+    """The process that has an flock on this file."""
+    inode = path.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        _, kind, _, _, pid, where, *_ = line.split()
+        if kind == "FLOCK" and int(where.rpartition(":")[2]) == inode:
+            return int(pid)
+    raise AssertionError(f"nobody has {path}")
+
+
+def define(data: Path, port: int, cap: str, total: int) -> None:
+    """Define a cap at whichever master leads."""
+    key = (data / "master0" / "admin.key").read_text().strip()
+
+    def defined() -> bool:
+        url = f"http://127.0.0.1:{port}/v1/caps/{cap}"
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx2.put(url, json={"total": total}, headers=headers).status_code in (200, 201)
+
+    eventually(defined, f"{cap} is defined")
+
+
+def consumed(data: Path, port: int, amount: int) -> int:
+    """The status of a consume of the cap `c`, once the server is there and knows."""
+    headers = {"Authorization": f"Bearer {(data / 'client.key').read_text().strip()}"}
+
+    def answered() -> int:
+        url, body = f"http://127.0.0.1:{port}/v1/caps/c/consume", {"amount": amount}
+        try:
+            status = httpx2.post(url, json=body, headers=headers, timeout=30).status_code
+        except httpx2.TransportError:
+            return 0
+        return 0 if status in (404, 503) else status
+
+    return int(eventually(answered, "a consume is answered"))

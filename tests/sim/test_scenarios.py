@@ -7,6 +7,7 @@ from vcap_es.sim.scenarios import (
     crashes,
     desk_side,
     ends,
+    founding,
     growing,
     keys,
     recalls,
@@ -28,6 +29,7 @@ MODULES = (
     settling,
     keys,
     growing,
+    founding,
     stalling,
     switching,
 )

@@ -7,6 +7,7 @@ from itertools import islice
 from msgspec import structs
 
 from vcap_es.components import candidacy, leadership
+from vcap_es.components.belonging import Belonging
 from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
 from vcap_es.components.commands import Idempotency
 from vcap_es.components.decisions import primacy
@@ -16,6 +17,7 @@ from vcap_es.components.followers import Followers
 from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.idempotency import KeyStore
 from vcap_es.components.leadership import Leadership, UnderWay
+from vcap_es.components.master import Master
 from vcap_es.components.outcomes import Outcome
 from vcap_es.components.primacy_messages import Append, Mismatch, Prepare
 from vcap_es.components.replica import Cut, Replica, Store, common_position
@@ -43,7 +45,7 @@ from vcap_es.sim.profiles import (
     VOTERS,
     Profile,
 )
-from vcap_es.sim.scenarios import growing, stalling
+from vcap_es.sim.scenarios import founding, growing, stalling
 from vcap_es.sim.servers import ServerProcess
 
 
@@ -53,6 +55,17 @@ def _yes(*_: object) -> bool:
 
 def _no(*_: object) -> bool:
     return False
+
+
+def _no_obstacle(*_: object) -> str:
+    return ""
+
+
+def _join_whoever_leads(self: Master, leader: str) -> None:
+    known = self._links.masters.get(leader)
+    if known is not None and known.cluster:
+        self.voter.ballot = structs.replace(self.voter.ballot, cluster=known.cluster)
+        self._outputs.append(Keep(self.voter.ballot))
 
 
 # ---- elections
@@ -418,6 +431,30 @@ MUTATIONS = [
         "a change of the voters that cannot be decided is withdrawn",
         change(Leadership, "_is_hopeless", _no),
         growing.voters_that_fall_silent_before_they_are_let_in_are_given_up,
+    ),
+    by_scenario(
+        "foreign_leader_obeyed",
+        "masters of two clusters do not speak with each other",
+        change(Master, "_other_cluster", _no_obstacle),
+        founding.a_foreign_leader_is_not_obeyed,
+    ),
+    by_scenario(
+        "foreign_leader_served_from",
+        "a server speaks with no master of another cluster",
+        together(
+            change(Master, "_other_cluster", _no_obstacle),
+            change(Belonging, "obstacle", _no_obstacle),
+        ),
+        founding.a_server_does_not_serve_from_a_foreign_leader,
+    ),
+    by_scenario(
+        "joined_store_joins_again",
+        "an empty store joins one cluster, and stays there",
+        together(
+            change(Master, "_other_cluster", _no_obstacle),
+            change(Master, "_join_cluster_of", _join_whoever_leads),
+        ),
+        founding.an_empty_store_stays_in_the_cluster_that_it_joined,
     ),
     by_scenario(
         "stalled_follower_kept",
