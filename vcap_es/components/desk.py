@@ -25,6 +25,7 @@ from vcap_es.events.facts import (
     TopupRecovered,
 )
 from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.places import Account
 
 RECALL_US = 2_000_000
 DEBT_RECALL_US = 1_000_000
@@ -418,8 +419,14 @@ class Desk:
         return (self._office.epoch, self._version)
 
     def grant(self, incarnation: str) -> Grant:
-        """Where `incarnation` stands with this interval."""
+        """Where `incarnation` stands with this interval.
+
+        One that was readmitted says first how it stood: the generation before may have closed the
+        interval since, and the server have forgotten it.
+        """
         account = self._pool.peek(incarnation)
+        if not account.recovered and self._office.is_from_before(incarnation, self):
+            account = Account()
         current = self._round
         recall = None
         if current and incarnation in current.waiting:

@@ -10,6 +10,7 @@ from random import Random
 
 from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
+from vcap_es.components.outcomes import Refused
 from vcap_es.components.primary_master import Done
 from vcap_es.events.chain import Stored
 from vcap_es.events.envelope import Recorded
@@ -198,7 +199,8 @@ class RestoredLife:
             for _ in range(DRAINS_MAX):
                 token = server.submit(Consume(cap=cap, minimum=1, maximum=1_000_000))
                 new.run(ANSWER_US)
-                if not hasattr(server.answers.get(token), "consumed"):
+                answer = server.answers.get(token)
+                if isinstance(answer, Refused) and answer.code == "capped":
                     break
         pool = interval.pool
         must(pool.available <= 0, "C10", f"{cap}: {pool.available} available, and refused")

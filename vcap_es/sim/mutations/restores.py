@@ -1,19 +1,21 @@
 """Bugs of restoring: what a generation before may have granted is granted again."""
 
 from vcap_es.components.decisions import interval, restore
+from vcap_es.components.desk import Desk
 from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.master import Master
-from vcap_es.components.messages import Hello, Readmitted
+from vcap_es.components.messages import Grant, Hello, Readmitted
 from vcap_es.components.primary_master import Send
 from vcap_es.events.facts import AmountWithheld, Definition, Fact
 from vcap_es.events.periods import Window, window_at
 from vcap_es.projections.states import data_centre, places, volumecap
 from vcap_es.projections.states import interval as interval_state
 from vcap_es.projections.states.places import Account, Pool
-from vcap_es.sim.mutations import change
+from vcap_es.sim.mutations import change, instead
 from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import restoring
 
+_grant = Desk.grant
 _restored, _recover = restore.restored, places.recover
 
 
@@ -55,6 +57,11 @@ def _let_in(self: Master, connection: int, hello: Hello, _trouble: str) -> None:
 
 def _never_from_before(_self: LocalHandler, _incarnation: str, _desk: object) -> bool:
     return False
+
+
+def _told_first(self: Desk, incarnation: str) -> Grant:
+    with instead(LocalHandler, "is_from_before", _never_from_before):
+        return _grant(self, incarnation)
 
 
 RESTORES = (
@@ -105,6 +112,12 @@ RESTORES = (
         "how a readmitted server stood with the generation before is taken in first",
         change(LocalHandler, "is_from_before", _never_from_before),
         restoring.a_readmitted_server_gives_back_what_it_holds,
+    ),
+    by_scenario(
+        "readmitted_is_told_first",
+        "a readmitted server is held to nothing that it has not told of itself",
+        change(Desk, "grant", _told_first),
+        restoring.a_readmitted_server_speaks_first,
     ),
     by_scenario(
         "numbers_go_on",

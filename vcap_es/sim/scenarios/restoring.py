@@ -155,6 +155,22 @@ def a_raised_total_is_withheld_too() -> None:
     life.check()
 
 
+def a_readmitted_server_speaks_first() -> None:
+    """What it has settled with the generation before it has forgotten: it is not held to that."""
+    life = _begun("minute")
+    backup = life.backup()
+    server = life.old.servers[0]
+    life.old.run(3 * MINUTE)  # its books of the first period are closed
+    assert ("c", 0) not in server.core.holdings.slices
+    life.old.kill_master()
+    new = life.restore(backup, servers=1)
+    new.run(SECOND)
+    assert isinstance(life.readmit(server), Done)
+    new.run(3 * SECOND)
+    assert server.serves_from is new.leader
+    life.check()
+
+
 def a_number_is_of_one_period() -> None:
     """Both generations open periods after the backup; they do not give them the same numbers."""
     life = _begun("minute")
