@@ -86,6 +86,9 @@ def checks_of(
 
 
 def _log_check(core: Master, *, has_failed: bool, is_full: bool) -> Check:
+    doubt = core.primary.locals.doubt if core.primary is not None else ""
+    if doubt:
+        return "log", False, f"{doubt}; what it may have granted is withheld: see vcap restore"
     if is_full:
         word = "the disk is full: make room; nothing is acknowledged here until then"
     else:

@@ -131,7 +131,7 @@ def status(*, where: Where = DEFAULT, json: Json = False) -> None:
         found = control.call("GET", "/v1/restore")
     if json:
         print_json(found)
-    elif found["was"] is None:
+    elif found["was"] is None and not found["withheld"]:
         sys.stdout.write(f"{found['cluster']} was never restored: nothing is withheld\n")
     else:
         found["knocking"] = [

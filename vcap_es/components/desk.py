@@ -17,6 +17,7 @@ from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Roun
 from vcap_es.errors import SuspectServer
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import (
+    AmountWithheld,
     Fact,
     HoldingRecovered,
     Returned,
@@ -46,6 +47,9 @@ class Office(Protocol):
 
     def is_from_before(self, incarnation: str, desk: "Desk", /) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here."""
+
+    def doubt_log(self, why: str) -> None:
+        """The log lacks what was acknowledged, though nobody has given it up."""
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
@@ -144,6 +148,7 @@ class Desk:
             if first and self._pool.peek(incarnation).held > 0:
                 self.bump()
         self._recover_holding(incarnation, holding)
+        self._doubt_log(incarnation, holding)
         self._recover_topup(incarnation, holding)
         news = self._take_totals(incarnation, holding, wish)
         self._count_answer(incarnation, holding)
@@ -161,8 +166,31 @@ class Desk:
     def _recover_holding(self, incarnation: str, holding: Holding) -> None:
         """What a readmitted server tells first is how it stood with the generation before."""
         account = self._pool.peek(incarnation)
-        if account.recovered or not self._office.is_from_before(incarnation, self):
+        if not account.recovered and self._office.is_from_before(incarnation, self):
+            self._take_recovered(incarnation, self._recovered(incarnation, holding))
+
+    def _doubt_log(self, incarnation: str, holding: Holding) -> None:
+        """Nothing leaves before it is durable: who was given more has seen a longer log than this.
+
+        Somebody put an older one back. Whatever is available may have been granted by the end that
+        is missing, and so counts as spent, until two operators accept that.
+        """
+        out = self._pool.peek(incarnation).out
+        if holding.received <= out or self._office.may_lack_topups:
             return
+        told, number = self._recovered(incarnation, holding), self.interval.number
+        if self._pool.old is None:
+            amount = self._pool.available
+            self._office.record(AmountWithheld(cap=self.cap, number=number, amount=amount))
+        self._take_recovered(incarnation, told)
+        self._office.doubt_log(
+            f"{incarnation} was given {holding.received} units of {self.cap}, interval {number}, "
+            f"and this log knows of {out}: its end is missing"
+        )
+
+    def _recovered(self, incarnation: str, holding: Holding) -> HoldingRecovered:
+        """What a server tells of a log that is not this one, if it can be true."""
+        account = self._pool.peek(incarnation)
         told = HoldingRecovered(
             cap=self.cap,
             number=self.interval.number,
@@ -178,6 +206,9 @@ class Desk:
         )
         if not is_sound or self._pool.available - more < -MAX_AMOUNT:
             raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
+        return told
+
+    def _take_recovered(self, incarnation: str, told: HoldingRecovered) -> None:
         self._office.record(told)
         if self._pool.peek(incarnation).held:
             self.bump()  # it may give back what others were told was nowhere

@@ -126,6 +126,7 @@ class LocalHandler:
         now: int,
     ) -> None:
         self.servers: dict[str, Server] = {}
+        self.doubt = ""
         self._state = state
         self._record = record
         self._define_by_template = define_by_template
@@ -170,6 +171,10 @@ class LocalHandler:
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
         return bool(self._state.primacy.forced)
+
+    def doubt_log(self, why: str) -> None:
+        """The log lacks what was acknowledged: the first reason tells people where to look."""
+        self.doubt = self.doubt or why
 
     def is_from_before(self, incarnation: str, desk: Desk) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here.

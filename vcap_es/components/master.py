@@ -348,6 +348,12 @@ class Master:
             return trouble
         if greeting.node == self.node:
             return "you are me: one directory serves one process"
+        known = self._links.masters.get(greeting.node)
+        if known is not None and greeting.stamp < known.stamp:
+            return (
+                f"this is start {greeting.stamp} of {greeting.name}, after its start {known.stamp}:"
+                " its directory is an older copy; move it away, and start with an empty one"
+            )
         if greeting.slot == self.identity.slot:
             return f"slot {greeting.slot} is mine: give the other master the other slot"
         return ""

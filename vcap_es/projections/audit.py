@@ -254,7 +254,7 @@ class Audit:
             return
         amounts = interval.amounts()
         there = amounts.available + amounts.withheld
-        if fact.amount != there or (fact.cap, fact.number) not in self._unsettled:
+        if fact.amount != there:
             detail = f"{fact.amount} of {_name(fact)} are withheld, and {there} were available"
             self._find("withheld", detail)
         self._unsettled.discard((fact.cap, fact.number))
@@ -436,7 +436,7 @@ class Audit:
         interval = self._interval(fact.cap, fact.number)
         if interval is None:
             return
-        if "+" not in self._cluster:
+        if "+" not in self._cluster and interval.old is None:
             self._find("order", f"a holding of {_name(fact)} is recovered without a restore")
         server = interval.servers.setdefault(fact.incarnation, _Server())
         moved = max(fact.moved - server.moved, 0)

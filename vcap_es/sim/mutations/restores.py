@@ -1,10 +1,13 @@
 """Bugs of restoring: what a generation before may have granted is granted again."""
 
+from msgspec import structs
+
 from vcap_es.components.decisions import interval, restore
 from vcap_es.components.desk import Desk
 from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.master import Master
-from vcap_es.components.messages import Grant, Hello, Readmitted
+from vcap_es.components.messages import Grant, Hello, Holding, Readmitted
+from vcap_es.components.primacy_messages import Greeting
 from vcap_es.components.primary_master import Send
 from vcap_es.events.facts import AmountWithheld, Definition, Fact
 from vcap_es.events.periods import Window, window_at
@@ -15,7 +18,7 @@ from vcap_es.sim.mutations import change, instead
 from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import restoring
 
-_grant = Desk.grant
+_grant, _trouble = Desk.grant, Master._trouble
 _restored, _recover = restore.restored, places.recover
 
 
@@ -62,6 +65,14 @@ def _never_from_before(_self: LocalHandler, _incarnation: str, _desk: object) ->
 def _told_first(self: Desk, incarnation: str) -> Grant:
     with instead(LocalHandler, "is_from_before", _never_from_before):
         return _grant(self, incarnation)
+
+
+def _believed(_self: Desk, _incarnation: str, _holding: Holding) -> None:
+    pass
+
+
+def _whichever_start(self: Master, greeting: Greeting) -> str:
+    return _trouble(self, structs.replace(greeting, stamp=1 << 40))
 
 
 RESTORES = (
@@ -111,7 +122,7 @@ RESTORES = (
         "readmitted_untold",
         "how a readmitted server stood with the generation before is taken in first",
         change(LocalHandler, "is_from_before", _never_from_before),
-        restoring.a_readmitted_server_gives_back_what_it_holds,
+        restoring.what_was_returned_to_the_generation_before_is_not_free,
     ),
     by_scenario(
         "readmitted_is_told_first",
@@ -124,5 +135,17 @@ RESTORES = (
         "an interval's number is of one period, in whichever generation",
         change(data_centre, "NUMBERS_PER_GENERATION", 0),
         restoring.a_number_is_of_one_period,
+    ),
+    by_scenario(
+        "older_log_believed",
+        "who was given more than the log knows has seen a longer one",
+        change(Desk, "_doubt_log", _believed),
+        restoring.an_old_log_put_back_is_noticed_by_who_was_given_more,
+    ),
+    by_scenario(
+        "older_directory_followed",
+        "a master whose starts count backwards has forgotten what it promised",
+        change(Master, "_trouble", _whichever_start),
+        restoring.a_master_that_starts_from_an_older_directory_is_refused,
     ),
 )

@@ -49,6 +49,10 @@ class LoneDesk:
         """See `Office`."""
         return incarnation in self.readmitted
 
+    def doubt_log(self, why: str) -> None:
+        """See `Office`."""
+        raise AssertionError(why)
+
     def may_come(self, _desk: Desk, _missing: int, _now: int) -> bool:
         """See `Office`."""
         return False

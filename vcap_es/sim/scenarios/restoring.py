@@ -188,3 +188,48 @@ def a_number_is_of_one_period() -> None:
     new.run(SECOND)
     assert new.take_all("c") == 0
     life.check()
+
+
+def an_old_log_put_back_is_noticed_by_who_was_given_more() -> None:
+    """Without a restore, the first server that tells of more than the log knows stops its pool."""
+    life = _begun()
+    world, master = life.old, life.old.masters[0]
+    ballot, entries = master.ballots.ballot, list(master.log.entries)
+    first, second = world.servers
+    taken(world, second, 50)
+    world.run(SECOND)
+    first.kill()
+    master.kill()
+    master.ballots.ballot = ballot
+    master.log.entries[:], master.log.committed = entries, 0
+    world.truth.give_up(master)
+    master.start()
+    world.run(3 * SECOND)
+    assert world.master is not None
+    assert "its end is missing" in world.master.locals.doubt
+    assert world.pool("c").withheld + world.pool("c").held + 80 == TOTAL
+    first.start(same_boot=True)
+    world.run(SECOND)
+    assert world.take_all("c") <= 20
+    assert world.pool("c").available <= 0
+
+
+def a_master_that_starts_from_an_older_directory_is_refused() -> None:
+    """It has forgotten what it promised since: its ballot counts fewer starts than were seen."""
+    world = World(1, masters=2, witnesses=1)
+    world.run(3 * SECOND)
+    leader = world.leader
+    follower = next(each for each in world.masters if each is not leader)
+    old = follower.ballots.ballot
+    for _ in range(2):
+        follower.kill()
+        follower.start()
+        world.run(3 * SECOND)
+    follower.kill()
+    follower.ballots.ballot = old
+    follower.start()
+    world.run(SECOND)
+    assert any("older copy" in each for each in world.closings)
+    assert leader is not None
+    assert leader.core is not None
+    assert not leader.core.is_linked(follower.node)
