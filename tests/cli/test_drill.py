@@ -100,7 +100,8 @@ def test_the_whole_deployment_is_restored(live: Deployment, tmp_path: Path) -> N
     # When everything is killed, and it is begun anew with an empty server
     for node in ("master0", "master1", "server1", "server2"):
         live.kill(node)
-    dc = restored(tmp_path / "b.tar", tmp_path / "new", 2, live.directory / "master0")
+    witness = live.directory / "server1"
+    dc = restored(tmp_path / "b.tar", tmp_path / "new", 2, live.directory / "master0", witness)
     shutil.move(live.directory / "server2", dc.directory / "server2")
     try:
         dc.start_master(0)

@@ -103,6 +103,11 @@ class MasterLinks:
         """Why no master could be linked, as it was told last."""
         return "; ".join(f"{at}: {why}" for at, why in self._dialler.troubles.items() if why)
 
+    @property
+    def committed(self) -> int:
+        """The highest position that is known here, as a witness, to be committed."""
+        return self._voter.committed if self._voter is not None else 0
+
     def post(self, message: FromServer) -> None:
         """Send to the master that leads; without one, nothing is sent."""
         link = self._links.get(self._followed.line or 0)

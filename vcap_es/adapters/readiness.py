@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from vcap_es.components.master import Master
+from vcap_es.events.facts import LogRestored
 
 Check = tuple[str, bool, str]
 """A check, its verdict, and a word on it."""
@@ -77,11 +78,13 @@ def checks_of(
     if core is None:
         return [("primacy", False, "this master begins anew from its log")]
     troubled = core.primary.intervals.troubled if core.primary is not None else {}
+    restored = core.state.primacy.restored
     return [
         _log_check(core, has_failed=has_failed, is_full=is_full),
         _primacy_check(primacy_of(core)),
         _clock_check(is_sound=clock_is_sound),
         ("calendar", True, _calendar_word(troubled)),
+        *([] if restored is None else [_restore_check(restored)]),
     ]
 
 
@@ -115,6 +118,11 @@ def _primacy_check(view: PrimacyView) -> Check:
 
 def _clock_check(*, is_sound: bool) -> Check:
     return "clock", is_sound, "sound" if is_sound else "the wall clock jumped: set it, then restart"
+
+
+def _restore_check(restored: LogRestored) -> Check:
+    word = f"position {restored.position} of {restored.was} was restored, as {restored.cluster}"
+    return "restore", True, f"{word}: what is withheld since, `vcap restore status` shows"
 
 
 def _calendar_word(troubled: Mapping[str, str]) -> str:

@@ -337,6 +337,7 @@ class ServerNode:
             voter=self._ballots.ballot.node if self._ballots is not None else "",
             stamp=self._start,
             cluster=self.cluster,
+            committed=self.links.committed,
         )
 
     def _linked(self) -> None:

@@ -33,7 +33,8 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A server introduces itself, once per connection. `address` is its client plane's URL.
 
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
-    `cluster` is the one that its journal belongs to, "" where it is new.
+    `cluster` is the one that its journal belongs to, "" where it is new. A witness has heard that
+    the log of that is `committed` up to this position.
     """
 
     protocol: int
@@ -44,6 +45,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     voter: str = ""
     stamp: int = 0
     cluster: ClusterName = ""
+    committed: Total = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -172,6 +172,7 @@ class ServerProcess(Process):
             voter=self.voter.ballot.node if self.voter is not None else "",
             stamp=self.lives,
             cluster=self.belonging.cluster,
+            committed=self.voter.committed if self.voter is not None else 0,
         )
         self._send(made, hello)
 

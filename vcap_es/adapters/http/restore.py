@@ -12,7 +12,7 @@ from vcap_es.components.approvals import OPERATORS_NEEDED, Approved
 from vcap_es.components.decisions.restore import AcceptLoss, ReadmitServer
 from vcap_es.components.messages import Hello
 from vcap_es.errors import RequestRefused
-from vcap_es.events.facts import WithheldReleased
+from vcap_es.events.facts import LogRestored, WithheldReleased
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.places import Pool
@@ -29,10 +29,10 @@ class OldServer(Struct, frozen=True, kw_only=True):
 class RestoreView(Struct, frozen=True, kw_only=True):
     """How this log was last restored from a backup, and what is withheld since.
 
-    `was` is the cluster that was backed up at `position`; `lacks` events were recorded after that,
-    null where nobody could tell. `withheld` units of `intervals` intervals may have been served by
-    it. `knocking` are its servers that are refused, `readmitted` those that belong to this one.
-    Without a restore, `was` and the rest are null or empty.
+    `was` is the cluster that was backed up at `position`; at least `lacks` events were recorded
+    after that, null where nobody could tell yet. `withheld` units of `intervals` intervals may have
+    been served by it. `knocking` are its servers that are refused, `readmitted` those that belong
+    to this one. Without a restore, `was` and the rest are null or empty.
     """
 
     cluster: str
@@ -90,22 +90,29 @@ async def show_restore(call: Call) -> Reply:
 def _view(node: MasterNode, state: DataCentre) -> RestoreView:
     primacy = state.primacy
     restored = primacy.restored
-    pools = _withheld(state)
+    pools, knocking = _withheld(state), _knocking(node, state)
     return RestoreView(
         cluster=node.cluster,
         was=restored.was if restored else None,
         position=restored.position if restored else None,
         restored_at=format_instant(restored.restored_at) if restored else None,
-        lacks=restored.lacks if restored else None,
+        lacks=_lacks(restored, knocking) if restored else None,
         withholding=primacy.is_withholding,
         intervals=len(pools),
         withheld=sum(each.withheld for each in pools),
         knocking=[
             OldServer(name=each.name, incarnation=each.incarnation, was=each.cluster)
-            for each in _knocking(node, state)
+            for each in knocking
         ],
         readmitted=primacy.readmitted,
     )
+
+
+def _lacks(restored: LogRestored, knocking: Iterable[Hello]) -> int | None:
+    """How many events are missing, as far as was known then, or an old witness has heard since."""
+    ends = [each.committed for each in knocking if each.cluster == restored.was and each.committed]
+    found = [max(0, end - restored.position) for end in ends]
+    return max([*found, *([] if restored.lacks is None else [restored.lacks])], default=None)
 
 
 def _withheld(state: DataCentre, cap: str | None = None) -> list[Pool]:

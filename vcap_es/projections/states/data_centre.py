@@ -90,7 +90,8 @@ class DataCentre(Struct):
     """All metas with their open intervals, templates, keys, nodes and centres, at one epoch.
 
     `clusters` has which log each other data centre writes, as far as that is known here; `disputed`
-    are those that others know by another log.
+    are those that others know by another log; `apart` those that were met before the log was
+    restored, and so know this data centre by another one.
     `template_stamps` has every template that there ever was; an origin of "" is this data centre.
     """
 
@@ -105,6 +106,7 @@ class DataCentre(Struct):
     centres: dict[str, Centre] = {}
     clusters: dict[str, str] = {}
     disputed: list[str] = []
+    apart: list[str] = []
     placements: dict[str, Placement] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
@@ -125,6 +127,16 @@ class DataCentre(Struct):
     def is_met(self, centre: str) -> bool:
         """Whether another data centre is known by its log, which nobody knows differently."""
         return centre in self.clusters and centre not in self.disputed
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether some that take part know this data centre by its log before a restore.
+
+        Which amounts are whose neither side knows any more; until they are declared lost here,
+        nothing is told to anybody, or heard.
+        """
+        known = (self.centres.get(each) for each in self.apart)
+        return any(each is not None and each.membership in ("in", "drain") for each in known)
 
     def weights(self, dc: str) -> dict[str, int]:
         """The weights of those that have a share of what opens at the data centre `dc`."""
@@ -251,9 +263,12 @@ class Fold:
         primacy.evolve(self.state.primacy, fact)
 
     def _log_restored(self, fact: LogRestored) -> None:
-        """The nodes of the generation before are not dialled, and its numbers not used again."""
+        """Whoever the generation before knew is not known, and its numbers are not used again."""
         self._primacy_changed(fact)
         self.state.nodes.clear()
+        self.state.apart = sorted({*self.state.apart, *self.state.clusters})
+        self.state.clusters.clear()
+        self.state.disputed.clear()
         for each in self.state.metas.values():
             if each.home:
                 continue  # that one numbers them, and goes on
