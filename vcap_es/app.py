@@ -34,7 +34,14 @@ from vcap_es.adapters.wires import Peer, Wires
 from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.primary_master import Spawn
 from vcap_es.components.voter import founded
-from vcap_es.errors import BallotLocked, CopyUnsound, LogLocked, OutcomeUnknown, SettingsError
+from vcap_es.errors import (
+    BallotLocked,
+    CopyUnsound,
+    LogLocked,
+    OutcomeUnknown,
+    ServerReadmitted,
+    SettingsError,
+)
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.settings import (
     MasterSettings,
@@ -158,9 +165,29 @@ def _suspicion(directory: Path) -> str:
 
 
 def run_server(settings: Settings) -> None:
-    """Run a volumecap server until a signal or a failure ends it; an orderly end returns all."""
+    """Run a volumecap server until a signal or a failure ends it; an orderly end returns all.
+
+    One that was readmitted to a restored cluster goes on as a server of that.
+    """
     telemetry.configure(settings.log_level, node=settings.server.name, component="volumecap_server")
-    _run(lambda stop: _server(settings, stop))
+    while True:
+        try:
+            _run(lambda stop: _server(settings, stop))
+            return
+        except ServerReadmitted as readmitted:
+            log.warning("moves to another cluster", reason=str(readmitted))
+            # First the vote: whoever has promised nothing may forget nothing.
+            _set_ballot_aside(Path(settings.server.directory))
+            readmitted.move()
+
+
+def _set_ballot_aside(directory: Path) -> None:
+    """What a witness has promised is of its cluster; in another one it is another witness."""
+    ballot = directory / BALLOT_FILE
+    if ballot.exists():
+        number = next(each for each in count(1) if not (directory / f"ballot-{each}").exists())
+        ballot.rename(directory / f"ballot-{number}")
+        sync_directory(directory)
 
 
 async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> None:

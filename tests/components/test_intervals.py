@@ -225,10 +225,10 @@ def test_a_cap_without_a_calendar_stops_nobody_else(monkeypatch: pytest.MonkeyPa
     assert master is not None
     real = interval_handler.due
 
-    def due(meta: Meta, now: int) -> list[Fact]:
+    def due(meta: Meta, now: int, restored_at: int | None) -> list[Fact]:
         if meta.cap == "lost":
             raise InvalidDefinition("timezone: no zone Atlantis")
-        return real(meta, now)
+        return real(meta, now, restored_at)
 
     # When
     monkeypatch.setattr(interval_handler, "due", due)

@@ -100,6 +100,15 @@ def _write(descriptor: int, data: bytes, at: int) -> None:
         raise OSError(ENOSPC, "the disk took only a part of the ballot: make room on it")
 
 
+def read_ballot(path: Path) -> Ballot:
+    """The ballot at `path`, which somebody else may have open. Raises like `BallotFile.open`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _newest(path, descriptor)[1]
+    finally:
+        os.close(descriptor)
+
+
 def _lock(path: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

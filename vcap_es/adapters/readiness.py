@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.master import Master
+from vcap_es.events.facts import LogRestored
 from vcap_es.events.instants import LAST_INSTANT, SECOND_US, format_instant
 
 Check = tuple[str, bool, str]
@@ -79,15 +80,20 @@ def checks_of(
     if core is None:
         return [("primacy", False, "this master begins anew from its log")]
     troubled = core.primary.intervals.troubled if core.primary is not None else {}
+    restored = core.state.primacy.restored
     return [
         _log_check(core, has_failed=has_failed, is_full=is_full),
         _primacy_check(primacy_of(core)),
         _clock_check(core, is_sound=clock_is_sound, now=now),
         ("calendar", True, _calendar_word(troubled)),
+        *([] if restored is None else [_restore_check(restored)]),
     ]
 
 
 def _log_check(core: Master, *, has_failed: bool, is_full: bool) -> Check:
+    doubt = core.primary.locals.doubt if core.primary is not None else ""
+    if doubt:
+        return "log", False, f"{doubt}; what it may have granted is withheld: see vcap restore"
     if is_full:
         word = "the disk is full: make room; nothing is acknowledged here until then"
     else:
@@ -142,6 +148,11 @@ def clocks_differ(name: str, ahead_us: int) -> str:
     way = "ahead of" if ahead_us > 0 else "behind"
     seconds = abs(ahead_us) // SECOND_US
     return f"the clock of {name} was {seconds} s {way} this one when it connected: set one right"
+
+
+def _restore_check(restored: LogRestored) -> Check:
+    word = f"position {restored.position} of {restored.was} was restored, as {restored.cluster}"
+    return "restore", True, f"{word}: what is withheld since, `vcap restore status` shows"
 
 
 def _calendar_word(troubled: Mapping[str, str]) -> str:

@@ -27,13 +27,14 @@ from vcap_es.components.messages import (
     FromMaster,
     Hello,
     Keyring,
+    Readmitted,
     Standing,
     Whereabouts,
 )
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
 from vcap_es.components.timings import Timings
 from vcap_es.components.volumecap_server import VolumecapServer
-from vcap_es.errors import JournalError
+from vcap_es.errors import JournalError, ServerReadmitted
 from vcap_es.events.facts import ApiKeyCreated
 
 STOP_SECONDS = 5.0
@@ -90,6 +91,7 @@ class ServerNode:
             unlinked=self._unlinked,
             failed=self._fail,
             belonging=self._belonging,
+            readmitted=self._move,
             ballots=ballots,
             timings=timings or Timings(),
         )
@@ -337,6 +339,7 @@ class ServerNode:
             stamp=self._start,
             cluster=self.cluster,
             utc=now_us(),
+            committed=self.links.committed,
         )
 
     def _linked(self) -> None:
@@ -355,6 +358,16 @@ class ServerNode:
             case Broadcast() | Standing():
                 self.core.received(message, boot_ns())
                 self._flush_soon()
+
+    def _move(self, message: Readmitted) -> None:
+        """Belong to the restored cluster: what was promised and heard is of the one before."""
+        self._fail(
+            ServerReadmitted(
+                f"readmitted to {message.cluster}, which was restored from a backup of "
+                f"{message.was}: starts again as one of it",
+                lambda: self._belonging.move(message),
+            )
+        )
 
     # ---- health
 

@@ -21,7 +21,7 @@ from vcap_es.projections.verification import Verification
 Fields = dict[str, Any]
 
 AMOUNTS = (
-    *("total", "received", "sent", "available", "held"),
+    *("total", "received", "sent", "available", "withheld", "held"),
     *("spent", "refused", "expired", "unreported"),
 )
 
@@ -40,7 +40,9 @@ def balance(
     if json:
         print_json(found)
         return
-    columns = ("number", "start", "end", *AMOUNTS)
+    columns = ["number", "start", "end", *AMOUNTS]
+    if not any(each["withheld"] for each in found["intervals"]):
+        columns.remove("withheld")
     print_table(columns, [[each.get(name) for name in columns] for each in found["intervals"]])
 
 

@@ -16,8 +16,17 @@ from vcap_es.components.decisions.volumecap import free, released_at, share
 from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Round, Verdict
 from vcap_es.errors import SuspectServer
 from vcap_es.events.amounts import MAX_AMOUNT
-from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp, TopupRecovered
+from vcap_es.events.facts import (
+    AmountWithheld,
+    Fact,
+    HoldingRecovered,
+    Returned,
+    Spend,
+    ToppedUp,
+    TopupRecovered,
+)
 from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.places import Account
 
 RECALL_US = 2_000_000
 DEBT_RECALL_US = 1_000_000
@@ -35,6 +44,12 @@ class Office(Protocol):
     @property
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
+
+    def is_from_before(self, incarnation: str, desk: "Desk", /) -> bool:
+        """Whether a generation before the restore of this log may have dealt with it here."""
+
+    def doubt_log(self, why: str) -> None:
+        """The log lacks what was acknowledged, though nobody has given it up."""
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
@@ -139,6 +154,8 @@ class Desk:
             self._take_newest(wish, incarnation, connection, order, holding)
             if first and self._pool.peek(incarnation).held > 0:
                 self.bump()
+        self._recover_holding(incarnation, holding)
+        self._doubt_log(incarnation, holding)
         self._recover_topup(incarnation, holding)
         news = self._take_totals(incarnation, holding, wish)
         self._count_answer(incarnation, holding)
@@ -152,6 +169,56 @@ class Desk:
         wish.order, wish.connection, wish.received = order, connection, holding.received
         wish.need, wish.want, wish.queued = holding.need, holding.want, holding.queued
         wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
+
+    def _recover_holding(self, incarnation: str, holding: Holding) -> None:
+        """What a readmitted server tells first is how it stood with the generation before."""
+        account = self._pool.peek(incarnation)
+        if not account.recovered and self._office.is_from_before(incarnation, self):
+            self._take_recovered(incarnation, self._recovered(incarnation, holding))
+
+    def _doubt_log(self, incarnation: str, holding: Holding) -> None:
+        """Nothing leaves before it is durable: who was given more has seen a longer log than this.
+
+        Somebody put an older one back. Whatever is available may have been granted by the end that
+        is missing, and so counts as spent, until two operators accept that.
+        """
+        out = self._pool.peek(incarnation).out
+        if holding.received <= out or self._office.may_lack_topups:
+            return
+        told, number = self._recovered(incarnation, holding), self.interval.number
+        if self._pool.old is None:
+            amount = self._pool.available
+            self._office.record(AmountWithheld(cap=self.cap, number=number, amount=amount))
+        self._take_recovered(incarnation, told)
+        self._office.doubt_log(
+            f"{incarnation} was given {holding.received} units of {self.cap}, interval {number}, "
+            f"and this log knows of {out}: its end is missing"
+        )
+
+    def _recovered(self, incarnation: str, holding: Holding) -> HoldingRecovered:
+        """What a server tells of a log that is not this one, if it can be true."""
+        account = self._pool.peek(incarnation)
+        told = HoldingRecovered(
+            cap=self.cap,
+            number=self.interval.number,
+            incarnation=incarnation,
+            moved=max(account.out, holding.received),
+            returned=max(account.back, holding.returned),
+            spent=max(account.spent, holding.spent),
+            refunded=max(account.refunded, holding.refunded),
+        )
+        more = told.moved - account.out
+        is_sound = told.refunded <= told.spent and (
+            told.returned + told.spent - told.refunded <= told.moved
+        )
+        if not is_sound or self._pool.available - more < -MAX_AMOUNT:
+            raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
+        return told
+
+    def _take_recovered(self, incarnation: str, told: HoldingRecovered) -> None:
+        self._office.record(told)
+        if self._pool.peek(incarnation).held:
+            self.bump()  # it may give back what others were told was nowhere
 
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
         """A topup may have been lost with who acknowledged it; who was given it has it still."""
@@ -397,8 +464,14 @@ class Desk:
         return (self._office.epoch, self._version)
 
     def grant(self, incarnation: str) -> Grant:
-        """Where `incarnation` stands with this interval."""
+        """Where `incarnation` stands with this interval.
+
+        One that was readmitted says first how it stood: the generation before may have closed the
+        interval since, and the server have forgotten it.
+        """
         account = self._pool.peek(incarnation)
+        if not account.recovered and self._office.is_from_before(incarnation, self):
+            account = Account()
         current = self._round
         recall = None
         if current and incarnation in current.waiting:
@@ -417,4 +490,5 @@ class Desk:
             verdict=self._verdicts.get(incarnation),
             available=max(0, self._pool.available),
             final=account.final,
+            withheld=self._pool.withheld,
         )

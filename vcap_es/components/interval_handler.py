@@ -46,7 +46,10 @@ class IntervalHandler:
 
     def _look(self, cap: str, now: int) -> int | None:
         meta = self._state.metas[cap]
-        while facts := due(meta, now):
+        primacy = self._state.primacy
+        restored = primacy.restored if primacy.is_withholding else None
+        restored_at = restored.restored_at if restored is not None else None
+        while facts := due(meta, now, restored_at):
             for fact in facts:
                 self._record(fact)
         return next_due(meta, now)

@@ -30,7 +30,14 @@ from vcap_es.components.messages import (
 )
 from vcap_es.components.whereabouts import masters_of, servers_of
 from vcap_es.errors import SuspectServer
-from vcap_es.events.facts import Fact, Spend, SpendReported, ToppedUp, TopupRecovered
+from vcap_es.events.facts import (
+    Fact,
+    HoldingRecovered,
+    Spend,
+    SpendReported,
+    ToppedUp,
+    TopupRecovered,
+)
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
@@ -119,6 +126,7 @@ class LocalHandler:
         now: int,
     ) -> None:
         self.servers: dict[str, Server] = {}
+        self.doubt = ""
         self._state = state
         self._record = record
         self._define_by_template = define_by_template
@@ -163,6 +171,21 @@ class LocalHandler:
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
         return bool(self._state.primacy.forced)
+
+    def doubt_log(self, why: str) -> None:
+        """The log lacks what was acknowledged: the first reason tells people where to look."""
+        self.doubt = self.doubt or why
+
+    def is_from_before(self, incarnation: str, desk: Desk) -> bool:
+        """Whether a generation before the restore of this log may have dealt with it here.
+
+        What this one opens has numbers of its own; another data centre goes on with the same ones.
+        """
+        if incarnation not in self._state.primacy.readmitted:
+            return False
+        interval = desk.interval
+        is_foreign = interval.sharing is not None and bool(interval.sharing.minter)
+        return is_foreign or interval.number < self._state.first_number
 
     def may_come(self, desk: Desk, missing: int, now: int) -> bool:
         """Whether other data centres may have so many units more."""
@@ -348,7 +371,7 @@ class LocalHandler:
                 desk.bump()
             self._serve(desk, now)
 
-    def topped_up(self, fact: ToppedUp | TopupRecovered) -> None:
+    def topped_up(self, fact: ToppedUp | TopupRecovered | HoldingRecovered) -> None:
         """An amount was moved to a server."""
         self._holders.add(fact.incarnation, (fact.cap, fact.number))
 
@@ -457,8 +480,9 @@ class LocalHandler:
             return desk.grant(incarnation)
         cap, number = key
         meta = self._state.metas.get(cap)
-        if meta is None or number >= meta.next_number:
-            return None
+        is_unknown = meta is None and incarnation not in self._state.primacy.readmitted
+        if is_unknown or (meta is not None and number >= meta.next_number):
+            return None  # else it is closed, or what a generation before has opened alone
         return Grant(cap, number, 0, 0, 0, 0, True, True, (self.epoch, 0), None, None, 0)
 
     def _notice(self, cap: str, now: int) -> Notice:

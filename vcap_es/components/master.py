@@ -25,7 +25,7 @@ from vcap_es.components.master_outputs import (
     Restart,
     SwitchedOver,
 )
-from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Report, Watch
+from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Readmitted, Report, Watch
 from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primacy_messages import (
     Accept,
@@ -74,7 +74,10 @@ APPROVAL_MS = 600_000
 BACKLOG_MAX = 20_000
 """With more facts than this that no majority lets it commit, a leader listens to no server."""
 
-Message = BetweenMasters | FromMaster
+STRANGERS_MAX = 1000
+"""So many servers of generations before are known, who knocked last; any more may knock again."""
+
+Message = BetweenMasters | FromMaster | Readmitted
 
 
 class Moment(NamedTuple):
@@ -129,6 +132,7 @@ class Master:
         self.leadership: Leadership | None = None
         self.suspicion = suspicion or _short_of(ballot, held)
         self.promotion: dict[str, Approval] = {}
+        self.strangers: dict[str, Hello] = {}
         self._random = random
         self._outputs: list[Output] = []
         self._links = Links()
@@ -308,6 +312,9 @@ class Master:
 
     def _hello(self, connection: int, hello: Hello, moment: Moment) -> None:
         trouble = _other_protocol(hello.protocol) or self._other_cluster(hello.cluster)
+        if trouble and hello.cluster in self.state.primacy.before:
+            self._hear_stranger(connection, hello, trouble)
+            return
         if trouble:
             self._close(connection, trouble)
             return
@@ -336,6 +343,20 @@ class Master:
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
         return True
 
+    def _hear_stranger(self, connection: int, hello: Hello, trouble: str) -> None:
+        """A server of a generation before is refused, until an operator has readmitted it."""
+        if self.primary is not None and hello.incarnation in self.state.primacy.readmitted:
+            readmitted = Readmitted(
+                incarnation=hello.incarnation, was=hello.cluster, cluster=self.cluster
+            )
+            self.primary.afterwards(Send(connection, readmitted))  # it is not known elsewhere yet
+            return
+        self.strangers.pop(hello.incarnation, None)
+        self.strangers[hello.incarnation] = hello
+        if len(self.strangers) > STRANGERS_MAX:
+            del self.strangers[next(iter(self.strangers))]
+        self._close(connection, f"{trouble}; an operator can readmit {hello.name}")
+
     def _greeted(self, connection: int, greeting: Greeting, moment: Moment) -> None:
         trouble = self._trouble(greeting)
         if trouble:
@@ -360,6 +381,12 @@ class Master:
             return trouble
         if greeting.node == self.node:
             return "you are me: one directory serves one process"
+        known = self._links.masters.get(greeting.node)
+        if known is not None and greeting.stamp < known.stamp:
+            return (
+                f"this is start {greeting.stamp} of {greeting.name}, after its start {known.stamp}:"
+                " its directory is an older copy; move it away, and start with an empty one"
+            )
         if greeting.slot == self.identity.slot:
             return f"slot {greeting.slot} is mine: give the other master the other slot"
         return ""

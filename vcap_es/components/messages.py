@@ -31,7 +31,8 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
     `cluster` is the one that its journal belongs to, "" where it is new.
-    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it.
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it. A
+    witness has heard that the log of the cluster is `committed` up to this position.
     """
 
     protocol: Long
@@ -43,6 +44,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     stamp: Count = 0
     cluster: ClusterName = ""
     utc: Total = 0
+    committed: Total = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -103,8 +105,9 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     """Where a server stands with the pool of one interval.
 
     All but `recall` and `verdict` are running totals. `recall` asks the server to return until
-    the running total is the target. `available` is what the pool has, for people to read; after
-    a report that was `final`, nothing changes here any more.
+    the running total is the target. `available` is what the pool has, for people to read, and
+    `withheld` what counts as spent since the log was restored; after a report that was `final`,
+    nothing changes here any more.
     """
 
     cap: str
@@ -120,6 +123,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     verdict: Verdict | None
     available: Total
     final: bool = False
+    withheld: int = 0
 
 
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -176,6 +180,17 @@ class Keyring(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     epoch: Count
     keys: list[ApiKeyCreated]
+
+
+class Readmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation, which is of the cluster `was`, belongs to `cluster` from now on.
+
+    An operator has said so, and it is on the log: the cluster was restored from a backup of `was`.
+    """
+
+    incarnation: str
+    was: ClusterName
+    cluster: ClusterName
 
 
 Presence = Literal["connected", "away", "lost", ""]

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from vcap_es.components.decisions import access, centre, meta, placement
+from vcap_es.components.decisions import access, centre, meta, placement, restore
 from vcap_es.components.decisions.access import AccessCommand, CreateKey, RevokeKey
 from vcap_es.components.decisions.centre import CentreCommand, template_home
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MetaCommand
 from vcap_es.components.decisions.placement import PlacementCommand
+from vcap_es.components.decisions.restore import RestoreCommand
 from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
     CentreChanged,
@@ -25,7 +26,7 @@ from vcap_es.events.facts import (
 from vcap_es.events.patterns import best_match
 from vcap_es.projections.states.data_centre import DataCentre
 
-OperatorCommand = MetaCommand | AccessCommand | CentreCommand | PlacementCommand
+OperatorCommand = MetaCommand | AccessCommand | CentreCommand | PlacementCommand | RestoreCommand
 
 CAPS_MAX = 1_000_000
 """Templates define no more caps than this, whoever asks for how many ids."""
@@ -98,6 +99,8 @@ class MetaHandler:
             return access.decide(self._state, command)
         if isinstance(command, PlacementCommand):
             return placement.decide(self._state, self._dc, command)
+        if isinstance(command, RestoreCommand):
+            return restore.decide(self._state, command)
         if isinstance(command, CentreCommand):
             return centre.decide(self._state, self._dc, command)
         return meta.decide(self._state, self._dc, command)

@@ -7,17 +7,26 @@ A failed append is not reported here: the process stops and comes back by replay
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vcap_es.components.approvals import Approvals
 from vcap_es.components.carrying import Carrier
 from vcap_es.components.decisions.centre import NEEDS_TWO
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
+from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler import LocalHandler, Nowhere
-from vcap_es.components.messages import PROTOCOL, FromMaster, FromServer, Hello, Report, Watch
+from vcap_es.components.messages import (
+    PROTOCOL,
+    FromMaster,
+    FromServer,
+    Hello,
+    Readmitted,
+    Report,
+    Watch,
+)
 from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primacy_messages import BetweenMasters
 from vcap_es.components.remote_handler import RemoteHandler
@@ -41,6 +50,7 @@ from vcap_es.events.facts import (
     ClusterCreated,
     EpochStarted,
     Fact,
+    HoldingRecovered,
     HomeMoved,
     IntervalClosed,
     IntervalEnded,
@@ -61,6 +71,7 @@ from vcap_es.events.facts import (
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
+    WithheldReleased,
 )
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
@@ -85,7 +96,7 @@ class Send(Struct, frozen=True, gc=False):
     """Send `message` on `connection`."""
 
     connection: int
-    message: FromMaster | BetweenMasters
+    message: FromMaster | Readmitted | BetweenMasters
 
 
 class Close(Struct, frozen=True, gc=False):
@@ -292,11 +303,13 @@ class PrimaryMaster:
         What two must want is answered with `Approved` where another one is still needed.
         """
         self._advance(now)
-        if isinstance(command, NEEDS_TWO):
+        if isinstance(command, (*NEEDS_TWO, AcceptLoss)):
             approved = self._approvals.approve(command, actor, self._now)
             if not approved.is_under_way:
                 self._outputs.append(Answer(token, approved))
                 return
+            if isinstance(command, AcceptLoss):
+                command = structs.replace(command, approved_by=tuple(approved.approved_by))
         denied = self._handle(token, command, actor, correlation)
         if denied is None:
             return
@@ -484,7 +497,7 @@ class PrimaryMaster:
             case IntervalLearned():
                 self.intervals.look_later(fact.cap)
                 self.locals.changed(fact.cap)
-            case IntervalTotalChanged():
+            case IntervalTotalChanged() | WithheldReleased():
                 self.locals.total_changed(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
                 self.remote.total_changed((fact.cap, fact.number))
@@ -492,7 +505,7 @@ class PrimaryMaster:
                 self.locals.ended(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
                 self.remote.touch((fact.cap, fact.number))
-            case ToppedUp() | TopupRecovered():
+            case ToppedUp() | TopupRecovered() | HoldingRecovered():
                 self.locals.topped_up(fact)
                 self.remote.touch((fact.cap, fact.number))
             case IntervalClosed():

@@ -205,7 +205,8 @@ class Queues:
             length, total = found.end - found.start, max(1, found.total)
             until = min(found.end, verdict.until - (-(missing - 1) * length // total))
             return paced(waiter.cap, waiter.minimum, self._wait_ms(found, until))
-        return capped(waiter.cap, waiter.minimum, self._wait_ms(found, found.end))
+        wait_ms = self._wait_ms(found, found.end)
+        return capped(waiter.cap, waiter.minimum, wait_ms, withheld=found.pool_withheld)
 
     def _counted_out(self, found: Slice, waiter: Waiter) -> Refused:
         self.count_refused(found, waiter.minimum)

@@ -12,9 +12,17 @@ def unavailable(cap: str, why: str) -> Refused:
     return Refused(code="unavailable", cap=cap, detail=why, retry_after_ms=1000)
 
 
-def capped(cap: str, amount: int, retry_after_ms: int) -> Refused:
-    """So many units are not left; the next interval begins in `retry_after_ms`."""
+def capped(cap: str, amount: int, retry_after_ms: int, *, withheld: int = 0) -> Refused:
+    """So many units are not left; the next interval begins in `retry_after_ms`.
+
+    What is `withheld` may be spent already: only operators can find out, or accept the loss.
+    """
     detail = f"fewer than {amount} units of {cap} are left in this interval"
+    if withheld:
+        detail += (
+            f"; {withheld} count as spent since the log was restored from a backup, until old"
+            " servers are readmitted or two operators release them"
+        )
     return Refused(code="capped", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
 
 

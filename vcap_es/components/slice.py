@@ -97,6 +97,7 @@ class Slice:
         "opens_ns",
         "pinned",
         "pool_available",
+        "pool_withheld",
         "rate",
         "rated_ns",
         "rated_spent",
@@ -148,7 +149,7 @@ class Slice:
         self.answering: Round | None = None
         self.answered: Round = (0, 0)
         self.heard_ns = -NEVER_NS
-        self.pool_available = 0
+        self.pool_available = self.pool_withheld = 0
         self.deadline_ns, self.opens_ns, self.end_ns = -1, NEVER_NS, NEVER_NS
         self.desired = self.want = 0
         self.rate = self.rated_spent = 0

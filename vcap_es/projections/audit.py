@@ -4,8 +4,10 @@ It shares no code with the states. Where they move amounts step by step, the aud
 running totals and computes in closed form; both must come out the same:
 
     left      = total - sum of moved + sum of returned
-    available = left                        before the end
-    available = min(left, 0), expired = max(left, 0)       from the end on
+    withheld  = what a generation before the restore may have granted, if that is above 0
+    rest      = left - withheld
+    available = rest                        before the end
+    available = min(rest, 0), expired = max(rest, 0)       from the end on
     held      = moved - returned - spent + refunded, of each server; unreported from the close on
 
 It never stops at what it finds: each finding names the event, the rule and the detail.
@@ -18,15 +20,18 @@ from msgspec import Struct, field
 
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    AmountWithheld,
     ClusterCreated,
     ConfigDecided,
     EpochStarted,
+    HoldingRecovered,
     HomeMoved,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    LogRestored,
     MetaChanged,
     MetaDefined,
     MetaLearned,
@@ -43,6 +48,7 @@ from vcap_es.events.facts import (
     TransferSent,
     TransferSettled,
     Version,
+    WithheldReleased,
 )
 from vcap_es.projections.amounts import Amounts
 
@@ -61,6 +67,7 @@ Rule = Literal[
     "closed is final",
     "equation",
     "balances",
+    "withheld",
 ]
 
 FINDINGS_MAX = 1000
@@ -99,7 +106,8 @@ class _Server(Struct, gc=False):
 class _Interval(Struct):
     """`away` is the sum of moved less the sum of returned, over all servers.
 
-    `received` and `sent` are running totals by data centre.
+    `received` and `sent` are running totals by data centre. `old` is what a generation before may
+    have granted, None where it cannot have opened this.
     """
 
     total: int
@@ -108,11 +116,16 @@ class _Interval(Struct):
     servers: dict[str, _Server] = field(default_factory=dict)
     received: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
+    old: int | None = None
+
+    @property
+    def withheld(self) -> int:
+        return max(self.old or 0, 0)
 
     @property
     def left(self) -> int:
         net = sum(self.received.values()) - sum(self.sent.values())
-        return self.total + net - self.away
+        return self.total + net - self.away - self.withheld
 
     def amounts(self) -> Amounts:
         left = self.left
@@ -121,6 +134,7 @@ class _Interval(Struct):
             received=sum(self.received.values()),
             sent=sum(self.sent.values()),
             available=min(left, 0) if self.ended else left,
+            withheld=self.withheld,
             held=sum(each.held for each in self.servers.values()),
             spent=sum(each.spent - each.refunded for each in self.servers.values()),
             expired=max(left, 0) if self.ended else 0,
@@ -150,6 +164,8 @@ class Audit:
         self._decided = (0, 0)
         self._caps: dict[str, _Cap] = {}
         self._is_forced = False
+        self._cluster, self._restored_at = "", -(2**63)
+        self._unsettled: set[tuple[str, int]] = set()
         self._closed = Amounts()
 
     def feed(self, recorded: Recorded) -> None:
@@ -197,6 +213,11 @@ class Audit:
             self._find("order", f"recorded at {recorded.recorded_at}, after {self._recorded_at}")
         self._recorded_at = max(self._recorded_at, recorded.recorded_at)
         self._check_epoch(recorded)
+        if self._unsettled and not isinstance(recorded.fact, AmountWithheld):
+            name, number = min(self._unsettled)
+            count = len(self._unsettled)
+            self._find("withheld", f"of {count} open intervals, as {number} of {name}, nothing is")
+            self._unsettled.clear()
 
     def _check_epoch(self, recorded: Recorded) -> None:
         """Epochs only rise, and each begins with its start; a founding stands before the first."""
@@ -217,6 +238,37 @@ class Audit:
     def _cluster_created(self, fact: ClusterCreated) -> None:
         if self._position > 1:
             self._find("order", f"cluster {fact.cluster} is created on a log that had begun")
+        self._cluster = fact.cluster
+
+    def _log_restored(self, fact: LogRestored) -> None:
+        """All that is open must be withheld right after it."""
+        if (fact.was, fact.position) != (self._cluster, self._position - 1):
+            here = f"cluster {self._cluster} at position {self._position - 1}"
+            self._find("order", f"position {fact.position} of {fact.was} is restored in {here}")
+        self._cluster, self._restored_at = fact.cluster, fact.restored_at
+        self._unsettled = {(name, n) for name, cap in self._caps.items() for n in cap.intervals}
+
+    def _withheld(self, fact: AmountWithheld) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        amounts = interval.amounts()
+        there = amounts.available + amounts.withheld
+        if fact.amount != there:
+            detail = f"{fact.amount} of {_name(fact)} are withheld, and {there} were available"
+            self._find("withheld", detail)
+        self._unsettled.discard((fact.cap, fact.number))
+        interval.old = fact.amount
+
+    def _released(self, fact: WithheldReleased) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if not 0 < fact.amount == interval.withheld or len(set(fact.approved_by)) < 2:
+            who = " and ".join(fact.approved_by)
+            detail = f"{fact.amount} of {interval.withheld} of {_name(fact)} are released by {who}"
+            self._find("withheld", detail)
+        interval.old = None
 
     def _epoch_started(self, fact: EpochStarted) -> None:
         if fact.epoch <= self._started:
@@ -284,7 +336,11 @@ class Audit:
             self._find("periods", f"{place} is opened for {ends}")
         cap.opened = max(cap.opened, fact.number)
         cap.opened_until = max(cap.opened_until, fact.end)
-        cap.intervals[fact.number] = _Interval(fact.total)
+        cap.intervals[fact.number] = _Interval(
+            fact.total, old=fact.total if fact.withheld else None
+        )
+        if fact.start <= self._restored_at and not fact.withheld:
+            self._find("withheld", f"{place} began before the restore, and nothing of it is")
 
     def _interval_learned(self, fact: IntervalLearned) -> None:
         cap = self._cap(fact.cap)
@@ -303,6 +359,8 @@ class Audit:
             return
         if interval.ended:
             self._find("after the end", f"the total of {_name(fact)} changes to {fact.total}")
+        if interval.old is not None:
+            interval.old += fact.total - interval.total
         interval.total = fact.total
 
     def _ended(self, fact: IntervalEnded) -> None:
@@ -325,6 +383,7 @@ class Audit:
             received=amounts.received,
             sent=amounts.sent,
             available=amounts.available,
+            withheld=amounts.withheld,
             spent=amounts.spent,
             expired=amounts.expired,
             unreported=fact.unreported,
@@ -372,6 +431,25 @@ class Audit:
             self._find("overdrawn", left)
         server.moved = fact.moved
         interval.away += more
+
+    def _holding_recovered(self, fact: HoldingRecovered) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if "+" not in self._cluster and interval.old is None:
+            self._find("order", f"a holding of {_name(fact)} is recovered without a restore")
+        server = interval.servers.setdefault(fact.incarnation, _Server())
+        moved = max(fact.moved - server.moved, 0)
+        returned = max(fact.returned - server.returned, 0)
+        server.moved, server.returned = server.moved + moved, server.returned + returned
+        server.spent = max(server.spent, fact.spent)
+        server.refunded = max(server.refunded, fact.refunded)
+        interval.away += moved - returned
+        if interval.old is None:
+            interval.old = returned or None
+        else:
+            interval.old += returned - moved
+        self._check_within(fact, fact.incarnation, server)
 
     def _sent(self, fact: TransferSent) -> None:
         interval = self._interval(fact.cap, fact.number)
@@ -437,7 +515,9 @@ class Audit:
         server.final |= entry.final
         self._check_within(entry, incarnation, server)
 
-    def _check_within(self, fact: Returned | Spend, incarnation: str, server: _Server) -> None:
+    def _check_within(
+        self, fact: HoldingRecovered | Returned | Spend, incarnation: str, server: _Server
+    ) -> None:
         if server.held < 0 or server.refunded > server.spent:
             self._find(
                 "overspent", f"{incarnation} tells what cannot be of {_name(fact)}: {server}"
@@ -478,6 +558,7 @@ def _name(fact: Any) -> str:
 
 _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     ClusterCreated: Audit._cluster_created,
+    LogRestored: Audit._log_restored,
     EpochStarted: Audit._epoch_started,
     ConfigDecided: Audit._config_decided,
     PromotionForced: Audit._promotion_forced,
@@ -494,10 +575,13 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     TransferReceived: Audit._received,
     TransferSettled: Audit._settled,
     IntervalTotalChanged: Audit._total_changed,
+    AmountWithheld: Audit._withheld,
+    WithheldReleased: Audit._released,
     IntervalEnded: Audit._ended,
     IntervalClosed: Audit._close,
     ToppedUp: Audit._topped_up,
     TopupRecovered: Audit._recovered,
+    HoldingRecovered: Audit._holding_recovered,
     Returned: Audit._returned,
     SpendReported: Audit._spend_reported,
 }

@@ -14,6 +14,7 @@ from msgspec import Struct
 from vcap_es.events.consume_ids import ConsumeId, parse_consume_id
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    HoldingRecovered,
     IntervalClosed,
     IntervalEnded,
     IntervalOpened,
@@ -125,6 +126,8 @@ class _Trail:
                     fact.number, fact.incarnation
                 ):
                     self._top_up(fact.moved, event)
+                case HoldingRecovered() if self._is_wanted(fact.number, fact.incarnation):
+                    self._recover(fact, event)
                 case Returned() if self._is_wanted(fact.number, fact.incarnation):
                     self._give_back(fact.returned)
 
@@ -136,6 +139,21 @@ class _Trail:
             amount = moved - self.moved
             self._lots.append(_Lot(amount, "topup", event.position, event.recorded_at))
             self.moved = moved
+
+    def _recover(self, fact: HoldingRecovered, event: Recorded) -> None:
+        self._top_up(fact.moved, event)
+        self._report(
+            Spend(
+                cap=fact.cap,
+                number=fact.number,
+                spent=fact.spent,
+                refunded=fact.refunded,
+                refused=0,
+                final=False,
+            ),
+            event,
+        )
+        self._give_back(fact.returned)
 
     def _give_back(self, returned: int) -> None:
         """What is returned is what came last: the first units are the first to be spent."""

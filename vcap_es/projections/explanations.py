@@ -132,11 +132,12 @@ def _told_events(what: str, positions: list[int]) -> str:
     return f"{what} {len(positions)} times, from {positions[0]} to {positions[-1]}"
 
 
-_ORDER: tuple[Place, ...] = ("available", "expired", "spent", "held", "unreported")
+_ORDER: tuple[Place, ...] = ("available", "withheld", "expired", "spent", "held", "unreported")
 _AT_SERVERS = frozenset({"held", "spent", "unreported"})
 _OVER = "over by {amount}: the total was lowered below what had left the pool"
 _TOLD: dict[Place, str] = {
     "available": "{units} free in the pool",
+    "withheld": "{units} withheld since the log was restored: they may have been served before",
     "expired": "{units} expired: not taken by the end, or come back after it",
     "spent": "{units} spent at {server}, net of refunds",
     "held": "{units} held by {server}, not told to be spent",

@@ -14,8 +14,10 @@ from msgspec.structs import fields
 
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    AmountWithheld,
     Definition,
     Fact,
+    HoldingRecovered,
     HomeMoved,
     IntervalClosed,
     IntervalEnded,
@@ -38,6 +40,7 @@ from vcap_es.events.facts import (
     TransferReceived,
     TransferSent,
     TransferSettled,
+    WithheldReleased,
     caps_of,
 )
 from vcap_es.projections.balances import CapBalance, balance_of
@@ -45,7 +48,16 @@ from vcap_es.projections.states.data_centre import Fold
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.places import Pool
 
-Place = Literal["minted", "elsewhere", "available", "held", "spent", "expired", "unreported"]
+Place = Literal[
+    "minted",
+    "elsewhere",
+    "available",
+    "withheld",
+    "held",
+    "spent",
+    "expired",
+    "unreported",
+]
 What = Literal[
     "defined",
     "changed",
@@ -58,6 +70,9 @@ What = Literal[
     "total changed",
     "topup",
     "topup recovered",
+    "withheld",
+    "released",
+    "recovered",
     "return",
     "expired",
     "spent",
@@ -153,7 +168,7 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
     negative amount from "minted". Without places nothing moved, and `amount` counts what `what`
     says (units refused) or is 0. `server` is an incarnation, or the other data centre of a
     transfer. `at` is in microseconds UTC. The balance is None on lines of the
-    definition, which belong to no interval.
+    definition, which belong to no interval; `withheld` is None also where nothing ever was.
     """
 
     position: int
@@ -167,6 +182,7 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
     target: Place | None = None
     detail: str = ""
     available: int | None = None
+    withheld: int | None = None
     held: int | None = None
     spent: int | None = None
     expired: int | None = None
@@ -210,10 +226,11 @@ class Statement:
             balance[entry.target] = balance.get(entry.target, 0) + entry.amount
 
     def _line(self, event: Recorded, entry: "_Posting") -> Line:
-        shown: dict[Any, int] = {}
+        shown: dict[Any, int | None] = {}
         if entry.number is not None:
             balance = self._balances[entry.number]
             shown = {place: balance.get(place, 0) for place in _SHOWN}
+            shown["withheld"] = balance.get("withheld")
         return Line(
             position=event.position,
             at=event.recorded_at,
@@ -250,12 +267,42 @@ class Statement:
 
     def _opened(self, fact: IntervalOpened) -> list["_Posting"]:
         self.history.evolve(fact)
-        return [_Posting("opened", fact.number, None, fact.total, "minted", "available")]
+        place: Place = "withheld" if fact.withheld else "available"
+        return [_Posting("opened", fact.number, None, fact.total, "minted", place)]
 
     def _total_changed(self, fact: IntervalTotalChanged) -> list["_Posting"]:
-        more = fact.total - self._pool(fact.number).minted
+        lines = [
+            _Posting("total changed", fact.number, None, more, "minted", place)
+            for place, more in self._changes(fact)
+        ]
+        return lines or [_Posting("total changed", fact.number, None, 0, "minted", "available")]
+
+    def _amount_withheld(self, fact: AmountWithheld) -> list["_Posting"]:
+        more = dict(self._changes(fact)).get("withheld", 0)
+        return [_Posting("withheld", fact.number, None, more, "available", "withheld")]
+
+    def _released(self, fact: WithheldReleased) -> list["_Posting"]:
+        detail = f"by {' and '.join(fact.approved_by)}"
+        return [
+            _Posting("released", fact.number, None, more, "withheld", place, detail)
+            for place, more in self._changes(fact)
+            if place != "withheld"
+        ]
+
+    def _changes(
+        self, fact: IntervalTotalChanged | AmountWithheld | WithheldReleased | HoldingRecovered
+    ) -> list[tuple[Place, int]]:
+        """By how much the amounts of the pool differ after `fact`, where they do."""
+        pool = self._pool(fact.number)
+        before = pool.available, pool.withheld, pool.expired
         self.history.evolve(fact)
-        return [_Posting("total changed", fact.number, None, more, "minted", "available")]
+        after = pool.available, pool.withheld, pool.expired
+        places: tuple[Place, ...] = ("available", "withheld", "expired")
+        return [
+            (place, now - then)
+            for place, now, then in zip(places, after, before, strict=True)
+            if now != then
+        ]
 
     def _topped_up(self, fact: ToppedUp) -> list["_Posting"]:
         more = max(0, fact.moved - self._pool(fact.number).peek(fact.incarnation).out)
@@ -273,6 +320,21 @@ class Statement:
             _Posting("topup recovered", number, server, known, "expired", "held"),
         ]
         return [line for line in lines if line.amount] or lines[:1]
+
+    def _holding_recovered(self, fact: HoldingRecovered) -> list["_Posting"]:
+        number, server = fact.number, fact.incarnation
+        account = self._pool(number).peek(server)
+        spent = max(0, fact.spent - account.spent)
+        refunded = max(0, fact.refunded - account.refunded)
+        lines = [
+            _Posting("recovered", number, server, -more, place, "held")
+            if more < 0
+            else _Posting("recovered", number, server, more, "held", place)
+            for place, more in self._changes(fact)
+        ]
+        lines.append(_Posting("spent", number, server, spent, "held", "spent"))
+        lines.append(_Posting("refunded", number, server, refunded, "spent", "held"))
+        return [line for line in lines if line.amount] or [_Posting("recovered", number, server)]
 
     def _returned(self, fact: Returned) -> list["_Posting"]:
         pool = self._pool(fact.number)
@@ -410,10 +472,13 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
     TransferSettled: Statement._settled,
     IntervalOpened: Statement._opened,
     IntervalTotalChanged: Statement._total_changed,
+    AmountWithheld: Statement._amount_withheld,
+    WithheldReleased: Statement._released,
     IntervalEnded: Statement._ended,
     IntervalClosed: Statement._closed,
     ToppedUp: Statement._topped_up,
     TopupRecovered: Statement._recovered,
+    HoldingRecovered: Statement._holding_recovered,
     Returned: Statement._returned,
     SpendReported: Statement._spend_reported,
 }

@@ -19,7 +19,7 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 50,
+    "failover": 48,
     "exactly": 5,
     "growth": 8,
     "disks": 12,
@@ -28,7 +28,7 @@ MIXTURE = {
     "solo": 2,
 }
 MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1, "transfers": 2}
-MIXTURE |= {"steps": 1, "bounds": 1}
+MIXTURE |= {"steps": 1, "bounds": 1, "restored": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")

@@ -80,6 +80,10 @@ class Served:
         """Whether a server has answered, or was asked to undo, since it was looked at last."""
         return bool(server.undone) or len(server.answers) > self._seen.get(id(server), 0)
 
+    def skip(self, server: ServerProcess) -> None:
+        """What a server has answered until now is counted elsewhere."""
+        self._seen[id(server)] = len(server.answers)
+
     def read(self, server: ServerProcess) -> None:
         """Take in what a server has answered since it was looked at last."""
         self._read(server)

@@ -369,6 +369,7 @@ FORCED = Profile(
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
 BOUNDS = Profile(name="bounds", directed=_transfers, safety_ms=(3000, 8000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
+RESTORED = Profile(name="restored", directed=lambda _: [], safety_ms=(2_000, 70_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
     name="exactly",
@@ -408,5 +409,6 @@ PROFILES = {
         BOUNDS,
         STEPS,
         EXACTLY,
+        RESTORED,
     )
 }

@@ -172,6 +172,7 @@ class ServerProcess(Process):
             voter=self.voter.ballot.node if self.voter is not None else "",
             stamp=self.lives,
             cluster=self.belonging.cluster,
+            committed=self.voter.committed if self.voter is not None else 0,
         )
         self._send(made, hello)
 
@@ -210,12 +211,24 @@ class ServerProcess(Process):
                 self._heed(connection, message.epoch)
             case Greeting():
                 self._nodes[connection] = message.node
+            case messages.Readmitted():
+                self.later(0, partial(self._move, message))
             case messages.Keyring() | messages.Directory():
                 pass
             case messages.Standing() | messages.Broadcast():
                 self.received(connection.number, message)
             case _:
                 self._vote(connection, message)
+
+    def _move(self, message: messages.Readmitted) -> None:
+        """Begin again as a server of the restored cluster, and as a witness that never voted."""
+        if self.belonging.obstacle_to_moving(message, self.core.incarnation):
+            return
+        self.kill()
+        if self.ballots is not None:
+            self.ballots = BallotDisk(Ballot(node=witness_id(self.name, self.site.new_id())))
+        self.belonging.move(message)
+        self.start(same_boot=True)
 
     def received(self, connection: int, message: FromMaster) -> None:
         """The master that it serves from has said something; others are not listened to."""

@@ -32,6 +32,7 @@ class Site:
         cluster: str,
         scheduler: Scheduler | None,
         window: Window = WINDOW,
+        first_id: int,
     ) -> None:
         self.began_us = now
         self.timings, self.window = timings, window
@@ -51,7 +52,7 @@ class Site:
         self.watchers: list[Callable[[object], None]] = []
         self.elections = self.crashes = 0
         self.say: Callable[[str], None] | None = None
-        self._ids = count(1)
+        self._ids = count(first_id)
 
     @property
     def faults(self) -> Faults:

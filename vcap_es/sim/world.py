@@ -46,6 +46,7 @@ class World(Site):
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
         window: Window = WINDOW,
+        first_id: int = 1,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -56,6 +57,7 @@ class World(Site):
             cluster=cluster,
             scheduler=scheduler,
             window=window,
+            first_id=first_id,
         )
         self.steps: list[Callable[[], None]] = []
         self.masters = [

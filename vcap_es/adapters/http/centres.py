@@ -171,6 +171,8 @@ def _trouble(node: MasterNode, state: DataCentre, centre: str) -> str | None:
         return None
     if node.post is None or centre not in node.post.peers:
         return f"no way leads there: write [remote.centres.{centre}] into the settings"
+    if centre in state.apart:
+        return "it knows this data centre by its log before the restore: neither is heard"
     if trouble := node.post.trouble_to(centre):
         return trouble
     if centre not in state.clusters:

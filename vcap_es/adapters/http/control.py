@@ -23,6 +23,7 @@ from vcap_es.adapters.http.order import ORDER
 from vcap_es.adapters.http.pages import HEALTH, PAGES
 from vcap_es.adapters.http.placements import PLACEMENTS
 from vcap_es.adapters.http.primacy import PRIMACY
+from vcap_es.adapters.http.restore import RESTORE
 from vcap_es.adapters.http.routes import Call, Plane, Route
 from vcap_es.adapters.http.stream import STREAM
 from vcap_es.adapters.joining import LINKS_PATH
@@ -43,6 +44,7 @@ API: tuple[Route, ...] = (
     *STREAM,
     *ORDER,
     *PRIMACY,
+    *RESTORE,
     *HEALTH,
     Route("GET", "/openapi.json", "public", openapi_json, "This document", answer=dict),
 )

@@ -69,6 +69,7 @@ KINDS: dict[str, Kind] = {
     "not_primary": Kind(421, "Not the primary", retry=True),
     "not_in_sync": Kind(409, "Not in sync", retry=True),
     "switchover_failed": Kind(503, "Switchover failed", retry=True),
+    "unknown_server": Kind(404, "Unknown server"),
     "leads_already": Kind(409, "Leads already"),
     "never_admitted": Kind(409, "Never admitted"),
     "other_cluster": Kind(409, "Another cluster"),

@@ -79,8 +79,9 @@ class Terms(Struct, frozen=True, kw_only=True):
 class IntervalSummary(Struct, frozen=True, kw_only=True):
     """Where the units of an interval are.
 
-    total + received - sent = available + held + spent + expired + unreported, exactly. `total` is
-    what was minted here, `received` and `sent` what came from other data centres and went there.
+    total + received - sent = available + withheld + held + spent + expired + unreported, exactly.
+    `total` is what was minted here, `received` and `sent` what came from other data centres and
+    went there. What is `withheld` counts as spent since the log was restored.
     `available` below 0 is a debt that a lowered total left; `over` is that debt. `spent` is net of
     refunds. `minter` is the data centre that opened it; `phase` says how they deal with the rest,
     "" where it is for one alone.
@@ -93,6 +94,7 @@ class IntervalSummary(Struct, frozen=True, kw_only=True):
     received: int
     sent: int
     available: int
+    withheld: int
     held: int
     spent: int
     refunded: int
@@ -214,6 +216,7 @@ class StatementLine(Struct, frozen=True, kw_only=True):
     target: Place | None
     detail: str
     available: int | None
+    withheld: int | None
     held: int | None
     spent: int | None
     expired: int | None

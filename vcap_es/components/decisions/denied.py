@@ -31,6 +31,8 @@ DenialCode = Literal[
     "switchover_failed",
     "leads_already",
     "never_admitted",
+    "other_cluster",
+    "unknown_server",
 ]
 
 

@@ -3,29 +3,38 @@
 from vcap_es.errors import InvalidDefinition
 from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
+    Definition,
     Fact,
     IntervalClosed,
     IntervalEnded,
     IntervalOpened,
     IntervalTotalChanged,
 )
-from vcap_es.events.periods import Window, first_window, next_window, opening_total, tzdata_version
+from vcap_es.events.periods import (
+    Window,
+    first_window,
+    next_window,
+    opening_total,
+    tzdata_version,
+    window_at,
+)
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 
 CLOSE_AFTER_US = 24 * 3600 * 1_000_000
 
 
-def due(meta: Meta, now: int) -> list[Fact]:
+def due(meta: Meta, now: int, restored_at: int | None = None) -> list[Fact]:
     """The next facts of this meta's intervals at `now`; asked again after they hold, no more.
 
+    What a generation before may have opened, whose log was restored at `restored_at`, is withheld.
     Ends come before openings, so that an amount is never open twice, and an interval is never
     ended before it is opened.
     """
     return [
         *(_ended(meta, each) for each in meta.intervals if _is_over(meta, each, now)),
         *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
-        *_opened(meta, now),
+        *_opened(meta, now, restored_at),
         *(_closed(meta, each) for each in meta.intervals if _is_settled(each, now)),
     ]
 
@@ -88,7 +97,7 @@ def _total(meta: Meta, window: Window) -> int:
     return 0 if meta.paused else opening_total(meta.definition, window)
 
 
-def _opened(meta: Meta, now: int) -> list[Fact]:
+def _opened(meta: Meta, now: int, restored_at: int | None) -> list[Fact]:
     """The current interval and the next one, as far as they are not open yet."""
     facts: list[Fact] = []
     window = None if meta.retired or meta.home else _next_window(meta, now)
@@ -99,7 +108,8 @@ def _opened(meta: Meta, now: int) -> list[Fact]:
     while window is not None and (window.start <= now or ahead < 1):
         if opening_instant(window, now) > now:
             break
-        facts.append(_open(meta, number, window))
+        withheld = restored_at is not None and may_be_served(meta.definition, window, restored_at)
+        facts.append(_open(meta, number, window, withheld=withheld))
         ahead += window.start > now
         number, window = number + 1, next_window(meta.definition, window.end)
     return facts
@@ -117,7 +127,19 @@ def _next_window(meta: Meta, now: int) -> Window | None:
     return Window(meta.opened_until, window.end)
 
 
-def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
+def may_be_served(definition: Definition, window: Window, restored_at: int) -> bool:
+    """Whether a generation that ended at `restored_at` can have opened this window, or part of it.
+
+    The period that it was in and the next one always exist; the one after that never did. It may
+    have had any cap that is not known here, so a `single` may have been open whenever it starts.
+    """
+    if definition.interval == "single":
+        return True
+    period = window_at(definition.interval, definition.timezone, restored_at)
+    return window.start <= period.end
+
+
+def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> IntervalOpened:
     if number > COUNT_MAX:
         detail = f"{meta.cap} has come to interval {number}, which no other could follow"
         raise InvalidDefinition(f"{detail}: define another cap instead")
@@ -130,6 +152,7 @@ def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
         version=meta.version,
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),
+        withheld=withheld,
     )
 
 

@@ -12,11 +12,13 @@ from vcap_es.events.facts.centre import (
     Stamp,
 )
 from vcap_es.events.facts.interval import (
+    AmountWithheld,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    WithheldReleased,
 )
 from vcap_es.events.facts.meta import (
     Definition,
@@ -38,9 +40,12 @@ from vcap_es.events.facts.primacy import (
     ConfigDecided,
     DivergenceTruncated,
     EpochStarted,
+    LogRestored,
     PromotionForced,
     SecondarySpawned,
+    ServerReadmitted,
     SwitchoverStarted,
+    WithholdingEnded,
 )
 from vcap_es.events.facts.transfer import (
     Mode,
@@ -52,6 +57,7 @@ from vcap_es.events.facts.transfer import (
     TransferSettled,
 )
 from vcap_es.events.facts.volumecap import (
+    HoldingRecovered,
     Returned,
     Spend,
     SpendReported,
@@ -73,10 +79,13 @@ Fact = (
     | IntervalOpened
     | IntervalLearned
     | IntervalTotalChanged
+    | AmountWithheld
+    | WithheldReleased
     | IntervalEnded
     | IntervalClosed
     | ToppedUp
     | TopupRecovered
+    | HoldingRecovered
     | Returned
     | SpendReported
     | SharesSet
@@ -91,6 +100,9 @@ Fact = (
     | SwitchoverStarted
     | DivergenceTruncated
     | PromotionForced
+    | LogRestored
+    | ServerReadmitted
+    | WithholdingEnded
     | NodeAddressChanged
     | CentreChanged
     | CentreIdentified
@@ -118,6 +130,7 @@ def part_of(fact: Fact, caps: Collection[str]) -> Fact:
 
 
 __all__ = [
+    "AmountWithheld",
     "ApiKeyCreated",
     "ApiKeyRevoked",
     "CentreChanged",
@@ -129,12 +142,14 @@ __all__ = [
     "DivergenceTruncated",
     "EpochStarted",
     "Fact",
+    "HoldingRecovered",
     "HomeMoved",
     "IntervalClosed",
     "IntervalEnded",
     "IntervalLearned",
     "IntervalOpened",
     "IntervalTotalChanged",
+    "LogRestored",
     "Membership",
     "MetaChanged",
     "MetaDefined",
@@ -150,6 +165,7 @@ __all__ = [
     "PromotionForced",
     "Returned",
     "SecondarySpawned",
+    "ServerReadmitted",
     "SharesSet",
     "Spend",
     "SpendReported",
@@ -164,6 +180,8 @@ __all__ = [
     "TransferSent",
     "TransferSettled",
     "Version",
+    "WithheldReleased",
+    "WithholdingEnded",
     "caps_of",
     "part_of",
 ]

@@ -10,7 +10,9 @@ class IntervalOpened(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """`total` units exist for the period `[start, end)`, in microseconds UTC.
 
     This is the one mint of the interval. `timezone` and `tzdata` say by which calendar the bounds
-    were computed; a replay uses the stored bounds and never computes them again.
+    were computed; a replay uses the stored bounds and never computes them again. All of it is
+    `withheld`, and by how much it is changed, where a generation before the restore of this log may
+    have opened the same period.
     """
 
     cap: str
@@ -21,6 +23,7 @@ class IntervalOpened(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     version: Version
     timezone: str
     tzdata: str
+    withheld: bool = False
 
 
 class IntervalLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -47,6 +50,26 @@ class IntervalEnded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     cap: str
     number: Long
+
+
+class AmountWithheld(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This log was restored: all that was available, `amount` units, counts as spent.
+
+    The generation before may have granted it. A debt is a negative amount, and stays one.
+    """
+
+    cap: str
+    number: Long
+    amount: Long
+
+
+class WithheldReleased(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Two operators let `amount` withheld units be available, though they may have been served."""
+
+    cap: str
+    number: Long
+    amount: Long
+    approved_by: list[str]
 
 
 class IntervalClosed(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -73,3 +73,32 @@ class PromotionForced(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     approved_by: list[str]
     isr: list[str]
     committed: Long
+
+
+class LogRestored(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This log goes on from a backup that ended at `position`, as another generation: `cluster`.
+
+    `was` is the cluster that the backup is of; whatever that recorded later is not here, `lacks`
+    events of it as far as was known, None where nobody could tell. `master` is the only voter.
+    """
+
+    cluster: str
+    was: str
+    master: str
+    position: Long
+    restored_at: Long
+    lacks: Long | None = None
+
+
+class ServerReadmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A server of the generation `was` belongs to this one from now on, with what it holds."""
+
+    incarnation: str
+    name: str
+    was: str
+
+
+class WithholdingEnded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Two operators let nothing more be withheld, whatever the generations before have served."""
+
+    approved_by: list[str]

@@ -30,6 +30,21 @@ class TopupRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     moved: Long
 
 
+class HoldingRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation was readmitted after a restore: how it stood when it first told of itself.
+
+    What it was moved and has returned until then is between it and the generation before.
+    """
+
+    cap: str
+    number: Long
+    incarnation: str
+    moved: Long
+    returned: Long
+    spent: Long
+    refunded: Long
+
+
 class Returned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This incarnation has now returned `returned` units in all to the pool."""
 

@@ -3,14 +3,16 @@
 from msgspec import Struct
 
 from vcap_es.events.facts import (
+    AmountWithheld,
     IntervalClosed,
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
     Phase,
+    WithheldReleased,
 )
-from vcap_es.projections.states.places import Pool, close, end, mint
+from vcap_es.projections.states.places import Pool, close, end, mint, release, withhold
 
 
 class Sharing(Struct, gc=False):
@@ -42,7 +44,7 @@ class Interval(Struct, gc=False):
 
 def opened(fact: IntervalOpened) -> Interval:
     """The interval as it is when it has just been opened."""
-    pool = Pool()
+    pool = Pool(old=0 if fact.withheld else None)
     mint(pool, fact.total)
     return Interval(fact.number, fact.start, fact.end, pool)
 
@@ -52,11 +54,20 @@ def learned(fact: IntervalLearned) -> Interval:
     return Interval(fact.number, fact.start, fact.end, Pool(), Sharing(fact.minter))
 
 
-def evolve(interval: Interval, fact: IntervalTotalChanged | IntervalEnded | IntervalClosed) -> None:
+IntervalChange = (
+    IntervalTotalChanged | AmountWithheld | WithheldReleased | IntervalEnded | IntervalClosed
+)
+
+
+def evolve(interval: Interval, fact: IntervalChange) -> None:
     """The interval has changed by `fact`."""
     match fact:
         case IntervalTotalChanged():
             mint(interval.pool, fact.total)
+        case AmountWithheld():
+            withhold(interval.pool, fact.amount)
+        case WithheldReleased():
+            release(interval.pool, fact.amount)
         case IntervalEnded():
             end(interval.pool)
         case IntervalClosed():
