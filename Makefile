@@ -36,7 +36,7 @@ chaos: .venv/.ready ## break real masters, servers and brokers under load; 30 mi
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.centres
 
-bench: .venv/.ready ## run the benchmarks; prints the machine, the settings and the ratios
+bench: .venv/.ready ## run the benchmarks; fetches wrk, nginx and RabbitMQ where they are not
 	$(BIN)/python -m benchmarks
 
 # A line that is locked stays as it is while it satisfies pyproject.toml; delete it to raise it.
