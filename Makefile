@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-two-dc test lint sim chaos bench lock clean
+.PHONY: help setup up up-two-dc test lint lives sim chaos bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ lint: .venv/.ready ## check style, types and architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict vcap_es compose
 	$(BIN)/python -m pytest -q tests/architecture
+
+lives: .venv/.ready ## live 1,000 simulated lives that this commit has not lived before
+	$(BIN)/python -m vcap_es.sim --seeds 0..1000 --base "$(shell git rev-parse HEAD 2>/dev/null)"
 
 sim: .venv/.ready ## live 10,000 simulated lives, and hunt every planted bug
 	$(BIN)/python -m vcap_es.sim --regression
