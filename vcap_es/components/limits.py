@@ -15,7 +15,8 @@ Permille = Annotated[int, Meta(ge=0, le=500)]
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Times and bounds of a volumecap server; times in milliseconds, amounts in units.
 
-    `strangers_max` bounds the caps that are remembered though no interval of them is known.
+    With a `lead_ms` of 0, nothing of an interval is asked for before it begins. `strangers_max`
+    bounds the caps that are remembered though no interval of them is known.
     """
 
     max_wait_ms: Positive = 50
@@ -23,7 +24,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     report_ms: Positive = 1000
     horizon_ms: Positive = 2000
     refund_window_ms: Annotated[int, Meta(ge=0)] = 60_000
-    lead_ms: Positive = 10_000
+    lead_ms: Annotated[int, Meta(ge=0)] = 10_000
     clock_margin_permille: Permille = 1
     ceiling_step_min: Positive = 64
     waiting_max: Positive = 10_000
