@@ -174,6 +174,18 @@ class Leadership:
                 reasons.append(f"{node}{' (being let in)' if node not in self.config.isr else ''}")
         return now_ns - oldest.begun_ns, ", ".join(reasons)
 
+    def is_held_up(self, now_ns: int) -> bool:
+        """Whether its own disk alone keeps it from acknowledging, and for so long that it must go.
+
+        Voters hear it all the while, so nobody else would stand for election.
+        """
+        partner = self.partner
+        if not self._rounds or partner is None or self._is_gone(partner, now_ns):
+            return False
+        oldest = self._rounds[0]
+        has_it = self._replica.head.position < oldest.end <= partner.match
+        return has_it and now_ns - oldest.begun_ns > self._timings.degrade_ms * MS
+
     # ---- what is heard
 
     def answered(self, node: str, message: HeartbeatAnswer, now_ns: int) -> None:

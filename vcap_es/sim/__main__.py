@@ -32,7 +32,7 @@ MIXTURE |= {"steps": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")
-DISK_FAULTS = ("fsync", "full", "tail", "wipe")
+DISK_FAULTS = ("fsync", "full", "hang", "tail", "wipe")
 LINK_FAULTS = ("cut", "part", "isolate", "clog", "reset")
 
 
