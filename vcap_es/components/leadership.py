@@ -114,6 +114,7 @@ class Leadership:
         self._answered_ns: dict[str, int] = dict.fromkeys(electorate(config), now_ns)
         self._heartbeat_ns = now_ns
         self._has_majority = True
+        self._stored, self._stored_ns = replica.head.position, now_ns
         self._witnesses: Collection[str] = ()
         self._is_news = False
         primary.note(self._decided(), 0)
@@ -184,7 +185,8 @@ class Leadership:
             return False
         oldest = self._rounds[0]
         has_it = self._replica.head.position < oldest.end <= partner.match
-        return has_it and now_ns - oldest.begun_ns > self._timings.degrade_ms * MS
+        since_ns = max(oldest.begun_ns, self._stored_ns)
+        return has_it and now_ns - since_ns > self._timings.degrade_ms * MS
 
     # ---- what is heard
 
@@ -224,6 +226,8 @@ class Leadership:
     def tick(self, now_ns: int, witnesses: Collection[str]) -> None:
         """Time has passed: beat, ask again, and see to who is in sync. `witnesses` are linked."""
         self._witnesses = witnesses
+        if self._replica.head.position > self._stored:
+            self._stored, self._stored_ns = self._replica.head.position, now_ns
         self._count(now_ns)
         if now_ns >= self._heartbeat_ns:
             self._heartbeat_ns = now_ns + self._timings.heartbeat_ms * MS
@@ -361,7 +365,9 @@ class Leadership:
             follower = self.followers.known[self.awaited]
             if follower.is_linked and self._has_all(follower):
                 return self.awaited
-            if not follower.is_linked or self._has_waited_for(follower, now_ns):
+            if not follower.is_linked:
+                self.awaited = ""
+            elif self._has_waited_for(follower, now_ns):
                 self._put_off(follower, now_ns)
             return None
         for node, follower in self.followers.known.items():

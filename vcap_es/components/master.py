@@ -592,9 +592,11 @@ class Master:
 
     def tick(self, moment: Moment) -> None:
         """Time has passed."""
-        if self._is_over or self.suspicion:
+        if self._is_over:
             return
         self._give_up_switched(moment)
+        if self.suspicion:
+            return
         if self.leadership is not None:
             self._lead_on(moment)
         elif moment.boot_ns >= self._standing.due_ns:
@@ -632,10 +634,10 @@ class Master:
     def _lead_on(self, moment: Moment) -> None:
         assert self.leadership is not None
         assert self.primary is not None
+        self.leadership.tick(moment.boot_ns, self._links.witnesses)
         if self.leadership.is_held_up(moment.boot_ns):
             self._leave_to_partner("the disk does not answer", moment)
             return
-        self.leadership.tick(moment.boot_ns, self._links.witnesses)
         self._listen_again()
         if self.leadership.is_active and self._switching is None:
             self.primary.tick(moment.utc)
