@@ -19,7 +19,8 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 50,
+    "failover": 42,
+    "copies": 8,
     "exactly": 5,
     "growth": 8,
     "disks": 12,
