@@ -19,7 +19,8 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 48,
+    "failover": 40,
+    "copies": 8,
     "exactly": 5,
     "growth": 8,
     "disks": 12,
@@ -32,7 +33,7 @@ MIXTURE |= {"steps": 1, "bounds": 1, "restored": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")
-DISK_FAULTS = ("fsync", "full", "tail", "wipe")
+DISK_FAULTS = ("fsync", "full", "hang", "tail", "wipe")
 LINK_FAULTS = ("cut", "part", "isolate", "clog", "reset")
 
 

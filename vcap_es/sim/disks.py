@@ -26,12 +26,16 @@ CELLS = 4096
 
 @dataclass
 class LogDisk:
-    """A master's log. `entries` and the watermark `committed` are durable."""
+    """A master's log. `entries` and the watermark `committed` are durable.
+
+    One that `is_full` says so; one that `is_hung` says nothing, and writes nothing.
+    """
 
     entries: list[Stored] = field(default_factory=list)
     committed: int = 0
     aside: list[Stored] = field(default_factory=list)
     is_full: bool = False
+    is_hung: bool = False
 
     def append(self, entries: list[Stored], committed: int) -> None:
         """Add events at the end; up to `committed` they are committed."""

@@ -504,6 +504,12 @@ MUTATIONS = [
         stalling.a_follower_that_stores_nothing_falls_out_of_sync,
     ),
     by_scenario(
+        "hung_disk_leads",
+        "a leader whose disk does not answer leaves it to who has everything",
+        change(Leadership, "is_held_up", _no),
+        stalling.a_leader_whose_disk_hangs_leaves_it_to_the_other_master,
+    ),
+    by_scenario(
         "joining_held_up_for_long",
         "who is let in and does not get on holds up nobody for long",
         change(Leadership, "_has_waited_for", Leadership._is_gone),
