@@ -150,14 +150,14 @@ class Period(Struct, frozen=True, array_like=True, gc=False):
     total: Total
 
 
-class Notice(Struct, frozen=True, array_like=True, gc=False):
-    """What a cap is, and the intervals that it has open; an unknown cap has no periods.
+NoticeState = Literal["active", "unknown", "retired", "not_started", "over"]
 
-    `state` is `active`, `unknown`, `retired`, `not_started` or `over`.
-    """
+
+class Notice(Struct, frozen=True, array_like=True, gc=False):
+    """What a cap is, and the intervals that it has open; an unknown cap has no periods."""
 
     cap: str
-    state: str
+    state: NoticeState
     interval: str
     mode: str
     pacing: str
