@@ -9,6 +9,8 @@ from typing import Protocol
 
 from msgspec import Struct, field, msgpack, structs
 
+from vcap_es.components.key_ledger import KeyLedger
+from vcap_es.components.key_records import KeyFile
 from vcap_es.components.outcomes import Outcome
 from vcap_es.errors import JournalDamaged
 
@@ -60,17 +62,24 @@ class Dropped(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """Of the consume that spent the range `[first, last)`, `refunded` units came back in all."""
+    """Of the consume that spent the range `[first, last)`, `refunded` units came back in all.
+
+    `owner` is the API key in whose share the mark is.
+    """
 
     cap: str
     number: int
     first: int
     last: int
     refunded: int
+    owner: str = ""
 
 
 class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The hold of the range `[first, last)` is open until `expires_ns`, or settled."""
+    """The hold of the range `[first, last)` is open until `expires_ns`, or settled.
+
+    `owner` is the API key in whose share it is.
+    """
 
     cap: str
     number: int
@@ -79,13 +88,15 @@ class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     expires_ns: int
     is_open: bool
     spent: int
+    owner: str = ""
 
 
 class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The call with this idempotency key was answered so.
+    """The call with this idempotency key was answered so: in the record that has what was done.
 
     `spent` are the running totals that the answer stands for, by cap and interval number: they
-    hold even where a cell was not written any more.
+    hold even where a cell was not written any more. Journals from before key files have all keys
+    so, without their `caller`.
     """
 
     key: str
@@ -94,6 +105,7 @@ class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     cap: str
     number: int
     spent: list[tuple[str, int, int]]
+    caller: str | None = None
 
 
 Entry = Begun | Kept | Dropped | Marked | HoldNoted | Keyed
@@ -102,18 +114,24 @@ Range = tuple[int, int]
 
 
 class Journal(Struct):
-    """What the entries of a journal say together. `names` are the keys of each slice."""
+    """What the entries of a journal say together.
+
+    `keyed` are the keys that frames have, and `names` those of each slice; `keys` are all others,
+    up to `key_file`.
+    """
 
     incarnation: str = ""
     start: int = 0
     session: str = ""
     boot: str = ""
     kept: dict[Key, Kept] = field(default_factory=dict)
-    marks: dict[Key, dict[Range, int]] = field(default_factory=dict)
+    marks: dict[Key, dict[Range, Marked]] = field(default_factory=dict)
     holds: dict[Key, dict[Range, HoldNoted]] = field(default_factory=dict)
     keyed: dict[str, Keyed] = field(default_factory=dict)
     names: dict[Key, list[str]] = field(default_factory=dict)
     spent: dict[Key, int] = field(default_factory=dict)
+    keys: KeyLedger = field(default_factory=KeyLedger)
+    key_file: KeyFile = field(default_factory=lambda: KeyFile(0, 0))
 
     def fold(self, entry: Entry) -> None:
         """Take in the next entry."""
@@ -125,7 +143,7 @@ class Journal(Struct):
                 self.kept[(entry.cap, entry.number)] = entry
             case Marked():
                 marks = self.marks.setdefault((entry.cap, entry.number), {})
-                marks[(entry.first, entry.last)] = entry.refunded
+                marks[(entry.first, entry.last)] = entry
             case HoldNoted():
                 self._fold_hold(entry)
             case Keyed():
@@ -157,11 +175,7 @@ class Journal(Struct):
         begun = Begun(
             incarnation=self.incarnation, start=self.start, session=self.session, boot=self.boot
         )
-        marks = [
-            Marked(cap=cap, number=number, first=first, last=last, refunded=refunded)
-            for (cap, number), ranges in self.marks.items()
-            for (first, last), refunded in ranges.items()
-        ]
+        marks = [each for ranges in self.marks.values() for each in ranges.values()]
         holds = [each for ranges in self.holds.values() for each in ranges.values()]
         return [begun, *self.kept.values(), *marks, *holds, *self.keyed.values()]
 

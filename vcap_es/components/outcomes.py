@@ -12,7 +12,7 @@ RefusalCode = Literal[
     "paced",
     "unavailable",
     "key_reused",
-    "keys_full",
+    "share_full",
     "unknown_id",
     "settled",
 ]

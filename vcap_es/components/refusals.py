@@ -1,8 +1,11 @@
 """The refusals of a volumecap server, in words."""
 
+import re
 from collections.abc import Callable
 
 from vcap_es.components.outcomes import Refused
+
+_CAPPED = re.compile(r"fewer than (\d+) units of (\S+) are left in this interval")
 
 
 def unavailable(cap: str, why: str) -> Refused:
@@ -14,6 +17,12 @@ def capped(cap: str, amount: int, retry_after_ms: int) -> Refused:
     """So many units are not left; the next interval begins in `retry_after_ms`."""
     detail = f"fewer than {amount} units of {cap} are left in this interval"
     return Refused(code="capped", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def capped_amount(refused: Refused) -> int | None:
+    """How many units were refused so; None where the words are others than those of `capped`."""
+    told = _CAPPED.fullmatch(refused.detail)
+    return int(told[1]) if told is not None and told[2] == refused.cap else None
 
 
 def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:

@@ -62,8 +62,8 @@ class Waiter:
 class Slice:
     """All that a server knows of its part of one interval. Running totals only grow.
 
-    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order;
-    `expiries` are the alarms of those that are held still.
+    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order,
+    and `owners` says how many are whose; `expiries` are the alarms of those that are held still.
     `told_ns` is when the master was first told of it since the start or since the server stops.
     `deadline_ns` and `opens_ns` surely lie inside the interval; `end_ns` is surely not before its
     end. A slice from the journal `is_confirmed` when the master has said what it knows of it.
@@ -87,12 +87,14 @@ class Slice:
         "id_prefix",
         "is_confirmed",
         "is_final",
-        "keys",
         "limit",
         "lookups",
         "marks",
+        "name",
+        "named_in",
         "number",
         "opens_ns",
+        "owners",
         "pinned",
         "pool_available",
         "rate",
@@ -135,8 +137,10 @@ class Slice:
         self.marks: dict[Range, int] | None = None
         self.holds: dict[Range, HoldNoted] | None = None
         self.spans: list[Range] | None = None
+        self.owners: dict[str, int] | None = None
         self.expiries: dict[Range, Alarm] | None = None
-        self.keys: list[str] | None = None
+        # What the records of answered keys call it, and the key file that was told so last.
+        self.name = self.named_in = 0
         self.ended = self.closed = self.is_final = False
         self.is_confirmed = True
         self.ended_at_ns = 0
@@ -202,7 +206,7 @@ class Slice:
             and self.heard_ns >= self.told_ns
         )
 
-    def know_span(self, span: Range) -> bool:
+    def know_span(self, span: Range, owner: str) -> bool:
         """Remember that a consume spent exactly this range; whether that is news."""
         if self.spans is None:
             self.spans = []
@@ -210,6 +214,9 @@ class Slice:
         if at < len(self.spans) and self.spans[at] == span:
             return False
         insort(self.spans, span)
+        if self.owners is None:
+            self.owners = {}
+        self.owners[owner] = self.owners.get(owner, 0) + 1
         return True
 
     def overlaps(self, span: Range) -> bool:

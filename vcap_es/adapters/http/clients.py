@@ -7,7 +7,6 @@ who calls, what is asked, may they, do it, say it.
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import httpx2
@@ -214,7 +213,7 @@ async def _do(call: Call, command: Command) -> Response:
     node = call.plane.node
     if incarnation is not None and incarnation != node.incarnation:
         return await _forward(call, incarnation)
-    outcome = await node.submit(command, _idempotency(call, command))
+    outcome = await node.submit(command, _idempotency(call, command), call.client.key)
     _count(call.plane, command, outcome)
     return _outcome_response(call.plane, outcome)
 
@@ -252,7 +251,7 @@ async def _check_scope(call: Call, caps: list[str]) -> None:
 
 
 def _idempotency(call: Call, command: Command) -> Idempotency | None:
-    """The caller's key for this call, which is nobody else's, and a digest of what is asked."""
+    """The caller's key for this call, which is nobody else's, and what is asked."""
     values = call.request.headers.getlist("idempotency-key")
     if not values:
         return None
@@ -266,10 +265,8 @@ def _idempotency(call: Call, command: Command) -> Idempotency | None:
     if len(key) > 255:
         raise RequestRefused("bad_request", "Idempotency-Key is longer than 255 characters")
     scope, request = call.client.key, call.request
-    asked = [scope, request.method, request.url.path, msgspec.to_builtins(command)]
-    return Idempotency(
-        key=f"{scope}/{key}", fingerprint=sha256(msgspec.json.encode(asked)).digest()
-    )
+    asked = [scope, request.method, request.url.path, command]
+    return Idempotency(key=f"{scope}/{key}", fingerprint=msgspec.json.encode(asked))
 
 
 async def _forward(call: Call, incarnation: str) -> Response:

@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "paced": Kind(429, "Paced", retry=True, type=QUOTA_EXCEEDED),
     "unavailable": Kind(503, "Unavailable", retry=True),
     "key_reused": Kind(422, "Idempotency key reused"),
-    "keys_full": Kind(503, "Too many idempotency keys", retry=True),
+    "share_full": Kind(429, "Share full", retry=True),
     "unknown_id": Kind(404, "Unknown id"),
     "settled": Kind(409, "Settled already"),
     # Refusals of a master.

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from vcap_es.components import journal_records, volumecap_server
+from vcap_es.components import idempotency, journal_records
 from vcap_es.components.commands import Idempotency
-from vcap_es.components.idempotency import KeyStore
+from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.journal_records import Entry, Range
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.outcomes import Outcome, Refused
@@ -33,12 +33,14 @@ def _no(*_: object) -> bool:
 # ---- keys
 
 
-def _admit_who_waits(self: KeyStore, idempotency: Idempotency, token: int) -> Outcome | bool:
-    call = self._calls.get(idempotency.key)
-    if call is not None and call.outcome is None:
+def _admit_who_waits(
+    self: KeyStore, caller: str, key: Idempotency, token: int
+) -> Pending | Outcome | None:
+    call = self._waiting.get((caller, key_digest(key.key)))
+    if call is not None:
         call.waiting.append(token)
-        return True
-    return _admit(self, idempotency, token)
+        return call
+    return _admit(self, caller, key, token)
 
 
 # ---- holds
@@ -80,11 +82,11 @@ def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable
 
 
 def _refuse_as_if_confirmed(
-    self: Settlement, found: Slice, span: Range, amount: int | None
+    self: Settlement, found: Slice, span: Range, amount: int | None, owner: str
 ) -> Refused | None:
     is_confirmed, found.is_confirmed = found.is_confirmed, True
     try:
-        return _refund_refused(self, found, span, amount)
+        return _refund_refused(self, found, span, amount, owner)
     finally:
         found.is_confirmed = is_confirmed
 
@@ -93,7 +95,7 @@ CLIENTS = (
     by_scenario(
         "key_forgotten",
         "the same key gives the same answer",
-        change(volumecap_server, "sticks", _no),
+        change(idempotency, "sticks", _no),
         keys.the_same_key_gives_the_same_answer,
     ),
     by_scenario(
@@ -105,7 +107,7 @@ CLIENTS = (
     by_scenario(
         "unavailable_sticks",
         "what could not be known does not stick to its key",
-        change(volumecap_server, "sticks", _yes),
+        change(idempotency, "sticks", _yes),
         keys.an_unavailable_key_may_try_again,
     ),
     by_scenario(
