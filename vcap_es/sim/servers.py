@@ -30,6 +30,7 @@ from vcap_es.sim.disks import BOOT, BallotDisk, Disk
 from vcap_es.sim.gates import Gate
 from vcap_es.sim.network import MS, Connection, Party
 from vcap_es.sim.processes import Process
+from vcap_es.sim.promises import Life, Promises
 from vcap_es.sim.site import Site
 from vcap_es.sim.violations import Violation
 
@@ -49,6 +50,8 @@ class ServerProcess(Process):
         self.disk = Disk()
         self.answers: dict[int, object] = {}
         self.keyed: set[int] = set()
+        self.promises = Promises(name)
+        self.machines_lost = 0
         self.undone: list[str] = []
         self.incarnations: list[str] = []
         self.abandoned = ""
@@ -67,6 +70,7 @@ class ServerProcess(Process):
         """Start from what the disk has."""
         self.begin_life()
         if not same_boot:
+            self.machines_lost += 1
             self.disk.lose_power(self.site.streams.disk)
             self.machine.boot()
         journal = self.disk.read(same_boot=same_boot, limits=self.limits, now_ns=self.now_ns)
@@ -108,6 +112,7 @@ class ServerProcess(Process):
         if not self.is_running:
             return
         self.end_life(is_power_lost=is_power_lost)
+        self.promises.dies(self.core)
         self._serving = None
         if self.ballots is not None:
             self.ballots.crash(self.site.streams.disk)
@@ -246,6 +251,8 @@ class ServerProcess(Process):
         token = next(self.site.tokens)
         if idempotency is not None:
             self.keyed.add(token)
+            self.core.tick(self.now_ns)
+            self.promises.asks(token, owner, idempotency, self.core, self._life)
         if isinstance(command, Commit | Cancel | Refund):
             self.undone.append(command.id)
         self.core.submit(token, command, idempotency, self.now_ns, owner)
@@ -253,6 +260,10 @@ class ServerProcess(Process):
         return token
 
     # ---- the shell
+
+    @property
+    def _life(self) -> Life:
+        return self.machines_lost, self.core.incarnation
 
     def _work(self) -> None:
         """What the shell does every now and then."""
@@ -288,6 +299,7 @@ class ServerProcess(Process):
                         self._send(self._serving, message)
                 case Reply(token, outcome):
                     self.answers[token] = outcome
+                    self.promises.answers(token, outcome, self.core, self._life)
                 case Abandon(reason):
                     self._abandon(reason)
                     return
