@@ -18,7 +18,7 @@ from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Consume, Idempotency, Refund
 from vcap_es.components.holdings import Output, Reply, Write
 from vcap_es.components.journal_records import Keyed
-from vcap_es.components.key_ledger import record_of
+from vcap_es.components.key_ledger import DIGEST_BYTES, record_of
 from vcap_es.components.key_records import Answered, CallerNamed, FileBegun, IntervalNamed
 from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standing
@@ -278,7 +278,7 @@ def test_a_file_written_anew_stands_for_those_before_it(tmp_path: Path) -> None:
     files = opened(tmp_path / "j")
     begun(files)
     files.write([kept()])
-    record = record_of(sha256(b"k").digest()[:16], b"m" * 8 + b"x" * 30)
+    record = record_of(sha256(b"k").digest()[:DIGEST_BYTES], b"m" * 8 + b"x" * 30)
     for number, is_whole in ((7, False), (8, True)):
         files.turn_keys(number, FileBegun("b", 0, is_whole=is_whole))
         files.write_keys([CallerNamed(1, "me"), IntervalNamed(1, "c", 0), Answered(1, record)])

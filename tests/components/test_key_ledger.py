@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcap_es.components.key_ledger import (
+    DIGEST_BYTES,
     RECORD_BYTES,
     KeyLedger,
     record_of,
@@ -24,7 +25,7 @@ LIMITS = Limits(keys_max=64, key_retention_ms=4000)
 
 def digest(key: object) -> bytes:
     """What a key is found by."""
-    return sha256(repr(key).encode()).digest()[:16]
+    return sha256(repr(key).encode()).digest()[:DIGEST_BYTES]
 
 
 def record(key: object, size: int = 40) -> bytes:
@@ -147,7 +148,7 @@ def test_a_key_costs_at_most_96_bytes_in_memory_and_in_the_journal() -> None:
     # Given
     script = """
 from hashlib import sha256
-from vcap_es.components.key_ledger import KeyLedger, record_of
+from vcap_es.components.key_ledger import DIGEST_BYTES, KeyLedger, record_of
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.packed_answers import pack
 from vcap_es.components.key_records import Answered, encode_keys
@@ -163,7 +164,7 @@ for key in range(keys):
     answer = Consumed(cap="c", origin="o", last=2**40 + key, consumed=1, remaining=10**12 - key,
                       total=10**12, resets_at=1_767_268_800_000_000)
     mark = key.to_bytes(8, "little")
-    record = record_of(sha256(mark).digest()[:16], mark + pack(answer, 1000, "c", {}))
+    record = record_of(sha256(mark).digest()[:DIGEST_BYTES], mark + pack(answer, 1000, "c", {}))
     ledger.add("me", record, key)
     written += len(framed(encode_keys([Answered(1000, record)])))
 assert ledger.count == keys

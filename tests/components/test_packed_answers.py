@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcap_es.components.key_ledger import (
+    DIGEST_BYTES,
     OVERHEAD_BYTES,
     RECORD_BYTES,
     Place,
@@ -113,5 +114,5 @@ def test_a_batch_is_the_same_again(spans: list[tuple[int, int]]) -> None:
 def test_the_largest_answer_of_one_interval_counts_as_one_key(kind: str) -> None:
     """Amounts at their bounds, and the longest id of a cap, cost no more than a key may."""
     outcome = singles[kind](MOST - 1, MOST, MOST, MOST)
-    record = record_of(b"d" * 16, b"m" * 8 + packed(outcome))
+    record = record_of(b"d" * DIGEST_BYTES, b"m" * 8 + packed(outcome))
     assert len(record) + OVERHEAD_BYTES <= RECORD_BYTES

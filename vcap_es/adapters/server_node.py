@@ -17,6 +17,7 @@ from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.master_links import MasterLinks
 from vcap_es.adapters.neighbours import Neighbours
 from vcap_es.adapters.server_metrics import ServerMetrics
+from vcap_es.adapters.share_metrics import ShareMetrics
 from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Idempotency
 from vcap_es.components.holdings import Abandon, Limits, Output, Reply, SendToMaster, Write
@@ -92,6 +93,7 @@ class ServerNode:
             timings=timings or Timings(),
         )
         self.metrics.register(ServerMetrics(self.links, ballots))
+        self.metrics.register(ShareMetrics(self.core))
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._rewriter = ThreadPoolExecutor(1, thread_name_prefix="key files")
         self._flush_is_due = False

@@ -118,6 +118,16 @@ class KeyStore:
         """The interval is closed, and its keys with it."""
         self.ledger.names.pop(found.name, None)
 
+    @property
+    def waiting(self) -> int:
+        """How many keyed calls have no answer yet."""
+        return len(self._waiting)
+
+    @property
+    def file_bytes(self) -> int:
+        """About how large the key files are."""
+        return self._files.size
+
     def tick(self, now_ns: int) -> None:
         """Time has passed: drop what is older than the retention time."""
         self._files.tick(now_ns)

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 from vcap_es.components.limits import MS, Limits
 
-DIGEST_BYTES = 16
+DIGEST_BYTES = 12
+"""96 bits: among as many keys of one caller as fit, two are the same by chance in no lifetime."""
+
 LENGTH_BYTES = 3
 HEAD_BYTES = DIGEST_BYTES + LENGTH_BYTES
 RECORD_BYTES = 96
