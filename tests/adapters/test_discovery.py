@@ -22,6 +22,7 @@ from vcap_es.adapters.joining import ask_masters
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.remembered import FILE, remember, remembered
 from vcap_es.adapters.server_node import ServerNode
+from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.decisions.primacy import master_id, witness_id
@@ -436,7 +437,7 @@ def test_metrics_tell_what_callers_make_grow(tmp_path: Path) -> None:
         node, url = await site.stack.enter_async_context(site.server("s1", masters=[master_url]))
         await ready(node)
         node.core.settlement.known["a"] = node.core.settlement.known_in_all = 3
-        node.core.keys.ledger.add("b", record_of(bytes(DIGEST_BYTES), b"answer"), 0)
+        node.core.keys.ledger.add("b", record_of(bytes(DIGEST_BYTES), b"answer"), boot_ns())
         lines = (await site.http.get(f"{url}/metrics")).text.splitlines()
         assert {
             "vcap_keys_kept 1.0",

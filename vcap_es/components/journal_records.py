@@ -91,6 +91,18 @@ class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     owner: str = ""
 
 
+class Aged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The units below `floor` are too old to be refunded, and their marks are gone.
+
+    `seen` are instants in microseconds UTC, and the running total spent of each.
+    """
+
+    cap: str
+    number: int
+    floor: int
+    seen: list[tuple[int, int]]
+
+
 class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The call with this idempotency key was answered so: in the record that has what was done.
 
@@ -108,7 +120,7 @@ class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     caller: str | None = None
 
 
-Entry = Begun | Kept | Dropped | Marked | HoldNoted | Keyed
+Entry = Begun | Kept | Dropped | Marked | HoldNoted | Aged | Keyed
 Key = tuple[str, int]
 Range = tuple[int, int]
 
@@ -127,6 +139,7 @@ class Journal(Struct):
     kept: dict[Key, Kept] = field(default_factory=dict)
     marks: dict[Key, dict[Range, Marked]] = field(default_factory=dict)
     holds: dict[Key, dict[Range, HoldNoted]] = field(default_factory=dict)
+    aged: dict[Key, Aged] = field(default_factory=dict)
     keyed: dict[str, Keyed] = field(default_factory=dict)
     names: dict[Key, list[str]] = field(default_factory=dict)
     spent: dict[Key, int] = field(default_factory=dict)
@@ -146,6 +159,8 @@ class Journal(Struct):
                 marks[(entry.first, entry.last)] = entry
             case HoldNoted():
                 self._fold_hold(entry)
+            case Aged():
+                self._fold_aged(entry)
             case Keyed():
                 self._fold_keyed(entry)
             case Dropped():
@@ -156,6 +171,13 @@ class Journal(Struct):
         self.holds.setdefault(key, {})[(entry.first, entry.last)] = entry
         self.spent[key] = max(self.spent.get(key, 0), entry.spent)
 
+    def _fold_aged(self, entry: Aged) -> None:
+        key = (entry.cap, entry.number)
+        self.aged[key] = entry
+        for known in (self.marks.get(key, {}), self.holds.get(key, {})):
+            for span in [each for each in known if each[0] < entry.floor]:
+                del known[span]
+
     def _fold_keyed(self, entry: Keyed) -> None:
         self.keyed[entry.key] = entry
         self.names.setdefault((entry.cap, entry.number), []).append(entry.key)
@@ -163,7 +185,7 @@ class Journal(Struct):
             self.spent[(cap, number)] = max(self.spent.get((cap, number), 0), spent)
 
     def _drop(self, key: Key) -> None:
-        for known in (self.kept, self.marks, self.holds, self.spent):
+        for known in (self.kept, self.marks, self.holds, self.aged, self.spent):
             known.pop(key, None)
         for name in self.names.pop(key, ()):
             at = self.keyed.get(name)
@@ -177,7 +199,14 @@ class Journal(Struct):
         )
         marks = [each for ranges in self.marks.values() for each in ranges.values()]
         holds = [each for ranges in self.holds.values() for each in ranges.values()]
-        return [begun, *self.kept.values(), *marks, *holds, *self.keyed.values()]
+        return [
+            begun,
+            *self.kept.values(),
+            *marks,
+            *holds,
+            *self.aged.values(),
+            *self.keyed.values(),
+        ]
 
 
 encode = msgpack.Encoder().encode

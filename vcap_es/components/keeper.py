@@ -35,8 +35,11 @@ class Keeper:
             found.refunded = found.refunded_kept = kept.refunded
             found.ceiling = kept.ceiling
             marks, holds = journal.marks.get(key, {}), journal.holds.get(key, {})
-            found.marks = {span: each.refunded for span, each in marks.items()} or None
+            found.marks = dict(marks) or None
             found.holds = dict(holds) or None
+            aged = journal.aged.get(key)
+            if aged is not None:
+                found.floor, found.seen = aged.floor, aged.seen
             found.spans = sorted({*marks, *holds}) or None
             owners = {span: each.owner for span, each in marks.items()}
             owners |= {span: each.owner for span, each in holds.items()}

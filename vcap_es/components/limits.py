@@ -18,6 +18,8 @@ Permille = Annotated[int, Meta(ge=0, le=500)]
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Times and bounds of a volumecap server; times in milliseconds, amounts in units.
 
+    A consume is refunded until `refund_window_ms` after the end of its period, and where that is
+    longer than any month, for `refund_age_ms` after it was taken.
     `strangers_max` bounds the caps that are remembered though no interval of them is known.
     Answers to idempotency keys are kept for `key_retention_ms`; beyond `keys_max` of them, each of
     up to 96 bytes, the oldest of the API key that has the most are evicted. `key_file_bytes_max`
@@ -30,6 +32,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     report_ms: Positive = 1000
     horizon_ms: Positive = 2000
     refund_window_ms: Annotated[int, Meta(ge=0)] = 60_000
+    refund_age_ms: Positive = 30 * 86_400_000
     lead_ms: Positive = 10_000
     clock_margin_permille: Permille = 1
     ceiling_step_min: Positive = 64

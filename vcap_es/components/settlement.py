@@ -11,6 +11,7 @@ from vcap_es.components.commands import Cancel, Commit, Refund
 from vcap_es.components.holdings import Holdings
 from vcap_es.components.journal_records import Entry, HoldNoted, Marked, Range
 from vcap_es.components.outcomes import Outcome, Refunded, Refused, Settled
+from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.refusals import unavailable
 from vcap_es.components.slice import Slice
 from vcap_es.events.consume_ids import find_consume_id
@@ -47,6 +48,7 @@ class Settlement:
         self._holdings = holdings
         self.known: dict[str, int] = {}
         self.known_in_all = self.refused = 0
+        RefundAges(holdings, lambda owner: self._count(owner, -1))
         for found in holdings.slices.values():
             for owner, count in (found.owners or {}).items():
                 self._count(owner, count)
@@ -119,7 +121,8 @@ class Settlement:
         self._give_back(found, span, amount, refunded, caller)
 
     def _left(self, found: Slice, span: Range) -> int:
-        return span[1] - span[0] - (found.marks or {}).get(span, 0)
+        mark = (found.marks or {}).get(span)
+        return span[1] - span[0] - (mark.refunded if mark is not None else 0)
 
     def _refund_refused(
         self, found: Slice, span: Range, amount: int | None, owner: str
@@ -168,7 +171,7 @@ class Settlement:
         if back:
             self._give_back(found, span, back, outcome, caller)
         else:
-            self._holdings.keeper.note(self._settled(found, span))
+            self._holdings.keeper.note(self._noted_settled(found, span))
             caller.finish(outcome)
 
     def _take_more(self, found: Slice, amount: int) -> bool:
@@ -196,6 +199,8 @@ class Settlement:
         if found is None:
             return _ended(named.cap, named.number)
         span = (named.start, named.end)
+        if named.start < found.floor:
+            return Refused(code="ended", cap=named.cap, detail="it is too old to be refunded")
         if named.end > found.spent(self._holdings.cells) or found.overlaps(span):
             return _unknown(named.cap, text)
         return found, span
@@ -206,29 +211,28 @@ class Settlement:
         """Let `amount` units of `span` come back, with the answer and its key in one record."""
         if found.marks is None:
             found.marks = {}
-        owner = caller.owner if caller is not None else ""
+        known = found.marks.get(span) or (found.holds or {}).get(span)
+        owner = known.owner if known is not None else caller.owner if caller is not None else ""
         self._know(found, span, owner)
-        refunded = found.marks[span] = found.marks.get(span, 0) + amount
+        mark = found.marks[span] = Marked(
+            cap=found.cap,
+            number=found.number,
+            first=span[0],
+            last=span[1],
+            refunded=span[1] - span[0] - self._left(found, span) + amount,
+            owner=owner,
+        )
         found.refunded += amount
-        entries: list[Entry] = [
-            Marked(
-                cap=found.cap,
-                number=found.number,
-                first=span[0],
-                last=span[1],
-                refunded=refunded,
-                owner=owner,
-            )
-        ]
+        entries: list[Entry] = [mark]
         if span in (found.holds or ()):
-            entries.append(self._settled(found, span))
+            entries.append(self._noted_settled(found, span))
         if caller is None:
             self._holdings.keep_with(entries, found, lambda: None)
         else:
             entries += caller.entries(outcome)
             self._holdings.keep_with(entries, found, lambda: caller.finish(outcome))
 
-    def _settled(self, found: Slice, span: Range) -> HoldNoted:
+    def _noted_settled(self, found: Slice, span: Range) -> HoldNoted:
         """The hold is open no more, and stays in the share of its owner."""
         assert found.holds is not None, "only what was held is settled"
         return self._noted(found, span, 0, found.holds[span].owner, is_open=False)

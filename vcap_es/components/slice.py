@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
-from vcap_es.components.journal_records import Cells, HoldNoted, Range
+from vcap_es.components.journal_records import Cells, HoldNoted, Marked, Range
 from vcap_es.components.messages import PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.timing_wheel import Alarm
@@ -82,6 +82,7 @@ class Slice:
         "ended",
         "ended_at_ns",
         "expiries",
+        "floor",
         "heard_ns",
         "holds",
         "id_prefix",
@@ -109,6 +110,7 @@ class Slice:
         "returned",
         "returned_heard",
         "returned_kept",
+        "seen",
         "slot",
         "spans",
         "start",
@@ -134,10 +136,13 @@ class Slice:
         self.limit, self.reach = -1, 0
         self.waiters: deque[Waiter] = deque()
         self.lookups: dict[int, None] = {}
-        self.marks: dict[Range, int] | None = None
+        self.marks: dict[Range, Marked] | None = None
         self.holds: dict[Range, HoldNoted] | None = None
         self.spans: list[Range] | None = None
         self.owners: dict[str, int] | None = None
+        # What was spent below `floor` is too old to be refunded; `seen` are totals noted since.
+        self.floor = 0
+        self.seen: list[tuple[int, int]] = []
         self.expiries: dict[Range, Alarm] | None = None
         # What the records of answered keys call it, and the key file that was told so last.
         self.name = self.named_in = 0
@@ -218,6 +223,16 @@ class Slice:
             self.owners = {}
         self.owners[owner] = self.owners.get(owner, 0) + 1
         return True
+
+    def forget_span(self, span: Range) -> str:
+        """Let go what is known of a consume, but for its place in `spans`; gives its owner."""
+        mark = self.marks.pop(span, None) if self.marks else None
+        hold = self.holds.pop(span, None) if self.holds else None
+        known = hold or mark
+        assert known is not None, "a span is held or refunded"
+        assert self.owners is not None, "every span has an owner"
+        self.owners[known.owner] -= 1
+        return known.owner
 
     def overlaps(self, span: Range) -> bool:
         """Whether the range is not a consume's: it cuts into one that is known."""

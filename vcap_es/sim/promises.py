@@ -109,25 +109,29 @@ class Promises:
                 f"{self._name}: {asked.owner}/{asked.idempotency.key} was answered "
                 f"{asked.promise.outcome}, and is answered {outcome}",
             )
-        self._promise(asked, outcome, core, life)
-        self._bind_who_waits(asked)
+        promise = asked.promise or self._promise(asked, outcome, core, life)
+        if promise is not None:
+            self._bind_who_waits(asked, promise)
 
-    def _promise(self, asked: Asked, outcome: object, core: VolumecapServer, life: Life) -> None:
-        key = asked.owner, asked.idempotency.key
-        if asked.promise is not None or not isinstance(outcome, Outcome) or not sticks(outcome):
-            return
+    def _promise(
+        self, asked: Asked, outcome: object, core: VolumecapServer, life: Life
+    ) -> Promise | None:
+        """The promise that an answer is, if it is one."""
+        if not isinstance(outcome, Outcome) or not sticks(outcome):
+            return None
         places = _places(outcome, core)
-        if places:
-            at_ns, evicted = core.holdings.now_ns, self._evictions(core)
-            self._known[key] = Promise(outcome, at_ns, life, places, evicted)
+        if not places:
+            return None
+        promise = Promise(outcome, core.holdings.now_ns, life, places, self._evictions(core))
+        self._known[asked.owner, asked.idempotency.key] = promise
+        return promise
 
-    def _bind_who_waits(self, answered: Asked) -> None:
+    def _bind_who_waits(self, answered: Asked, promise: Promise) -> None:
         """Who waits with the same key for the same request gets the same answer."""
         key = answered.owner, answered.idempotency.key
-        promise = self._known.get(key)
         for token, each in self._asked.items():
             is_same = (each.owner, each.idempotency.key) == key
-            if promise is not None and is_same and each.promise is None:
+            if is_same and each.promise is None:
                 self._asked[token] = Asked(each.owner, each.idempotency, promise)
 
 

@@ -10,6 +10,7 @@ from vcap_es.components.keeper import Keeper
 from vcap_es.components.key_files import KeyFiles
 from vcap_es.components.key_ledger import KeyLedger, Share
 from vcap_es.components.outcomes import Outcome, Refused
+from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.settlement import Caller, Settlement
 from vcap_es.components.slice import Slice
 from vcap_es.sim.mutations import change, together
@@ -17,6 +18,7 @@ from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, keys, settling
 
 _admit, _finish = KeyStore.admit, KeyStore.finish
+_forget_below = RefundAges._forget_below
 _expire, _rewrite = KeyLedger.expire, KeyFiles._rewrite
 _settle, _refund_refused = Settlement._settle, Settlement._refund_refused
 
@@ -104,6 +106,11 @@ def _take_more_than_there_is(self: Settlement, found: Slice, amount: int) -> boo
 # ---- refunds
 
 
+def _forget_without_a_floor(self: RefundAges, found: Slice) -> None:
+    _forget_below(self, found)
+    found.floor = 0
+
+
 def _forget_the_oldest_mark(self: Settlement, _cap: str, _owner: str) -> None:
     if self.known_in_all >= self._holdings.limits.marks_max:
         for found in self._holdings.slices.values():
@@ -188,6 +195,12 @@ CLIENTS = (
         "a mark of a refund is never evicted",
         change(Settlement, "full", _forget_the_oldest_mark),
         keys.a_full_share_forgets_no_refund,
+    ),
+    by_scenario(
+        "old_mark_forgotten",
+        "a mark goes when its consume is too old to be refunded, and not before",
+        change(RefundAges, "_forget_below", _forget_without_a_floor),
+        settling.what_is_too_old_is_refunded_no_more,
     ),
     by_scenario(
         "hold_settled_twice",
