@@ -77,7 +77,9 @@ from vcap_es.events.consume_ids import find_consume_id
 from vcap_es.events.facts.access import Role
 
 CALLS_UNDER_WAY_MAX = 4096
-"""Calls that one server works on at a time; one more is answered with `busy`."""
+"""Calls that one server works on at a time; one more is answered with `busy`. The last quarter of
+them is for API keys that have less than a quarter, so none shuts out the others.
+"""
 
 FORWARD_SECONDS = 2.0
 FORWARDED_BYTES_MAX = 64 * 1024
@@ -416,6 +418,8 @@ class _Desk:
     def __init__(self, plane: ClientPlane) -> None:
         self._plane = plane
         self._under_way = 0
+        self._by_key: dict[str, int] = {}
+        """How many of the calls under way are whose."""
 
     def serve(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """The handler of a row of the route table."""
@@ -438,14 +442,29 @@ class _Desk:
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         if endpoint.roles is None:
             return await endpoint.answer(Call(self._plane, request, _NOBODY, b""))
-        if self._under_way > CALLS_UNDER_WAY_MAX:
-            detail = "too many calls are under way at this server"
-            raise RequestRefused("busy", detail, retry_after_ms=1000)
+        self._check_room(0)
         client = self._caller(request)
         if client.role not in endpoint.roles:
             raise RequestRefused("forbidden", f"an API key of role {client.role} may not do this")
-        body = await _read(request, endpoint.body_bytes_max)
-        return await endpoint.answer(Call(self._plane, request, client, body))
+        mine = self._by_key.get(client.key, 0)
+        self._check_room(mine)
+        self._by_key[client.key] = mine + 1
+        try:
+            body = await _read(request, endpoint.body_bytes_max)
+            return await endpoint.answer(Call(self._plane, request, client, body))
+        finally:
+            self._by_key[client.key] -= 1
+            if not self._by_key[client.key]:
+                del self._by_key[client.key]
+
+    def _check_room(self, mine: int) -> None:
+        """Refuse one more call of who has `mine` under way, where there is no room for it."""
+        quarter = CALLS_UNDER_WAY_MAX // 4
+        room = CALLS_UNDER_WAY_MAX - (quarter if mine >= max(1, quarter) else 0)
+        if self._under_way > room:
+            whose = f", {mine} of them with this API key" if mine else ""
+            detail = f"too many calls are under way at this server{whose}"
+            raise RequestRefused("busy", detail, retry_after_ms=1000)
 
     def _caller(self, request: Request) -> Client:
         if not self._plane.node.ready_keys:
