@@ -13,7 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backtest, boundary, catch_up, embedded, http, log, memory, topups, transfers
+from benchmarks import (
+    backtest,
+    boundary,
+    catch_up,
+    embedded,
+    http,
+    keyed,
+    log,
+    memory,
+    topups,
+    transfers,
+)
 
 Figures = dict[str, object]
 
@@ -21,6 +32,7 @@ SECTIONS: dict[str, Callable[[], list[Figures]]] = {
     "log": log.figures,
     "embedded": embedded.figures,
     "http": http.figures,
+    "keyed": keyed.figures,
     "topups": topups.figures,
     "transfers": transfers.figures,
     "catch_up": catch_up.figures,

@@ -81,7 +81,7 @@ def figures() -> list[Figures]:
             return [{"figure": "consume over HTTP", "value": f"SKIPPED: {tool} is not installed"}]
     with TemporaryDirectory(prefix="vcap-bench-") as name:
         folder = Path(name)
-        with _our_servers(folder) as (ports, key), _nginx(folder) as nginx_port:
+        with our_servers(folder) as (ports, key, _), _nginx(folder) as nginx_port:
             single = _script(folder / "single.lua", key, '{"amount": 1}')
             batch = _script(folder / "batch.lua", key, _batch_body())
             consume = f"/v1/caps/{CAP}/consume"
@@ -173,7 +173,8 @@ def _on_core(core: int) -> list[str]:
 
 
 @contextmanager
-def _our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str]]:
+def our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str, int]]:
+    """The servers of `http_servers`: their ports, an API key, and the process that they are in."""
     command = [*_on_core(0), sys.executable, "-m", "benchmarks.http_servers", str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -185,7 +186,7 @@ def _our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str]]:
             if not line:
                 raise RuntimeError("the servers did not start")
             told = json.loads(line)
-            yield told["ports"], told["key"]
+            yield told["ports"], told["key"], process.pid
         finally:
             process.stdin.close()
             process.wait(30)

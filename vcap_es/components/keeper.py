@@ -39,7 +39,7 @@ class Keeper:
             found.holds = dict(holds) or None
             aged = journal.aged.get(key)
             if aged is not None:
-                found.floor, found.seen = aged.floor, aged.seen
+                found.floor, found.seen = aged.floor, tuple(aged.seen)
             found.spans = sorted({*marks, *holds}) or None
             owners = {span: each.owner for span, each in marks.items()}
             owners |= {span: each.owner for span, each in holds.items()}

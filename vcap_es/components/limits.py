@@ -38,7 +38,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ceiling_step_min: Positive = 64
     waiting_max: Positive = 10_000
     key_retention_ms: Annotated[int, Meta(ge=KEY_RETENTION_MS_MIN)] = KEY_RETENTION_MS_MIN
-    keys_max: Positive = 4_000_000
+    keys_max: Positive = 5_000_000
     key_file_bytes_max: Positive = 16 * 1024 * 1024
     marks_max: Positive = 1_000_000
     slots_max: Positive = 1 << 20

@@ -41,8 +41,8 @@ class RefundAges:
             floor = seen.pop(0)[1]
         if found.expiries:
             floor = max(found.floor, min(floor, min(found.expiries)[0]))
-        if (seen, floor) != (found.seen, found.floor):
-            found.seen, found.floor = seen, floor
+        if (tuple(seen), floor) != (found.seen, found.floor):
+            found.seen, found.floor = tuple(seen), floor
             aged = Aged(cap=found.cap, number=found.number, floor=floor, seen=seen)
             self._holdings.keeper.note(aged)
             self._forget_below(found)

@@ -142,7 +142,7 @@ class Slice:
         self.owners: dict[str, int] | None = None
         # What was spent below `floor` is too old to be refunded; `seen` are totals noted since.
         self.floor = 0
-        self.seen: list[tuple[int, int]] = []
+        self.seen: tuple[tuple[int, int], ...] = ()
         self.expiries: dict[Range, Alarm] | None = None
         # What the records of answered keys call it, and the key file that was told so last.
         self.name = self.named_in = 0

@@ -258,17 +258,16 @@ def _idempotency(call: Call, command: Command) -> Idempotency | None:
     if not values:
         return None
     value = values[0]
-    quoted = _QUOTED_KEY.fullmatch(value)
-    bare = _BARE_KEY.fullmatch(value)
-    if len(values) > 1 or not (quoted or bare):
+    quoted = _QUOTED_KEY.fullmatch(value) if value[:1] == '"' else None
+    if len(values) > 1 or not (quoted or _BARE_KEY.fullmatch(value)):
         detail = "Idempotency-Key is one text of 1 to 255 printable characters, in quotes or bare"
         raise RequestRefused("bad_request", detail)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
     if len(key) > 255:
         raise RequestRefused("bad_request", "Idempotency-Key is longer than 255 characters")
-    scope, request = call.client.key, call.request
-    asked = [scope, request.method, request.url.path, command]
-    return Idempotency(key=f"{scope}/{key}", fingerprint=msgspec.json.encode(asked))
+    caller, request = call.client.key, call.request
+    asked = [caller, request.method, request.scope["path"], command]
+    return Idempotency(key=f"{caller}/{key}", fingerprint=msgspec.json.encode(asked))
 
 
 async def _forward(call: Call, incarnation: str) -> Response:
