@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from mmap import mmap
 from zlib import crc32
 
 from vcap_es.errors import JournalError
@@ -17,7 +18,7 @@ def framed(payload: bytes) -> bytes:
     return FRAME.pack(len(payload), crc32(payload)) + payload
 
 
-def payloads(data: bytes) -> Iterator[tuple[int, bytes]]:
+def payloads(data: bytes | mmap) -> Iterator[tuple[int, bytes]]:
     """The payload of each whole frame, and where the next one begins; ends where one is torn."""
     view, at = memoryview(data), 0
     while at + FRAME.size <= len(data):

@@ -5,6 +5,7 @@
 Whatever is written outlives the process; what is synced outlives the machine.
 """
 
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ class KeyJournal:
         self._ended: list[int] = []
         """Files that are written no more, and may not be durable yet."""
         self._swap = Lock()
-        self._is_dirty = False
+        self._is_dirty = self._is_new = False
 
     @property
     def newest(self) -> int:
@@ -46,14 +47,16 @@ class KeyJournal:
             yield from self._read(self._path(number))
 
     def _read(self, path: Path) -> Iterator[KeyEntry]:
-        data, whole = path.read_bytes(), 0
+        with path.open("rb") as file:
+            size, whole = os.fstat(file.fileno()).st_size, 0
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         for whole, payload in payloads(data):
             try:
                 yield from decode_keys(payload)
             except msgspec.DecodeError as error:
                 message = f"{path} before byte {whole}: {error}: was it written by a newer version?"
                 raise JournalDamaged(message) from error
-        if whole < len(data):
+        if whole < size:
             os.truncate(path, whole)
 
     def write(self, entries: list[KeyEntry]) -> None:
@@ -69,8 +72,7 @@ class KeyJournal:
         with self._swap:
             if self._current != _CLOSED:
                 self._ended.append(self._current)
-            self._current = descriptor
-        self._numbers.append(number)
+            self._current, self._is_new = descriptor, True
         self.write([begun])
 
     def drop(self, number: int) -> None:
@@ -105,10 +107,12 @@ class KeyJournal:
             descriptors, self._ended = self._ended, []
             if self._is_dirty:
                 descriptors.append(os.dup(self._current))
-            self._is_dirty = False
+            is_new, self._is_dirty, self._is_new = self._is_new, False, False
         try:
             for descriptor in descriptors if self._synchronous else ():
                 os.fdatasync(descriptor)
+            if is_new and self._synchronous:
+                sync_directory(self.directory)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -24,6 +24,9 @@ OVERHEAD_BYTES = 12
 """
 
 BUCKET_RECORDS = 16
+"""So many records a bucket has, on average and at most: more take longer to find, fewer more room.
+"""
+
 NEVER_NS = 1 << 62
 STRETCHES = 4
 """A retention time has so many stretches: an answer is dropped up to one of them too late."""

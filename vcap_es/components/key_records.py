@@ -78,6 +78,8 @@ def read_keys(entries: Iterable[KeyEntry], ledger: KeyLedger, *, boot: str, now_
     is_same_boot, newest_ns = False, now_ns
     for entry in entries:
         match entry:
+            case Answered():  # nearly all
+                ledger.add(callers[entry.caller], entry.record, newest_ns)
             case FileBegun():
                 callers = {}
                 if entry.is_whole:
@@ -88,8 +90,6 @@ def read_keys(entries: Iterable[KeyEntry], ledger: KeyLedger, *, boot: str, now_
                 callers[entry.index] = entry.caller
             case IntervalNamed():
                 ledger.named(entry.name, (entry.cap, entry.number))
-            case Answered():
-                ledger.add(callers[entry.caller], entry.record, newest_ns)
             case Stretch():
                 at_ns = entry.newest_ns if is_same_boot else now_ns
                 ledger.go_on(callers[entry.caller], at_ns)
@@ -101,11 +101,14 @@ def read_keys(entries: Iterable[KeyEntry], ledger: KeyLedger, *, boot: str, now_
 def whole_ledger(ledger: KeyLedger, *, boot: str, now_ns: int) -> Iterator[list[KeyEntry]]:
     """All that `ledger` has, in a file of its own, some entries at a time.
 
-    No segment may change while this is read, so the ledger is to `close_all` before; who is called
-    first takes note of all there is, and another thread may go on.
+    What there is, is taken note of at once. Where another thread reads on, no segment of it may
+    change any more, so the ledger is to `close_all` before.
     """
     names = [IntervalNamed(name, *place) for name, place in ledger.names.items()]
-    shares = [(share.index, share.caller, [*share.segments]) for share in ledger.shares.values()]
+    shares = [
+        (share.index, share.caller, [each for each in share.segments if each.count])
+        for share in ledger.shares.values()
+    ]
     return _pieces(FileBegun(boot, now_ns, is_whole=True), names, shares)
 
 
