@@ -165,19 +165,33 @@ def _reused() -> Refused:
 
 
 def take_in(journal: Journal, now_ns: int) -> None:
-    """Move the keys that frames have into the ledger, unless a key file has them already."""
-    names = {place: name for name, place in journal.keys.names.items()}
+    """Move the keys that frames have into the ledger, unless an answer there is good still.
+
+    Intervals that the journal has no more are closed, and their names are forgotten.
+    """
+    names = journal.keys.names
+    for name in [each for each, place in names.items() if place not in journal.kept]:
+        del names[name]
+    by_place = {place: name for name, place in names.items()}
     for keyed in journal.keyed.values():
         caller, digest = caller_of(keyed), key_digest(keyed.key)
-        place = (keyed.cap, keyed.number)
-        if place not in journal.kept or journal.keys.find(caller, digest) is not None:
+        place, known = (keyed.cap, keyed.number), journal.keys.find(caller, digest)
+        if place not in journal.kept or _is_open(known, journal):
             continue
-        if place not in names:
-            names[place] = journal.keys.name(place)
-        answer = pack(keyed.outcome, names[place], keyed.cap, {})
+        if place not in by_place:
+            by_place[place] = journal.keys.name(place)
+        answer = pack(keyed.outcome, by_place[place], keyed.cap, {})
         record = record_of(digest, keyed.fingerprint[:MARK_BYTES] + answer)
         journal.keys.add(caller, record, now_ns)
     journal.keyed.clear()
+
+
+def _is_open(record: bytes | None, journal: Journal) -> bool:
+    """Whether a record is of an interval that the journal has."""
+    if record is None:
+        return False
+    names, kept = journal.keys.names, journal.kept
+    return unpack(record[MARK_BYTES:], "", names.get, kept.__contains__) is not None
 
 
 def caller_of(keyed: Keyed) -> str:

@@ -30,20 +30,15 @@ class KeyFiles:
     """The files of one server, oldest first."""
 
     def __init__(self, holdings: Holdings, journal: Journal) -> None:
-        """Go on after the file that `journal` was read from; who is not on the shelf is closed."""
+        """Go on after the file that `journal` was read from."""
         self._holdings, self._boot, self._ledger = holdings, journal.boot, journal.keys
         self._files = deque([journal.key_file])
         self._size_max = holdings.limits.key_file_bytes_max
         self._due_ns = 0
         self._is_rewriting = False
         self._write, self._write_at = WriteKeys([]), 0
-        names = journal.keys.names
-        for name, place in list(names.items()):
-            found = holdings.slices.get(place)
-            if found is None:
-                del names[name]
-            else:
-                found.name = name
+        for name, place in journal.keys.names.items():
+            holdings.slices[place].name = name
 
     @property
     def size(self) -> int:
