@@ -28,7 +28,7 @@ from msgspec import json
 from benchmarks.rows import IS_TINY, Row
 
 SECTIONS = (
-    *("log", "embedded", "http", "topups", "transfers"),
+    *("log", "embedded", "http", "keyed", "topups", "transfers"),
     *("catch_up", "memory", "boundary", "backtest"),
 )
 """Each is a module here, with `figures` that gives rows, and `AIMS`: the figures that have one."""

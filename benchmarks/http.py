@@ -83,7 +83,7 @@ def figures() -> list[Row]:
     wrk, nginx = tool("wrk"), tool("nginx")
     with TemporaryDirectory(prefix="vcap-bench-") as name:
         folder = Path(name)
-        with _our_servers(folder) as (ports, key), _nginx(folder, nginx) as nginx_port:
+        with our_servers(folder) as (ports, key, _), _nginx(folder, nginx) as nginx_port:
             single = _script(folder / "single.lua", key, '{"amount": 1}')
             batch = _script(folder / "batch.lua", key, _batch_body())
             consume = f"/v1/caps/{CAP}/consume"
@@ -170,7 +170,8 @@ def _on_core(core: int) -> list[str]:
 
 
 @contextmanager
-def _our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str]]:
+def our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str, int]]:
+    """The servers of `http_servers`: their ports, an API key, and the process that they are in."""
     command = [*_on_core(0), sys.executable, "-m", "benchmarks.http_servers", str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -182,7 +183,7 @@ def _our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str]]:
             if not line:
                 raise RuntimeError("the servers did not start")
             told = json.loads(line)
-            yield told["ports"], told["key"]
+            yield told["ports"], told["key"], process.pid
         finally:
             end(process)
 

@@ -15,7 +15,7 @@ from vcap_es.components.decisions.primacy import Config, is_witness
 from vcap_es.components.desk import Desk
 from vcap_es.components.followers import Follower, Followers
 from vcap_es.components.giving_back import GivingBack
-from vcap_es.components.idempotency import KeyStore
+from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.master import Master
 from vcap_es.components.outcomes import Outcome
@@ -262,11 +262,12 @@ def _fold_with_gaps(self: Replica, until: int) -> None:
 # ---- servers
 
 
-def _admit_again(self: KeyStore, idempotency: Idempotency, token: int) -> Outcome | bool:
-    call = self._calls.get(idempotency.key)
-    if call is not None and call.outcome is not None:
-        self._forget(idempotency.key)
-    return _admit(self, idempotency, token)
+def _admit_again(
+    self: KeyStore, caller: str, key: Idempotency, token: int
+) -> Pending | Outcome | None:
+    if (caller, key_digest(key.key)) not in self._waiting:
+        self.ledger.shares.pop(caller, None)
+    return _admit(self, caller, key, token)
 
 
 def _nothing(*_: object) -> None:
