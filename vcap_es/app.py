@@ -148,8 +148,10 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             absolve=lambda: (directory / SUSPECT_FILE).unlink(missing_ok=True),
             wires=wires_of(settings),
             feed=feed_of(settings),
+            reading=own.reading,
         )
         await stack.enter_async_context(node)
+        node.past.begin()
         if node.role == "primary":
             await _first_admin(node, directory / ADMIN_KEY_FILE)
         port = await stack.enter_async_context(

@@ -301,9 +301,13 @@ class Trail:
 
     def _told_interval(self) -> list[str]:
         if self.lifetime.closed_at is not None:
-            return [f"The interval closed at {format_instant(self.lifetime.closed_at)}: this is final."]
+            return [
+                f"The interval closed at {format_instant(self.lifetime.closed_at)}: this is final."
+            ]
         if self.lifetime.ended_at is not None:
-            return [f"The interval ended at {format_instant(self.lifetime.ended_at)} and is not closed."]
+            return [
+                f"The interval ended at {format_instant(self.lifetime.ended_at)} and is not closed."
+            ]
         return [] if self.lifetime.opened_at is None else ["The interval is open."]
 
 

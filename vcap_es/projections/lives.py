@@ -107,9 +107,7 @@ class Life:
     def take(self) -> bytes:
         """This life as bytes; what has closed is not in them."""
         return _encoder.encode(
-            _Chapter(
-                self.position, self.latest, self.meta, self.statement.balances, self.ledgers
-            )
+            _Chapter(self.position, self.latest, self.meta, self.statement.balances, self.ledgers)
         )
 
     @classmethod

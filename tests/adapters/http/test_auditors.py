@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from tests.adapters.http.primary import Primary, with_primary
-from vcap_es.adapters.http import auditors
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.components.commands import Consume
 from vcap_es.components.outcomes import Consumed
@@ -196,21 +195,6 @@ def test_explanations_are_told_in_words(tmp_path: Path) -> None:
             assert (await primary.call("GET", path)).status_code == status, path
 
     with_primary(tmp_path, check, ["s1"])
-
-
-def test_a_life_too_long_to_explain_is_said_to_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An explanation takes a bounded number of events; beyond it there is the statement."""
-    monkeypatch.setattr(auditors, "EXPLAINED_MAX", 2)
-
-    async def check(primary: Primary) -> None:
-        await primary.define("shop:a")
-        answer = await primary.call("GET", "/v1/caps/shop:a/explain")
-        assert answer.status_code == 422
-        assert "statement" in answer.json()["detail"]
-
-    with_primary(tmp_path, check)
 
 
 def test_the_history_is_every_event_of_the_cap(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ calls, may they, is the cap theirs, is the request well formed; only then the ha
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from secrets import token_hex
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from urllib.parse import quote, urlencode
@@ -91,6 +91,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """A request that was let through: who makes it, of which node, and what it says.
 
     `path` holds what stands for the names in the route's path; `query` is of the route's type.
+    `left` waits until whoever calls is gone.
     """
 
     node: MasterNode
@@ -101,6 +102,7 @@ class Call(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     url: str
     body: bytes
+    left: Callable[[], Awaitable[None]]
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -243,6 +245,7 @@ class Plane:
             headers=request.headers,
             url=request.url.path,
             body=body,
+            left=partial(_left, request),
         )
 
     def _client(self, route: Route, request: Request) -> Client:
@@ -312,6 +315,11 @@ async def _body(route: Route, request: Request) -> bytes:
         if media != "application/json":
             raise RequestRefused("unsupported_media_type", "send Content-Type: application/json")
     return b"".join(chunks)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> None:

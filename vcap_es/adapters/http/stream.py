@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
-from vcap_es.adapters.http.auditors import CHUNK, KINDS, Position, visible
-from vcap_es.adapters.http.resources import Event
+from vcap_es.adapters.http.auditors import KINDS, Position, scopes_of
 from vcap_es.adapters.http.routes import Call, Query, Route, check_scope
+from vcap_es.adapters.past.messages import StreamPage
 from vcap_es.errors import RequestRefused
 from vcap_es.events.definitions import check_cap_id
 from vcap_es.events.schemas import FACTS, noun_of
@@ -70,29 +69,21 @@ async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[b
         while _is_good(call):
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
-                    committed = await call.node.committed_beyond(after)
+                    await call.node.committed_beyond(after)
             except TimeoutError:
                 yield b": quiet\n\n"
                 continue
-            read = await call.node.log.read(after, limit=CHUNK, cap=query.cap, kind=query.kind)
-            events = [each for each in read if each.position <= committed]
-            for event in events:
-                if query.noun in (None, noun_of(type(event.fact))):
-                    shown = visible(call.node, call.client, event, query.cap)
-                    if shown is not None:
-                        yield _sent(shown)
-            after = events[-1].position if len(events) == CHUNK else committed
+            asked = StreamPage(after, query.cap, query.kind, query.noun, scopes_of(call))
+            part = await call.node.past.page(call.client.key, asked)
+            if part.body:
+                yield part.body
+            after = max(after, part.next or 0)
 
 
 def _is_good(call: Call) -> bool:
     """Whether the key is still in force."""
     key = call.node.state.access.keys.get(call.client.key)
     return key is not None and (key.expires_at is None or key.expires_at > call.node.now())
-
-
-def _sent(event: Event) -> bytes:
-    data = msgspec.json.encode(event)
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.kind.encode(), data)
 
 
 STREAM = (
