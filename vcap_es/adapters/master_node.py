@@ -156,7 +156,12 @@ class MasterNode:
         self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
         self._ahead_us = now_us() - boot_ns() // 1000
         self._writer = LogWriter(
-            events, self.metrics, tell=self._let, moment=self.moment, begin=self._begin
+            events,
+            self.metrics,
+            tell=self._let,
+            moment=self.moment,
+            begin=self._begin,
+            committed=lambda: self._core.replica.committed if self._core is not None else 0,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
@@ -346,6 +351,8 @@ class MasterNode:
         await asyncio.gather(*tasks, self.past.close(), return_exceptions=True)
         for future in self._waiting.values():
             future.cancel()
+        if self._failed is not None and not self._failed.done():
+            await self._writer.note_committed()
         self._save_snapshot()
 
     def _save_snapshot(self) -> None:

@@ -246,6 +246,7 @@ class Trail:
         return covers
 
     def status(self) -> Status:
+        """How far the server has told of the consume."""
         if self.lifetime.opened_at is None or not self.purse.moved:
             return "unknown"
         if self.wanted.end <= self.purse.spent:
@@ -257,6 +258,7 @@ class Trail:
         return "partly reported" if self.wanted.start < self.purse.spent else "not reported yet"
 
     def sentences(self, names: Mapping[str, str]) -> list[str]:
+        """All that is known, in words."""
         wanted = self.wanted
         server = called(wanted.incarnation, names)
         amount = wanted.end - wanted.start
@@ -282,8 +284,9 @@ class Trail:
             ]
         if status == "unreported":
             return [
-                f"The server had told of {self.purse.spent} units when the interval closed; the rest of"
-                f" this consume is among its {self.purse.held} unreported units, which count as spent."
+                f"The server had told of {self.purse.spent} units when the interval closed; the"
+                f" rest of this consume is among its {self.purse.held} unreported units, which"
+                " count as spent."
             ]
         if status == "reported":
             return []

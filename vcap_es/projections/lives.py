@@ -29,8 +29,11 @@ MEANING = 1
 
 
 class Ledger(Struct, array_like=True):
-    """What is known of one interval besides its amounts: `opened` is the position of its first
-    event, and `events` counts them all; `purses` are by server."""
+    """What is known of one interval besides its amounts.
+
+    `opened` is the position of its first event, and `events` counts them all; `purses` are what
+    its servers have, by incarnation.
+    """
 
     opened: int
     events: int = 0

@@ -333,6 +333,7 @@ AUDITORS = (
         cap_intervals,
         "All intervals",
         IntervalsQuery,
+        past=True,
         answer=Intervals,
     ),
     Route("GET", f"{_CAP}/holders", "read", cap_holders, "Who holds what", answer=Holders),
@@ -343,6 +344,7 @@ AUDITORS = (
         cap_statement,
         "Statement of account",
         StatementQuery,
+        past=True,
         answer=AccountStatement,
     ),
     Route(
@@ -352,6 +354,7 @@ AUDITORS = (
         cap_explain,
         "Where every unit went, and why",
         ExplainQuery,
+        past=True,
         answer=Explanation,
     ),
     Route(
@@ -360,17 +363,23 @@ AUDITORS = (
         "read",
         cap_history,
         "All events, to download",
+        past=True,
         answer=Event,
         media=NDJSON,
     ),
-    Route("GET", "/v1/log", "read", list_events, "Read the log", LogQuery, answer=Events),
-    Route("GET", "/v1/log/{position}", "read", show_event, "Show an event", answer=Event),
+    Route(
+        "GET", "/v1/log", "read", list_events, "Read the log", LogQuery, past=True, answer=Events
+    ),
+    Route(
+        "GET", "/v1/log/{position}", "read", show_event, "Show an event", past=True, answer=Event
+    ),
     Route(
         "GET",
         "/v1/verify",
         "read",
         verify_log,
         "Verify the log",
+        past=True,
         answer=Verification,
         needs_all=True,
     ),

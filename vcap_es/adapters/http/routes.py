@@ -122,7 +122,8 @@ class Route(Struct, frozen=True):
     `answer` is the type of what it answers (None: nothing), `media` its media type, `statuses` the
     successes it can have, `example` a body that it takes. `needs_all`: only for a key that opens
     every cap. `conditions` are the request headers it heeds. `anywhere`: a master that does not
-    lead answers as well as another.
+    lead answers as well as another. `past`: it is about what is committed, which any master tells
+    as far as it knows.
     """
 
     method: Method
@@ -139,6 +140,7 @@ class Route(Struct, frozen=True):
     needs_all: bool = False
     conditions: Sequence[str] = ()
     anywhere: bool = False
+    past: bool = False
 
     @property
     def name(self) -> str:
@@ -218,7 +220,8 @@ class Plane:
 
     def _labels(self, route: Route) -> dict[str, str]:
         """How old an answer from a copy may be: it has everything up to that position."""
-        if route.access == "public" or route.anywhere or self._node.role == "primary":
+        leads = self._node.role == "primary" and self._node.primacy().is_active
+        if route.access == "public" or route.anywhere or leads:
             return {}
         return {
             POSITION: str(self._node.durable),
@@ -234,7 +237,7 @@ class Plane:
             raise RequestRefused("forbidden", detail)
         body = await _body(route, request)
         _check_path(self._node, client, path)
-        if route.access != "public" and not route.anywhere:
+        if route.access != "public" and not route.anywhere and not route.past:
             _check_primacy(self._node, changes=route.method != "GET")
         return Call(
             node=self._node,

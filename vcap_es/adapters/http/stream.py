@@ -1,7 +1,9 @@
 """The log as server-sent events: `curl -N` sees each event as soon as it is committed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from msgspec import Meta
@@ -16,11 +18,15 @@ from vcap_es.events.schemas import FACTS, noun_of
 
 MEDIA_TYPE = "text/event-stream"
 STREAMS_MAX = 100
+STREAMS_PER_KEY_MAX = 25
+"""The share of one key: others have room for theirs."""
+
 QUIET_SECONDS = 10.0
 """After so long without an event a comment is sent: who is gone is noticed by it."""
 
 NOUNS = sorted({noun_of(fact) for fact in FACTS.values()})
 _streaming = asyncio.Semaphore(STREAMS_MAX)
+_by_key: Counter[str] = Counter()
 
 
 class StreamQuery(Query, frozen=True, kw_only=True):
@@ -48,6 +54,9 @@ async def stream_events(call: Call) -> Response:
     if _streaming.locked():
         detail = f"{STREAMS_MAX} streams are open here, the most there may be: try another master"
         raise RequestRefused("busy", detail, retry_after_ms=5000)
+    if _by_key[call.client.key] >= STREAMS_PER_KEY_MAX:
+        detail = f"your key has {STREAMS_PER_KEY_MAX} streams open here, the most it may have"
+        raise RequestRefused("reading_budget", detail, retry_after_ms=5000)
     after = _last_event_id(call)
     if after is None:
         after = call.node.durable if query.after is None else query.after
@@ -64,7 +73,7 @@ def _last_event_id(call: Call) -> int | None:
 
 
 async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[bytes]:
-    async with _streaming:
+    async with _streaming, _counted(call.client.key):
         yield b": the log of %s after position %d\n\n" % (call.node.dc.encode(), after)
         while _is_good(call):
             try:
@@ -78,6 +87,17 @@ async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[b
             if part.body:
                 yield part.body
             after = max(after, part.next or 0)
+
+
+@asynccontextmanager
+async def _counted(key: str) -> AsyncIterator[None]:
+    _by_key[key] += 1
+    try:
+        yield
+    finally:
+        _by_key[key] -= 1
+        if not _by_key[key]:
+            del _by_key[key]
 
 
 def _is_good(call: Call) -> bool:

@@ -6,7 +6,7 @@ parts of an answer are ever in memory here: one on its way to the client, and th
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -143,7 +143,7 @@ class PastReader:
 
         It counts for the budget of the key, and waits where that is used up.
         """
-        while wait_ms := self.budgets.wait_ms(key, boot_ns()):
+        while wait_ms := self.budgets.wait_ms(key, boot_ns()):  # noqa: ASYNC110  # time pays it
             await asyncio.sleep(wait_ms / 1000)
         reading = self._ask(key, question, counts=False)
         try:
@@ -210,7 +210,7 @@ class PastReader:
     @asynccontextmanager
     async def _running(self, path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "vcap_es.adapters.past", str(path.absolute())),
+            *(sys.executable, "-m", "vcap_es.adapters.past", str(path)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -260,8 +260,10 @@ class PastReader:
                         del self._leaving[number]
 
     def _break_off(self, *, is_final: bool = False) -> None:
-        """End readings that cannot go on. What is not begun is asked again, once: it may be what
-        the process died of."""
+        """End readings that cannot go on.
+
+        One that is not begun is asked again, once: it may be what the process died of.
+        """
         for reading in self._readings.values():
             if is_final or reading.is_begun or reading.tries == TRIES:
                 reading.arrive(None)
