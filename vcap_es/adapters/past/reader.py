@@ -113,7 +113,7 @@ class PastReader:
         self.budgets = Budgets(settings)
         self.indexed = 0
         """Up to here the index helps."""
-        self.restarts = 0
+        self.deaths = 0
         self._numbers = count(1)
         self._readings: dict[int, Reading] = {}
         self._leaving: dict[int, str] = {}
@@ -161,6 +161,13 @@ class PastReader:
         self.send(ask)
         return reading
 
+    def wal_bytes(self) -> int:
+        """The length of the log's WAL, which readers may keep from beginning anew."""
+        try:
+            return 0 if self._path is None else Path(f"{self._path}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def charge(self, key: str, cost_us: int) -> None:
         """A reading for `key` has cost so much CPU time more."""
         self.budgets.charge(key, cost_us, boot_ns())
@@ -200,7 +207,7 @@ class PastReader:
                     await self._listen(process)
             except OSError as error:
                 log.error("the past cannot be read", error=str(error))
-            self.restarts += 1
+            self.deaths += 1
             self._break_off()
             if boot_ns() - began_ns > HANGS_SECONDS * 1e9:
                 pause_s = PAUSE_SECONDS[0]
