@@ -95,7 +95,8 @@ def figures(events: int = EVENTS, round_seconds: float = ROUND_SECONDS) -> Figur
                 "value": f"{time.perf_counter() - began:.1f} s",
             }
         ]
-        return rows + _asked(port, keys[0], ids) + _beside(folder, port, keys, master, round_seconds)
+        rows += _asked(port, keys[0], ids)
+        return rows + _beside(folder, port, keys, master, round_seconds)
 
 
 # ---- questions
@@ -157,9 +158,7 @@ def _metric(port: int, name: str) -> float:
 # ---- serving meanwhile
 
 
-def _beside(
-    folder: Path, port: int, keys: list[str], master: int, round_seconds: float
-) -> Figures:
+def _beside(folder: Path, port: int, keys: list[str], master: int, round_seconds: float) -> Figures:
     seen = _Seen(folder, master)
     quiet, loud = uvloop.run(_rounds(folder, port, keys, round_seconds, seen))
     still, busy = quantiles(quiet, n=100)[98], quantiles(loud, n=100)[98]
@@ -407,7 +406,7 @@ def _day(number: int, start: int, events: int) -> Iterator[tuple[int, Fact]]:
             yield start + each * step, fact
         for server, units in moved.items():
             yield start + each * step, _report(server, number, units - 3)
-    for server, units in moved.items():
+    for server in moved:
         back = Returned(cap="old", number=number, incarnation=server, returned=3)
         yield start + (rounds + 1) * step, back
 

@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 
 from tests.projections.lives import drafts
-from vcap_es.adapters.past.__main__ import index_path
 from vcap_es.adapters.past.answers import Lookup, Sheet, answer
 from vcap_es.adapters.past.archive import Archive
-from vcap_es.adapters.past.index import Index
+from vcap_es.adapters.past.index import Index, index_path
 from vcap_es.adapters.past.indexing import Indexing
 from vcap_es.adapters.past.messages import AnyQuestion
 from vcap_es.clock import boot_ns

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vcap_es import telemetry
 from vcap_es.adapters.past.archive import Archive
-from vcap_es.adapters.past.index import Index, discard
+from vcap_es.adapters.past.index import Index, discard, index_path
 from vcap_es.adapters.past.indexing import Indexing
 from vcap_es.adapters.past.messages import Alive, Frames, FromReader, framed
 from vcap_es.adapters.past.readings import Readings
@@ -32,11 +32,6 @@ STEPS_BETWEEN = 8
 
 NICENESS = 19
 READ_BYTES = 64 * 1024
-
-
-def index_path(log: Path) -> Path:
-    """Where the index of a log is: its name begins like the log's, and goes where that goes."""
-    return Path(f"{log}-index")
 
 
 class Process:

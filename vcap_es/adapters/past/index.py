@@ -50,6 +50,11 @@ _CLOSED = "SELECT number, opened, closed, interval, ledger FROM closed WHERE cap
 T = TypeVar("T")
 
 
+def index_path(log: Path) -> Path:
+    """Where the index of a log is: its name begins like the log's, and goes where that goes."""
+    return Path(f"{log}-index")
+
+
 class Bounds(Struct, frozen=True, gc=False):
     """A closed interval: the positions of its first event and of its close.
 
