@@ -13,7 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import backtest, boundary, catch_up, embedded, http, log, memory, topups, transfers
+from benchmarks import (
+    backtest,
+    boundary,
+    catch_up,
+    embedded,
+    history,
+    http,
+    log,
+    memory,
+    topups,
+    transfers,
+)
 
 Figures = dict[str, object]
 
@@ -24,6 +35,7 @@ SECTIONS: dict[str, Callable[[], list[Figures]]] = {
     "topups": topups.figures,
     "transfers": transfers.figures,
     "catch_up": catch_up.figures,
+    "history": history.figures,
     "memory": memory.figures,
     "boundary": boundary.figures,
     "backtest": backtest.figures,

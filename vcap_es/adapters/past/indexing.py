@@ -25,7 +25,7 @@ class Indexing:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._counts: Counter[str] = Counter()
-        self._due: list[str] = []
+        self._due: list[tuple[str, int]] = []
         self._reading: Steps[Life] | None = None
         self._is_stopped = False
 
@@ -46,7 +46,7 @@ class Indexing:
         if self._reading is not None:
             self._reading = self._reading if _goes_on(self._reading) else None
         elif self._due:
-            self._reading = self._archive.life(self._due.pop(), scanned)
+            self._reading = self._archive.life(*self._due.pop(0))
         elif scanned < until:
             self._scan(scanned, until)
         else:
@@ -64,7 +64,7 @@ class Indexing:
                 self._counts[cap] += 1
                 if self._counts[cap] >= self._archive.index.apart(cap):
                     del self._counts[cap]
-                    self._due.append(cap)
+                    self._due.append((cap, entry.position))
         if len(self._counts) > CAPS_COUNTED_MAX:
             self._counts.clear()
         self._archive.index.has_scanned(page.reached)
