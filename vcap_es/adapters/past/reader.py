@@ -6,8 +6,8 @@ parts of an answer are ever in memory here: one on its way to the client, and th
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -63,7 +63,7 @@ class Reading:
         self._past, self.number, self.ask, self.key = past, number, ask, key
         self._counts = counts
         self._arrived: asyncio.Queue[Part | Refused | None] = asyncio.Queue(3)
-        self.is_begun = self._is_over = False
+        self.is_begun = self.is_over = False
         self.tries = 1
 
     async def part(self) -> Part:
@@ -72,10 +72,10 @@ class Reading:
         if arrived is None:
             raise LogError("the process that reads the past has died: ask again")
         if isinstance(arrived, Refused):
-            self._is_over = True
+            self.is_over = True
             raise _raised(arrived)
         self.is_begun = True
-        self._is_over = arrived.is_last
+        self.is_over = self.is_over or arrived.is_last
         if not arrived.is_last:
             self._past.send(More(self.number))
         return arrived
@@ -83,7 +83,7 @@ class Reading:
     def arrive(self, part: Part | Refused | None) -> None:
         """A part is here; None: there will be no more."""
         if part is None:
-            self._is_over = True
+            self.is_over = True
         else:
             self._past.charge(self.key, part.cost_us)
         with suppress(asyncio.QueueFull):  # of a process that sends what nobody wanted
@@ -91,7 +91,7 @@ class Reading:
 
     def close(self) -> None:
         """Nothing more is wanted."""
-        self._past.forget(self, is_over=self._is_over, counts=self._counts)
+        self._past.forget(self, is_over=self.is_over, counts=self._counts)
 
 
 class PastReader:
@@ -168,6 +168,15 @@ class PastReader:
         except FileNotFoundError:
             return 0
 
+    @contextmanager
+    def share(self, key: str) -> Iterator[None]:
+        """Read something of the past here, as one of the readings that a key may have."""
+        self.budgets.admit(key, boot_ns())
+        try:
+            yield
+        finally:
+            self.budgets.leave(key)
+
     def charge(self, key: str, cost_us: int) -> None:
         """A reading for `key` has cost so much CPU time more."""
         self.budgets.charge(key, cost_us, boot_ns())
@@ -224,7 +233,8 @@ class PastReader:
         )
         self._process, self._heard_ns = process, boot_ns()
         for reading in self._readings.values():
-            self.send(reading.ask)
+            if not reading.is_over:
+                self.send(reading.ask)
         try:
             yield process
         finally:
@@ -256,7 +266,10 @@ class PastReader:
             case Alive(indexed):
                 self.indexed = indexed
             case Wanted(number, what, of):
-                self.send(Told(number, dict(self._present(what, of))))
+                values: Mapping[str, str] = {}
+                with suppress(LogError):  # the node begins anew, and knows nothing now
+                    values = self._present(what, of)
+                self.send(Told(number, dict(values)))
             case Part(number, cost_us=cost_us) | Refused(number, cost_us=cost_us):
                 reading = self._readings.get(number)
                 if reading is not None:
