@@ -85,10 +85,10 @@ def figures(events: int = EVENTS, round_seconds: float = ROUND_SECONDS) -> Figur
     telemetry.configure("error", node="bench", component="bench")
     with TemporaryDirectory(prefix="vcap-bench-", dir=Path.cwd()) as name, ExitStack() as stack:
         folder = Path(name)
-        ids = asyncio.run(_write_log(folder / "m1" / "log.sqlite", events))
+        head, ids = asyncio.run(_write_log(folder / "m1" / "log.sqlite", events))
         began = time.perf_counter()
         port, keys, master = stack.enter_context(_master(folder / "m1"))
-        _await_index(port, events)
+        _await_index(port, head)
         rows: Figures = [
             {
                 "figure": f"index of {events:,} events of one cap, once, in the background",
@@ -142,8 +142,8 @@ def _row(what: str, seconds: list[float], aim_ms: int) -> dict[str, object]:
     }
 
 
-def _await_index(port: int, events: int) -> None:
-    while _metric(port, "vcap_past_indexed_position") < events:
+def _await_index(port: int, position: int) -> None:
+    while _metric(port, "vcap_past_indexed_position") < position:
         time.sleep(0.1)
 
 
@@ -338,8 +338,8 @@ async def _serve(folder: Path) -> None:
 # ---- the log
 
 
-async def _write_log(path: Path, events: int) -> list[str]:
-    """Write the long life of the cap `old`; gives ids of consumes from all over it."""
+async def _write_log(path: Path, events: int) -> tuple[int, list[str]]:
+    """Write the long life of the cap `old`; gives its end, and consumes from all over it."""
     log = await SqliteLog.open(path, synchronous="OFF")
     drafts: list[Draft] = []
     ids: list[str] = []
@@ -362,8 +362,9 @@ async def _write_log(path: Path, events: int) -> list[str]:
             await log.append(drafts, epoch=1)
             drafts = []
     await log.append(drafts, epoch=1)
+    head = await log.head()
     await log.close()
-    return ids[:: max(1, len(ids) // ASKED)]
+    return head.position, ids[:: max(1, len(ids) // ASKED)]
 
 
 def _life(events: int) -> Iterator[tuple[int, Fact]]:

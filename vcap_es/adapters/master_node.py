@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -63,7 +64,7 @@ from vcap_es.components.transfer_messages import Hearing
 from vcap_es.components.voter import Keep
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
-from vcap_es.errors import BallotMissing, CopyUnsound, LogError, PrefixLost
+from vcap_es.errors import BallotMissing, CopyUnsound, LogClosed, LogError, PrefixLost
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.log import EventLog
 from vcap_es.events.logs.sqlite import SqliteLog
@@ -352,7 +353,8 @@ class MasterNode:
         for future in self._waiting.values():
             future.cancel()
         if self._failed is not None and not self._failed.done():
-            await self._writer.note_committed()
+            with suppress(LogClosed):
+                await self._writer.note_committed()
         self._save_snapshot()
 
     def _save_snapshot(self) -> None:

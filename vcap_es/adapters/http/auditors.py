@@ -32,6 +32,7 @@ from vcap_es.adapters.http.routes import (
     Query,
     Reply,
     Route,
+    check_primacy,
     check_scope,
     next_page,
 )
@@ -159,6 +160,7 @@ async def cap_balances(call: Call) -> Reply | Response:
     if query.at is not None and query.position is not None:
         raise RequestRefused("bad_request", "give `at` or `position`, not both")
     if query.at is None and query.position is None:
+        check_primacy(call.node, changes=False)
         _meta(call)
         return Reply(value=await call.node.view(partial(_live_balances, call.path["cap"])))
     at = None if query.at is None else _past(call, query.at)
@@ -324,6 +326,7 @@ AUDITORS = (
         cap_balances,
         "Balances, now or as they were",
         MomentQuery,
+        past=True,
         answer=Balances,
     ),
     Route(

@@ -238,7 +238,7 @@ class Plane:
         body = await _body(route, request)
         _check_path(self._node, client, path)
         if route.access != "public" and not route.anywhere and not route.past:
-            _check_primacy(self._node, changes=route.method != "GET")
+            check_primacy(self._node, changes=route.method != "GET")
         return Call(
             node=self._node,
             client=client,
@@ -341,7 +341,7 @@ def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> No
         check_placement_name(path["placement"])
 
 
-def _check_primacy(node: MasterNode, *, changes: bool) -> None:
+def check_primacy(node: MasterNode, *, changes: bool) -> None:
     """A master that does not lead changes nothing; one that nobody follows tells nothing either.
 
     What it decided and could not commit is in its state, and may have to be taken back.

@@ -60,7 +60,8 @@ async def stream_events(call: Call) -> Response:
     after = _last_event_id(call)
     if after is None:
         after = call.node.durable if query.after is None else query.after
-    return StreamingResponse(_stream(call, query, after), media_type=MEDIA_TYPE)
+    events = _stream(call, query, after, scopes_of(call))
+    return StreamingResponse(events, media_type=MEDIA_TYPE)
 
 
 def _last_event_id(call: Call) -> int | None:
@@ -72,7 +73,9 @@ def _last_event_id(call: Call) -> int | None:
     return int(text)
 
 
-async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[bytes]:
+async def _stream(
+    call: Call, query: StreamQuery, after: int, scopes: list[str] | None
+) -> AsyncIterator[bytes]:
     async with _streaming, _counted(call.client.key):
         yield b": the log of %s after position %d\n\n" % (call.node.dc.encode(), after)
         while _is_good(call):
@@ -82,7 +85,7 @@ async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[b
             except TimeoutError:
                 yield b": quiet\n\n"
                 continue
-            asked = StreamPage(after, query.cap, query.kind, query.noun, scopes_of(call))
+            asked = StreamPage(after, query.cap, query.kind, query.noun, scopes)
             part = await call.node.past.page(call.client.key, asked)
             if part.body:
                 yield part.body
