@@ -12,6 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from vcap_es import telemetry
 from vcap_es.adapters.past.archive import Archive
 from vcap_es.adapters.past.index import Index, discard, index_path
@@ -31,7 +33,11 @@ STEPS_BETWEEN = 8
 """While answers are under way, one step of so many goes into the index."""
 
 NICENESS = 19
+"""The most there is: of a CPU that serving wants as well, it gets a hundredth."""
+
 READ_BYTES = 64 * 1024
+
+log = structlog.get_logger()
 
 
 class Process:
@@ -44,6 +50,7 @@ class Process:
         self._indexing = Indexing(self._archive)
         self._readings = Readings(self._archive, self._send, time.process_time_ns)
         self._alive_at = self._failed_at = 0
+        self._is_failure_told = False
 
     def run(self) -> None:
         """Serve until standard input ends."""
@@ -69,7 +76,11 @@ class Process:
         self._alive_at = now
         self._readings.until = max(self._readings.until, self._pages.committed())
         self._send(Alive(self._archive.index.scanned, self._readings.until))
-        if not self._archive.index.failure:
+        failure = self._archive.index.failure
+        if failure and not self._is_failure_told:
+            log.warning("the index of the log is not used", reason=failure)
+        self._is_failure_told = bool(failure)
+        if not failure:
             self._failed_at = now
         elif now - self._failed_at > INDEX_AGAIN_NS:
             self._archive.index.close()

@@ -56,6 +56,9 @@ SHEET_BYTES = 64 * 1024
 STEP_EVENTS = 200
 """Events that are read and shown in one step: others who ask wait for no more than that."""
 
+STREAM_STEPS = 50
+"""A stream is told how far it has come after so many steps, though nothing was found for it."""
+
 EVENTS_BYTES_MAX = 4 * 2**20
 """A page of events ends with the one by which it has so many bytes, whatever its limit."""
 
@@ -253,7 +256,9 @@ def _one_event(archive: Archive, asked: OneEvent, until: int) -> Answer:
 
 def _stream_page(archive: Archive, asked: StreamPage, until: int) -> Answer:
     sight, after, body = _Sight(asked.scopes, asked.cap), asked.after, bytearray()
-    while after < until and len(body) < SHEET_BYTES:
+    for _ in range(STREAM_STEPS):
+        if after >= until or len(body) >= SHEET_BYTES:
+            break
         page = _read(archive, asked, after, until, STEP_EVENTS)
         yield from sight.learn(page.events)
         for event in page.events:

@@ -119,7 +119,6 @@ class PastReader:
         self._leaving: dict[int, str] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._heard_ns = 0
         self._is_closed = False
 
     # ---- asking
@@ -231,7 +230,7 @@ class PastReader:
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        self._process, self._heard_ns = process, boot_ns()
+        self._process = process
         for reading in self._readings.values():
             if not reading.is_over:
                 self.send(reading.ask)
