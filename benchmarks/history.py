@@ -319,7 +319,6 @@ async def _serve(folder: Path) -> None:
         log, dc="dc1", name="m0", secret=SECRET, ballots=MemoryBallots(0), reading=plenty
     )
     async with master, serving(control_app(master), host=HOST, port=0, websockets=True) as port:
-        master.past.begin()
         template = DefineTemplate(match="small:*", definition=Definition(total=TOTAL))
         await master.submit(template, actor="bench", correlation="")
         keys = [

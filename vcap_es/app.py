@@ -151,7 +151,6 @@ async def _master(settings: Settings, stop: asyncio.Event, *, founds: bool) -> N
             reading=own.reading,
         )
         await stack.enter_async_context(node)
-        node.past.begin()
         if node.role == "primary":
             await _first_admin(node, directory / ADMIN_KEY_FILE)
         port = await stack.enter_async_context(

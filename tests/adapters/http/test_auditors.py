@@ -370,6 +370,29 @@ def test_who_leaves_before_the_answer_frees_their_place(tmp_path: Path) -> None:
     with_primary(tmp_path, check)
 
 
+def test_who_leaves_in_the_middle_of_an_answer_ends_its_reading(tmp_path: Path) -> None:
+    """A client that has seen enough frees its place, though the next part is not there yet."""
+
+    async def check(primary: Primary) -> None:
+        past = primary.node.past
+        reader, writer = await asyncio.open_connection("127.0.0.1", primary.port)
+        head = "GET /v1/caps/shop:a/history HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer"
+        writer.write(f"{head} {primary.keys['auditor']}\r\n\r\n".encode())
+        # Given a client that has the first part of a long answer, and no more is read for now
+        assert b"200 OK" in await reader.read(100)
+        assert past._process is not None
+        past._process.send_signal(signal.SIGSTOP)
+        # When it leaves
+        writer.close()
+        # Then nothing is under way any more
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while past.budgets.under_way > 0:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
+        past._process.send_signal(signal.SIGCONT)
+
+    with_primary(tmp_path, check, past=_closed_days("shop:a", 2_000))
+
+
 def test_a_key_by_group_sees_its_group_alone(tmp_path: Path) -> None:
     """Which group a cap has now is asked of the master, whatever it had when it was recorded."""
 
