@@ -1,7 +1,6 @@
 """What follows for the intervals of a meta as time passes and definitions change."""
 
 from vcap_es.errors import InvalidDefinition
-from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
     Fact,
     IntervalClosed,
@@ -9,6 +8,7 @@ from vcap_es.events.facts import (
     IntervalOpened,
     IntervalTotalChanged,
 )
+from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.periods import Window, first_window, next_window, opening_total, tzdata_version
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
