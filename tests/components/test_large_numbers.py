@@ -13,9 +13,9 @@ from vcap_es.components.outcomes import Consumed
 from vcap_es.components.transfer_messages import BetweenCentres, Sender
 from vcap_es.components.wire import decode_at_master, decode_at_server, decode_between_centres
 from vcap_es.events.amounts import MAX_AMOUNT
-from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.codec import decode, encode
 from vcap_es.events.facts import Fact
+from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.instants import LAST_INSTANT
 from vcap_es.sim.centres import Centres
 from vcap_es.sim.site import NOON
@@ -150,7 +150,7 @@ def test_nothing_that_a_master_tells_ends_a_server(told: list[bytes]) -> None:
             continue
         if not server.is_running:
             return
-        server.core.received(message, server.now_ns)  # type: ignore[arg-type]  # one of a master's
+        server.core.received(message, server.now_ns)
         server.flush()
         server.submit(Consume(cap="c", minimum=1, maximum=1))
         world.run(SECOND // 10)
@@ -179,7 +179,7 @@ def test_nothing_that_a_data_centre_tells_ends_another(told: list[bytes]) -> Non
         leader = world.leader
         assert leader is not None
         assert leader.core is not None
-        leader.core.forwarded(-number - 1, sender, [message], leader.moment)  # type: ignore[list-item]  # no question of the order is among them
+        leader.core.forwarded(-number - 1, sender, [message], leader.moment)
         leader.flush()
         centres.run(SECOND // 4)
     centres.run(3 * SECOND)

@@ -7,7 +7,6 @@ good as lost: the cap or register that it is about stays as it was, and all othe
 from vcap_es.components.transfer_messages import About, Setting
 from vcap_es.errors import VcapError
 from vcap_es.events.amounts import MAX_AMOUNT, check_amount
-from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
     CentreChanged,
     Definition,
@@ -16,6 +15,7 @@ from vcap_es.events.facts import (
     TemplateLearned,
     Version,
 )
+from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.instants import LAST_INSTANT
 from vcap_es.events.placements import WEIGHT_MAX, check_placement, check_terms
 from vcap_es.projections.states.places import Pool

@@ -9,9 +9,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Count, Long, Total
 from vcap_es.events.clusters import ClusterName
 from vcap_es.events.facts import ApiKeyCreated
+from vcap_es.events.facts.bounds import Count, Long, Total
 from vcap_es.events.facts.node import Role
 
 PROTOCOL = 3

@@ -9,7 +9,6 @@ from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MetaCommand
 from vcap_es.components.decisions.placement import PlacementCommand
 from vcap_es.components.decisions.restore import RestoreCommand
-from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -23,6 +22,7 @@ from vcap_es.events.facts import (
     TemplateDefined,
     TemplateRetired,
 )
+from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.patterns import best_match
 from vcap_es.projections.states.data_centre import DataCentre
 

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Total
 from vcap_es.events.envelope import Recorded
+from vcap_es.events.facts.bounds import Total
 
 
 class PassStamp(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -7,9 +7,9 @@ links. All may be lost, repeated or come late.
 from msgspec import Struct
 
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.events.bounds import Count, Long, Total
 from vcap_es.events.chain import Stored
 from vcap_es.events.clusters import ClusterName
+from vcap_es.events.facts.bounds import Count, Long, Total
 
 BYTES_PER_MESSAGE = 4 * 1024 * 1024
 

@@ -12,7 +12,6 @@ from msgspec import Struct
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.messages import Order
-from vcap_es.events.bounds import Balance, Total
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -23,6 +22,7 @@ from vcap_es.events.facts import (
     TemplateLearned,
     Version,
 )
+from vcap_es.events.facts.bounds import Balance, Total
 
 Hearing = Literal["heard", "met", "namesake", "nobody"]
 """What became of messages: two only met, or one is a namesake, or nobody can hear now."""

@@ -14,8 +14,8 @@ from struct import error as BadLayout  # noqa: N812 (an error named like a funct
 import msgspec
 
 from vcap_es.errors import LogDamaged
-from vcap_es.events.bounds import Count, Long, Total
 from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.facts.bounds import Count, Long, Total
 
 GENESIS = bytes(32)
 

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Count, Long, Total
 from vcap_es.events.facts import Fact
+from vcap_es.events.facts.bounds import Count, Long, Total
 
 
 class Draft(Struct, frozen=True, kw_only=True, gc=False):

@@ -1,7 +1,6 @@
 """What follows for the intervals of a meta as time passes and definitions change."""
 
 from vcap_es.errors import InvalidDefinition
-from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
     Definition,
     Fact,
@@ -10,6 +9,7 @@ from vcap_es.events.facts import (
     IntervalOpened,
     IntervalTotalChanged,
 )
+from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.periods import (
     Window,
     first_window,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from msgspec import Struct, structs
 
-from vcap_es.events.bounds import Count
+from vcap_es.events.facts.bounds import Count
 
 SLOTS = 2
 """Masters of a data centre: each has a slot, 0 or 1."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Long
+from vcap_es.events.facts.bounds import Long
 
 Role = Literal["client", "auditor", "operator", "admin"]
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Long
+from vcap_es.events.facts.bounds import Long
 from vcap_es.events.facts.meta import Version
 
 

@@ -6,7 +6,7 @@ who lost its store is another node.
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Long
+from vcap_es.events.facts.bounds import Long
 
 
 class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -6,7 +6,7 @@ a repeated or late fact therefore changes nothing.
 
 from msgspec import Struct
 
-from vcap_es.events.bounds import Long
+from vcap_es.events.facts.bounds import Long
 
 
 class ToppedUp(Struct, frozen=True, kw_only=True, tag=True, gc=False):

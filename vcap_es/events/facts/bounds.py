@@ -8,15 +8,16 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from vcap_es.events.amounts import MAX_AMOUNT
+LONG_MAX = 2**63 - 1
+"""The largest integer that a log, a journal and its cells keep."""
 
-Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Long = Annotated[int, Meta(ge=-LONG_MAX - 1, le=LONG_MAX)]
 """Any integer of a fact: all that a log can keep, and so all that a log may hold already."""
 
-Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+Total = Annotated[int, Meta(ge=0, le=LONG_MAX)]
 """An amount, a running total or an instant, as a node tells it."""
 
-Balance = Annotated[int, Meta(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
+Balance = Annotated[int, Meta(ge=-LONG_MAX, le=LONG_MAX)]
 """An amount that may be a debt."""
 
 COUNT_MAX = 2**62
