@@ -15,6 +15,7 @@
     │   ├── PrefixLost      two masters differ in an event that was acknowledged
     │   ├── CopyUnsound     a master's copy of the log may lack what was acknowledged
     │   ├── ClusterMixed    the files of two clusters are in one directory
+    │   ├── ClockBehind     the clock of a machine is far behind the log that it has
     │   ├── BallotDamaged   a voter's ballot is not what was written
     │   ├── BallotLocked    another process has the ballot
     │   ├── LogLocked       another process has the log open for writing
@@ -101,6 +102,10 @@ class CopyUnsound(LogError):
 
 class ClusterMixed(LogError):
     """A log and a ballot of two clusters are in one directory; the message names both."""
+
+
+class ClockBehind(LogError):
+    """The clock of a machine is far behind the last stamp of the log that it has."""
 
 
 class BallotDamaged(LogError):

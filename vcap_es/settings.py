@@ -33,13 +33,18 @@ Slot = Literal[0, 1]
 """A data centre has room for two masters. Which of them is the primary changes; slots do not."""
 
 
+CLOCK_BEHIND_S_MAX = 10**11
+"""Three thousand years: whoever gives this starts with any clock."""
+
+
 class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """A master, in whichever role: its slot, its data directory, and where it listens.
 
     By default it is called m and its slot, and keeps its log in `vcap-data/master` and its slot.
     `address` is how others reach it, by default its own host and port; `peers` are addresses of
     nodes that it asks who leads. By `secondary_command`, as primary, it starts a master in the
-    other slot while none runs there; where that is empty, somebody else must.
+    other slot while none runs there; where that is empty, somebody else must. It does not start
+    where the machine's clock is more than `clock_behind_max_s` seconds behind its log.
     """
 
     slot: Slot = 0
@@ -51,6 +56,7 @@ class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     peers: list[HttpUrl] = []
     secondary_command: list[str] = []
     synchronous: Literal["FULL", "OFF"] = "FULL"
+    clock_behind_max_s: Annotated[int, Meta(ge=0, le=CLOCK_BEHIND_S_MAX)] = 259_200
     timings: Timings = field(default_factory=Timings)
 
     def __post_init__(self) -> None:

@@ -1,7 +1,9 @@
 """The journal of a volumecap server, as files in one directory that one process locks.
 
     frames   appended: length, CRC-32, entries in MessagePack; a torn tail is cut off
-    cells    shared memory of 64-bit integers: what each slice has spent
+    cells    shared memory of 64-bit integers: what each slice has spent; a slice gets its place
+             on the disk before its cells are touched, as a store into a hole that a full disk
+             cannot fill would end the process
 
 Whatever is written outlives the process; what is synced outlives the machine. A journal must never
 be restored from a backup.
@@ -34,6 +36,9 @@ FRAME = struct.Struct("<II")
 COMPACT_AT_BYTES = 64 * 1024 * 1024
 _CLOSED = -1
 FRAME_BYTES_MAX = 256 * 1024 * 1024
+CELLS_STEP_BYTES = 64 * 1024
+"""The disk gives its room to the cells in steps of this: those of 4096 slices."""
+
 ENTRIES_PER_FRAME = 1000
 """Of a journal that is written anew: one frame of all of it might be longer than any that is read.
 """
@@ -60,10 +65,16 @@ class JournalFiles:
         self._size = self._read()
         self._compacted_size = self._size
         self._frames = os.open(self._frames_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._allocated = 0
         self._cells_file, self._map = self._map_cells()
         whole = memoryview(self._map)
         self.cells = whole.cast("q")
         self._views = (self.cells, whole)
+        try:
+            slots = [kept.slot // CELLS_PER_SLOT + 1 for kept in self.journal.kept.values()]
+            self._allocate(max([1, *slots]) * CELLS_PER_SLOT * 8)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     @property
     def _frames_path(self) -> Path:
@@ -84,13 +95,42 @@ class JournalFiles:
             boot=boot,
         )
         self.journal.fold(begun)
-        self._rewrite(self.journal, self._size)
+        try:
+            self._rewrite(self.journal, self._size)
+        except OSError as error:
+            raise self._unusable(error) from error
         return self.journal
+
+    def has_room(self, slots: int) -> bool:
+        """Whether the disk has a place for the cells of the first so many slots; it is taken now.
+
+        Without one, no cell of them may be touched. Asked again it may be there.
+        """
+        wanted = slots * CELLS_PER_SLOT * 8
+        if wanted <= self._allocated:
+            return True
+        try:
+            self._allocate(wanted)
+        except OSError:
+            return False
+        return True
+
+    def _allocate(self, wanted: int) -> None:
+        """Take room for `wanted` bytes of cells. Raises OSError where the disk has none."""
+        upto = min(-(-wanted // CELLS_STEP_BYTES) * CELLS_STEP_BYTES, len(self._map))
+        os.posix_fallocate(self._cells_file, self._allocated, upto - self._allocated)
+        self._allocated = upto
+
+    def _unusable(self, error: OSError) -> JournalError:
+        return JournalError(
+            f"the journal in {self.directory} cannot be used: {error.strerror}: make room on its"
+            " disk, and start again"
+        )
 
     def write(self, entries: list[Entry]) -> None:
         """Append one frame; it outlives the process from here on.
 
-        Raises JournalError or OSError where it cannot. A part of the frame may be there then, and
+        Raises JournalError where it cannot. A part of the frame may be there then, and
         nothing behind it would be found again, so every later `write` and `sync` raises too.
         """
         frame = _frame(entries)
@@ -98,15 +138,15 @@ class JournalFiles:
             self._check_whole()
             try:
                 write_whole(self._frames, frame)
-            except OSError:
+            except OSError as error:
                 self._is_broken = True
-                raise
+                raise self._unusable(error) from error
             self._size += len(frame)
 
     def sync(self) -> None:
         """Make everything written so far outlive the machine; now and then, shorten the file.
 
-        Raises JournalError or OSError where it cannot; nobody knows then what is on the disk, so
+        Raises JournalError where it cannot; nobody knows then what is on the disk, so
         every later `write` and `sync` raises too.
         """
         self._check_whole()
@@ -115,9 +155,9 @@ class JournalFiles:
                 self._compact()
             elif self._synchronous:
                 os.fdatasync(self._frames)
-        except OSError:
+        except OSError as error:
             self._is_broken = True
-            raise
+            raise self._unusable(error) from error
 
     def _check_whole(self) -> None:
         if self._is_broken:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
+from vcap_es.adapters.stalls import timed
 from vcap_es.components.master import Master, Moment
 from vcap_es.components.replica import Cut, Store
 from vcap_es.errors import DiskFull
@@ -86,7 +87,7 @@ class LogWriter:
         entries = [entry for each in stores for entry in each.entries]
         while True:
             try:
-                with self._append_seconds.time():
+                with self._append_seconds.time(), timed("log", events=len(entries)):
                     await self._log.copy(entries, stores[-1].committed)
                 break
             except DiskFull as error:

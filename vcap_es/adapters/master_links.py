@@ -13,17 +13,21 @@ from vcap_es.adapters.ballots import Ballots
 from vcap_es.adapters.dialling import Dialler
 from vcap_es.adapters.lines import Line, LineRefused, speak
 from vcap_es.adapters.link import Link
+from vcap_es.adapters.stalls import timed
 from vcap_es.clock import boot_ns
 from vcap_es.components.belonging import Belonging
 from vcap_es.components.followed import Followed
 from vcap_es.components.messages import FromMaster, FromServer, Hello, Readmitted
 from vcap_es.components.primacy_messages import (
     Accept,
+    FromVoter,
     Greeting,
     Heartbeat,
     Leading,
     Prepare,
     Prevote,
+    Promise,
+    Refusal,
     ToVoter,
 )
 from vcap_es.components.roster import Roster
@@ -198,6 +202,13 @@ class MasterLinks:
         for output in self._voter.heard(self._masters[number], message, boot_ns()):
             if isinstance(output, Keep):
                 # It is rare, and the answer must not leave before: waiting here is simplest.
-                self._ballots.keep(output.ballot)
+                with timed("ballot", epoch=output.ballot.promised):
+                    self._ballots.keep(output.ballot)
             else:
                 self._links[number].post(output)
+                self._tell_vote(self._masters[number], output)
+
+    def _tell_vote(self, master: str, answer: FromVoter) -> None:
+        if isinstance(answer, Promise | Refusal):
+            kind = type(answer).__name__.lower()
+            log.debug(kind, server=self._name, to=master, epoch=answer.epoch)

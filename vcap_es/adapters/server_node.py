@@ -17,7 +17,7 @@ from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.master_links import MasterLinks
 from vcap_es.adapters.neighbours import Neighbours
 from vcap_es.adapters.server_metrics import ServerMetrics
-from vcap_es.clock import boot_ns
+from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.commands import Command, Idempotency
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.messages import (
@@ -110,7 +110,8 @@ class ServerNode:
             self._directory, slots_max=self.limits.slots_max, synchronous=self._synchronous
         )
         journal = self._files.begin(incarnation=lambda: token_hex(16), session=self._session)
-        self.core = VolumecapServer(journal, self._files.cells, self.limits)
+        files = self._files
+        self.core = VolumecapServer(journal, files.cells, self.limits, has_room=files.has_room)
         self.incarnation, self._start = self.core.incarnation, journal.start
 
     # ---- clients
@@ -338,6 +339,7 @@ class ServerNode:
             stamp=self._start,
             cluster=self.cluster,
             committed=self.links.committed,
+            utc=now_us(),
         )
 
     def _linked(self) -> None:

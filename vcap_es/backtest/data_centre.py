@@ -47,7 +47,8 @@ class BacktestServer:
         self.connection = number
         self._files = JournalFiles(directory, slots_max=LIMITS.slots_max, synchronous=False)
         journal = self._files.begin(incarnation=lambda: f"{number:032x}", session=DC)
-        self.core = VolumecapServer(journal, self._files.cells, LIMITS)
+        files = self._files
+        self.core = VolumecapServer(journal, files.cells, LIMITS, has_room=files.has_room)
 
     def hello(self) -> Hello:
         """How it introduces itself."""

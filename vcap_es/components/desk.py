@@ -63,14 +63,21 @@ class Office(Protocol):
     def may_come(self, desk: "Desk", missing: int, now: int, /) -> bool:
         """Whether other data centres may have so many units more; then they are asked for."""
 
-    def left_elsewhere(self, desk: "Desk", /) -> int:
-        """Units that other data centres may have, though fewer than were asked of them."""
+    def left_elsewhere(self, desk: "Desk", /) -> "Left":
+        """What other data centres may have, though fewer units than were asked of them."""
 
     def is_scarce(self, desk: "Desk", /) -> bool:
         """Whether nobody should get more than it needs now."""
 
     def reserved(self, desk: "Desk", now: int, /) -> int:
         """Units of the pool that are another data centre's before they are anybody's here."""
+
+
+class Left(Struct, frozen=True, gc=False):
+    """Units that may be in other data centres; more cannot be moved here if it `is_counted_out`."""
+
+    units: int = 0
+    is_counted_out: bool = False
 
 
 class Wish(Struct):
@@ -200,11 +207,14 @@ class Desk:
             spent=max(account.spent, holding.spent),
             refunded=max(account.refunded, holding.refunded),
         )
-        more = told.moved - account.out
         is_sound = told.refunded <= told.spent and (
             told.returned + told.spent - told.refunded <= told.moved
         )
-        if not is_sound or self._pool.available - more < -MAX_AMOUNT:
+        more, back = told.moved - account.out, told.returned - account.back
+        pool = self._pool
+        there = pool.available if pool.old is None else pool.old
+        is_amount = more <= MAX_AMOUNT - max(pool.held, -pool.available)
+        if not (is_sound and is_amount and abs(there + back - more) <= MAX_AMOUNT):
             raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
         return told
 
@@ -215,8 +225,13 @@ class Desk:
 
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
         """A topup may have been lost with who acknowledged it; who was given it has it still."""
-        is_lost = holding.received > self._pool.peek(incarnation).out
-        if is_lost and self._office.may_lack_topups:
+        more = holding.received - self._pool.peek(incarnation).out
+        if more > 0 and self._office.may_lack_topups:
+            if more > MAX_AMOUNT - max(self._pool.held, -self._pool.available):
+                raise SuspectServer(
+                    f"{incarnation} tells of {more} units more than are known of {self.cap},"
+                    f" interval {self.interval.number}: with what others hold, they are no amount"
+                )
             number, moved = self.interval.number, holding.received
             self._office.record(
                 TopupRecovered(cap=self.cap, number=number, incarnation=incarnation, moved=moved)
@@ -442,8 +457,10 @@ class Desk:
         returned, rest = self._pool.peek(head).back, max(0, available)
         more = self.paced and rest < self._pool.available
         until = released_at(self.interval, rest + 1) if more else 0
-        rest += self._office.left_elsewhere(self)
-        self._verdicts[head] = Verdict(rest, returned, self._pool_version(), until)
+        left = self._office.left_elsewhere(self)
+        rest = min(rest + left.units, MAX_AMOUNT)
+        version = self._pool_version()
+        self._verdicts[head] = Verdict(rest, returned, version, until, left.is_counted_out)
         self._office.tell(head, self)
 
     def _pool_version(self) -> PoolVersion:

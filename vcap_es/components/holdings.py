@@ -33,7 +33,13 @@ class Holdings:
     a slice, and when it has told what a cap is.
     """
 
-    def __init__(self, journal: Journal, cells: Cells, limits: Limits) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        cells: Cells,
+        limits: Limits,
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self.incarnation, self.limits, self.cells = journal.incarnation, limits, cells
         self.outputs: list[Output] = []
         self.dropped: Callable[[Slice], None] = lambda _: None
@@ -42,7 +48,7 @@ class Holdings:
         self.alarms = TimingWheel()
         self.shelf = Shelf(journal.incarnation, cells, limits)
         self.current, self.slices = self.shelf.current, self.shelf.slices
-        self.keeper = Keeper(journal, self.shelf, self.outputs)
+        self.keeper = Keeper(journal, self.shelf, self.outputs, has_room)
         self.telling = Telling(journal.start, self.shelf, self.outputs)
         self._queues = Queues(self.shelf, self.keeper, self.telling, self.alarms, self.wake)
         self._giving = GivingBack(self.shelf, self.keeper, self.telling)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from vcap_es.components.decisions.interval import due, next_due
-from vcap_es.errors import InvalidDefinition
+from vcap_es.errors import InvalidDefinition, InvalidInput
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.data_centre import DataCentre
 
@@ -40,7 +40,7 @@ class IntervalHandler:
         try:
             self._schedule(cap, self._look(cap, now))
             self.troubled.pop(cap, None)
-        except InvalidDefinition as trouble:
+        except (InvalidDefinition, InvalidInput) as trouble:
             self.troubled[cap] = str(trouble)
             self._schedule(cap, now + TROUBLED_US)
 

@@ -11,6 +11,7 @@ from msgspec import Struct, field, msgpack, structs
 
 from vcap_es.components.outcomes import Outcome
 from vcap_es.errors import JournalDamaged
+from vcap_es.events.amounts import MAX_AMOUNT
 
 
 class Cells(Protocol):
@@ -182,7 +183,8 @@ def settle_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> None:
     for key, kept in journal.kept.items():
         if kept.slot < 0:
             continue
-        spent = cells[kept.slot] if same_boot else kept.ceiling
+        # A ceiling above all that can be counted was written once; no cell was ever there.
+        spent = cells[kept.slot] if same_boot else min(kept.ceiling, MAX_AMOUNT)
         cells[kept.slot] = max(spent, journal.spent.get(key, 0) if same_boot else 0)
         if not same_boot:
             cells[kept.slot + 1] = 0

@@ -7,6 +7,7 @@ from vcap_es.components.journal_records import Dropped, Entry, Journal, Kept
 from vcap_es.components.server_outputs import Output, Write
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import CELLS_PER_SLOT, NO_SLOT, Slice
+from vcap_es.events.amounts import MAX_AMOUNT
 
 WAITERS_COUNTED = 64
 
@@ -14,8 +15,15 @@ WAITERS_COUNTED = 64
 class Keeper:
     """Writes the totals of slices, raises their ceilings, and gives them their slots."""
 
-    def __init__(self, journal: Journal, shelf: Shelf, outputs: list[Output]) -> None:
-        self._shelf, self._outputs = shelf, outputs
+    def __init__(
+        self,
+        journal: Journal,
+        shelf: Shelf,
+        outputs: list[Output],
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Go on from `journal`; `has_room` says whether there are cells for the first slots."""
+        self._shelf, self._outputs, self._has_room = shelf, outputs, has_room
         self._to_write: dict[Slice, None] = {}
         self._more_entries: list[Entry] = []
         self._after_write: list[Callable[[], None]] = []
@@ -32,7 +40,7 @@ class Keeper:
             found.received = kept.received
             found.returned = found.returned_kept = kept.returned
             found.refunded = found.refunded_kept = kept.refunded
-            found.ceiling = kept.ceiling
+            found.ceiling = min(kept.ceiling, MAX_AMOUNT)
             found.marks = dict(journal.marks.get(key, {})) or None
             found.holds = dict(journal.holds.get(key, {})) or None
             found.spans = sorted({*(found.marks or ()), *(found.holds or ())}) or None
@@ -54,7 +62,10 @@ class Keeper:
     @property
     def is_full(self) -> bool:
         """Whether the journal has no slot for a further slice."""
-        return not self._free_slots and self._slots_used >= self._shelf.limits.slots_max
+        if self._free_slots:
+            return False
+        is_used_up = self._slots_used >= self._shelf.limits.slots_max
+        return is_used_up or not self._has_room(self._slots_used + 1)
 
     def keep(self, found: Slice) -> None:
         """Let the totals of this slice be in the next record."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from vcap_es.components.desk import Demand, Desk
+from vcap_es.components.desk import Demand, Desk, Left
 from vcap_es.components.liveness import Liveness, Sighting
 from vcap_es.components.messages import (
     Broadcast,
@@ -82,8 +82,8 @@ class Abroad(Protocol):
     def touch(self, key: Key) -> None:
         """Something about an interval has changed here."""
 
-    def left(self, key: Key) -> int:
-        """Units that there may be, though fewer than were asked for."""
+    def left(self, key: Key) -> Left:
+        """What there may be, though fewer units than were asked for."""
 
     def is_scarce(self, key: Key) -> bool:
         """Whether the rest of the interval is gathered at one of them."""
@@ -102,9 +102,9 @@ class Nowhere:
     def touch(self, _key: Key) -> None:
         """Nobody cares."""
 
-    def left(self, _key: Key) -> int:
+    def left(self, _key: Key) -> Left:
         """Nothing is there."""
-        return 0
+        return Left()
 
     def is_scarce(self, _key: Key) -> bool:
         """Nothing is gathered."""
@@ -191,8 +191,8 @@ class LocalHandler:
         """Whether other data centres may have so many units more."""
         return self.abroad.may_come((desk.cap, desk.interval.number), missing, now)
 
-    def left_elsewhere(self, desk: Desk) -> int:
-        """Units that other data centres may have."""
+    def left_elsewhere(self, desk: Desk) -> Left:
+        """What other data centres may have."""
         return self.abroad.left((desk.cap, desk.interval.number))
 
     def is_scarce(self, desk: Desk) -> bool:

@@ -14,7 +14,8 @@ from vcap_es.components.candidacy import Candidacy
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.components.leadership import Leadership
+from vcap_es.components.hybrid_clock import departure
+from vcap_es.components.leadership import Fetch, Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
     Elsewhere,
@@ -45,12 +46,14 @@ from vcap_es.components.primacy_messages import (
     Transfer,
 )
 from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send, Spawn
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
 from vcap_es.components.transfer_messages import BetweenCentres, Hearing, Sender
 from vcap_es.components.voter import MS, Ballot, Keep, Voter
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
@@ -115,13 +118,14 @@ class Master:
         random: Callable[[int], int],
         moment: Moment,
         suspicion: str = "",
+        window: Window = WINDOW,
     ) -> None:
         """Begin with what the disk has; `random(n)` gives 0 to n-1.
 
         `suspicion` says why the log may not be what was acknowledged, "" where nothing does.
         """
         self.identity, self.timings = identity, timings
-        self.replica = Replica(held)
+        self.replica, self._window = Replica(held, window.recent), window
         self.voter = Voter(ballot, timings, moment.boot_ns)
         self.secondary = SecondaryMaster(self.replica, self.voter)
         self.primary: PrimaryMaster | None = None
@@ -140,8 +144,11 @@ class Master:
             ask=lambda asked: self._tell(asked.node, asked.message),
             keep=self._outputs.append,
             doubt=self._doubt,
+            remark=self._outputs.append,
             now_ns=moment.boot_ns,
         )
+        self.departures: dict[int, tuple[str, int]] = {}
+        """Who connected with another clock, by connection: its name, and microseconds ahead."""
         self._tokens: dict[int, None] = {}
         self._switching: int | None = None
         self._switched: int | None = None
@@ -182,6 +189,11 @@ class Master:
         return self.leadership.epoch if self.leadership is not None else self.secondary.epoch
 
     @property
+    def stamp(self) -> int:
+        """The instant that stamps have come to, as far as is known here, in microseconds UTC."""
+        return self.primary.now if self.primary is not None else self.replica.recorded_at
+
+    @property
     def config(self) -> Config | None:
         """The newest configuration that is known here."""
         return self.leadership.config if self.leadership else self.voter.ballot.config
@@ -207,8 +219,8 @@ class Master:
         """Whether another master or a witness can be reached."""
         return self._links.has(node)
 
-    def greeting(self) -> Greeting:
-        """How this master introduces itself."""
+    def greeting(self, utc: int = 0) -> Greeting:
+        """How this master introduces itself, and what its wall clock shows."""
         return Greeting(
             protocol=PROTOCOL,
             node=self.node,
@@ -217,6 +229,7 @@ class Master:
             address=self.identity.address,
             stamp=self.voter.ballot.start,
             cluster=self.cluster,
+            utc=utc,
         )
 
     def _leading(self) -> Leading:
@@ -226,8 +239,7 @@ class Master:
 
     def connected(self, connection: int, moment: Moment) -> None:
         """This node has connected to another master."""
-        del moment
-        self._send(connection, self.greeting())
+        self._send(connection, self.greeting(moment.utc))
 
     def heard(self, connection: int, message: AtMaster, moment: Moment) -> None:
         """A message has come; the first one on a connection says who speaks."""
@@ -256,12 +268,16 @@ class Master:
 
     def disconnected(self, connection: int, moment: Moment) -> None:
         """A connection is gone."""
+        was_way = self._links.is_way_to(connection)
         hello, node = self._links.gone(connection)
         self._unheard.pop(connection, None)
+        self.departures.pop(connection, None)
         if hello is not None and self.primary is not None:
             self.primary.disconnected(connection)
         if node and not self._links.has(node):
             self._lost(node, moment)
+        elif was_way and self.leadership is not None:
+            self.leadership.followers.rerouted(node, moment.boot_ns)
 
     def _lost(self, node: str, moment: Moment) -> None:
         self.voter.lost(node)
@@ -302,14 +318,30 @@ class Master:
         if trouble:
             self._close(connection, trouble)
             return
+        if not self._lets_in(connection, hello, moment):
+            return
+        self._compare_clocks(connection, hello.name, hello.utc, moment)
         self._links.greeted_by_server(connection, hello)
         if hello.voter:
             self._send(connection, self.greeting())  # a voter must know who asks for its promise
+        if self.primary is not None:
+            self._send(connection, self._leading())
+
+    def _compare_clocks(self, connection: int, name: str, utc: int, moment: Moment) -> None:
+        """Nothing follows from it but words: nobody can tell which of two clocks is right."""
+        self.departures.pop(connection, None)
+        if ahead := departure(utc, moment.utc):
+            self.departures[connection] = name, ahead
+
+    def _lets_in(self, connection: int, hello: Hello, moment: Moment) -> bool:
+        """Whether a server is not refused by who leads here: others hear of nobody who is."""
         if self.primary is None:
-            return
-        self._send(connection, self._leading())
+            return True
         self.primary.received(connection, hello, moment.utc)
+        if not self.primary.has_let_in(connection, hello.incarnation):
+            return False
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        return True
 
     def _hear_stranger(self, connection: int, hello: Hello, trouble: str) -> None:
         """A server of a generation before is refused, until an operator has readmitted it."""
@@ -330,9 +362,10 @@ class Master:
         if trouble:
             self._close(connection, trouble)
             return
-        is_new = not self._links.has(greeting.node)
-        if self._links.greeted_by_master(connection, greeting):
-            self._send(connection, self.greeting())
+        self._compare_clocks(connection, greeting.name, greeting.utc, moment)
+        is_new = self._links.greeted_by_master(connection, greeting)
+        if is_new:
+            self._send(connection, self.greeting(moment.utc))
         if self.leadership is not None:
             self._send(connection, self._leading())
             if is_new:
@@ -409,7 +442,7 @@ class Master:
             case Accepted():
                 self._accepted(node, message, moment)
             case Refusal():
-                self._refused(message, moment)
+                self._refused(node, message, moment)
             case Diverged() if self.primary is not None and message.epoch == self.epoch:
                 self._note_divergence(node, message, moment)
             case Transfer():
@@ -438,7 +471,7 @@ class Master:
         self._heed_promise(moment)
         if self._is_over:
             return False
-        self._standing.led(moment.boot_ns)
+        self._standing.led(epoch, moment.boot_ns)
         self.promotion.clear()  # somebody leads: that is not what was approved
         self.secondary.heard_of(node, epoch)
         self._tell_switched()
@@ -451,6 +484,12 @@ class Master:
             self._switched = None
             outcome = SwitchedOver(leader=leader.name, address=leader.address)
             self._outputs.append(Answer(token, outcome))
+
+    def _give_up_switched(self, moment: Moment) -> None:
+        """Nobody is heard to lead: who asked for the switchover must not wait for that for ever."""
+        if self._switched is not None and moment.boot_ns >= self._transfer_ns:
+            token, self._switched = self._switched, None
+            self._answer_elsewhere(token)
 
     def _vote(self, node: str, message: Prevote | Prepare | Accept, moment: Moment) -> None:
         if isinstance(message, Accept):
@@ -479,7 +518,9 @@ class Master:
             won = self._standing.accepted(node, message, moment.boot_ns)
             self._lead_if_won(won, moment)
 
-    def _refused(self, message: Refusal, moment: Moment) -> None:
+    def _refused(self, node: str, message: Refusal, moment: Moment) -> None:
+        told: dict[str, str | int] = {"by": node, "epoch": message.epoch}
+        self._outputs.append(Remark("refused", told | {"promised": message.promised}))
         self._standing.refused(message.promised, moment.boot_ns)
         if self.leadership is not None and message.promised > self.leadership.epoch:
             self._step_down(f"a voter has promised epoch {message.promised}", moment)
@@ -506,12 +547,10 @@ class Master:
         if self.secondary.leader:
             self._tell(self.secondary.leader, diverged)
 
-    def fetched(
-        self, node: str, after: int, link: bytes, entries: list[Stored], moment: Moment
-    ) -> None:
-        """What a `Fetch` asked for, with the link of the event at `after`."""
+    def fetched(self, wanted: Fetch, link: bytes, entries: list[Stored], moment: Moment) -> None:
+        """What a `Fetch` asked for, with the link of the event at its `after`."""
         if self.leadership is not None:
-            self.leadership.followers.fetched(node, after, link, entries, moment.boot_ns)
+            self.leadership.fetched(wanted, link, entries, moment.boot_ns)
 
     def disk_full(self, *, is_full: bool, moment: Moment) -> None:
         """The oldest `Store` finds no room, and will be tried again; or it found some.
@@ -631,6 +670,7 @@ class Master:
         """Time has passed."""
         if self._is_over or self.suspicion:
             return
+        self._give_up_switched(moment)
         if self.leadership is not None:
             self._lead_on(moment)
         elif moment.boot_ns >= self._standing.due_ns:
@@ -641,7 +681,10 @@ class Master:
         if self.suspicion or self._is_over:
             return moment.boot_ns + self.timings.heartbeat_ms * MS
         if self.leadership is None or self.primary is None:
-            return max(self._standing.due_ns, moment.boot_ns)
+            wanted = self._standing.due_ns
+            if self._switched is not None:
+                wanted = min(wanted, self._transfer_ns)
+            return max(wanted, moment.boot_ns)
         wanted = self.leadership.next_tick_ns
         due = self.primary.next_tick(moment.utc)
         if due is not None:
@@ -782,6 +825,7 @@ class Master:
             tell=self._tell,
             emit=self._outputs.append,
             now_ns=moment.boot_ns,
+            window=self._window,
         )
         self.promotion.clear()
         self._unheard.clear()  # they hear of a new epoch, and tell everything anew
@@ -808,10 +852,9 @@ class Master:
         assert self.leadership is not None
         for connection in self._links.connections:
             self._send(connection, self._leading())
-        for connection, hello in self._links.hellos.items():
-            assert self.primary is not None
-            self.primary.received(connection, hello, moment.utc)
-            self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        for connection, hello in list(self._links.hellos.items()):
+            if not self._lets_in(connection, hello, moment):
+                self._links.gone(connection)
         for each in (self.greeting(), *self._links.masters.values()):
             self._see(each.node, each.name, "master", each.address, each.stamp, moment)
             if self._links.has(each.node):

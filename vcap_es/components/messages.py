@@ -5,27 +5,24 @@ repeating or reordering them changes nothing but time. The others say who is the
 intervals exist, and which API keys are good.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.bounds import Count, Long, Total
 from vcap_es.events.clusters import ClusterName
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.node import Role
 
 PROTOCOL = 3
 
-Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
-"""A running total that may come to the log: one that it cannot keep is not understood."""
-
-Order = tuple[int, int]
+Order = tuple[Count, Count]
 """(start counter of the journal, number of the message since that start): newer is larger."""
 
-Round = tuple[int, int]
+Round = tuple[Count, Count]
 """(epoch, number of the recall round in it)."""
 
-PoolVersion = tuple[int, int]
+PoolVersion = tuple[Count, Count]
 """(epoch, version of the pool in it): a verdict of an older version is not held against newer."""
 
 
@@ -35,24 +32,26 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
     `cluster` is the one that its journal belongs to, "" where it is new. A witness has heard that
     the log of that is `committed` up to this position.
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it.
     """
 
-    protocol: int
+    protocol: Long
     incarnation: str
     session: str
     name: str
     address: str
     voter: str = ""
-    stamp: int = 0
+    stamp: Count = 0
     cluster: ClusterName = ""
     committed: Total = 0
+    utc: Total = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Tell me of the intervals of these caps, now and whenever they change."""
 
     caps: list[str]
-    sent_ns: int
+    sent_ns: Total
 
 
 class Holding(Struct, frozen=True, array_like=True, gc=False):
@@ -65,17 +64,17 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     """
 
     cap: str
-    number: int
+    number: Total
     received: Total
     returned: Total
     spent: Total
     refunded: Total
     refused: Total
-    need: int
-    want: int
+    need: Total
+    want: Total
     final: bool
     answered: Round
-    queued: int = 0
+    queued: Total = 0
 
 
 class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -83,7 +82,7 @@ class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     incarnation: str
     order: Order
-    sent_ns: int
+    sent_ns: Total
     holdings: list[Holding]
 
 
@@ -91,13 +90,15 @@ class Verdict(Struct, frozen=True, array_like=True, gc=False):
     """Elsewhere there were at most `rest` units, having seen `returned` from you, at `version`.
 
     A paced cap's verdict ends at `until`, microseconds UTC, when the next unit is released, if one
-    will be; 0 otherwise.
+    will be; 0 otherwise. Where it is `counted_out`, more may be in other data centres, and cannot
+    be moved here any more, as a running total is at its bound.
     """
 
-    rest: int
-    returned: int
+    rest: Total
+    returned: Total
     version: PoolVersion
-    until: int = 0
+    until: Total = 0
+    counted_out: bool = False
 
 
 class Grant(Struct, frozen=True, array_like=True, gc=False):
@@ -110,17 +111,17 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     """
 
     cap: str
-    number: int
-    moved: int
-    returned: int
-    spent: int
-    refunded: int
+    number: Total
+    moved: Total
+    returned: Total
+    spent: Total
+    refunded: Total
     ended: bool
     closed: bool
     version: PoolVersion
-    recall: tuple[Round, int] | None
+    recall: tuple[Round, Total] | None
     verdict: Verdict | None
-    available: int
+    available: Total
     final: bool = False
     withheld: int = 0
 
@@ -132,21 +133,21 @@ class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     microseconds UTC; `echo_ns` the newest `sent_ns` it has from this server.
     """
 
-    epoch: int
-    number: int
+    epoch: Count
+    number: Count
     incarnation: str
-    now: int
-    echo_ns: int
+    now: Total
+    echo_ns: Total
     grants: list[Grant]
 
 
 class Period(Struct, frozen=True, array_like=True, gc=False):
     """An interval that exists: its number and its bounds in microseconds UTC."""
 
-    number: int
-    start: int
-    end: int
-    total: int
+    number: Total
+    start: Total
+    end: Total
+    total: Total
 
 
 class Notice(Struct, frozen=True, array_like=True, gc=False):
@@ -167,17 +168,17 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
 class Broadcast(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Intervals that a server watches were opened, changed or ended; numbered like `Standing`."""
 
-    epoch: int
-    number: int
-    now: int
-    echo_ns: int
+    epoch: Count
+    number: Count
+    now: Total
+    echo_ns: Total
     notices: list[Notice]
 
 
 class Keyring(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """All API keys in force; they replace what the server had."""
 
-    epoch: int
+    epoch: Count
     keys: list[ApiKeyCreated]
 
 
@@ -204,7 +205,7 @@ class Whereabouts(Struct, frozen=True, array_like=True, gc=False):
     name: str
     role: Role
     address: str
-    stamp: int
+    stamp: Count
     presence: Presence
 
 
@@ -214,7 +215,7 @@ class Directory(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     They are its masters, its connected servers, and those servers that went last.
     """
 
-    epoch: int
+    epoch: Count
     nodes: list[Whereabouts]
 
 

@@ -9,7 +9,20 @@ from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MetaCommand
 from vcap_es.components.decisions.placement import PlacementCommand
 from vcap_es.components.decisions.restore import RestoreCommand
-from vcap_es.events.facts import Fact
+from vcap_es.events.bounds import COUNT_MAX
+from vcap_es.events.facts import (
+    CentreChanged,
+    Fact,
+    HomeMoved,
+    MetaChanged,
+    MetaDefined,
+    MetaPaused,
+    MetaResumed,
+    MetaRetired,
+    PlacementChanged,
+    TemplateDefined,
+    TemplateRetired,
+)
 from vcap_es.events.patterns import best_match
 from vcap_es.projections.states.data_centre import DataCentre
 
@@ -38,9 +51,30 @@ class MetaHandler:
         decided = self._decide(command)
         if isinstance(decided, Denied):
             return decided
+        if any(map(self._is_counted_out, decided)):
+            detail = "it has changed so often that its changes cannot be counted: use another name"
+            return Denied(code="counted_out", detail=detail)
         for fact in decided:
             self._record(fact)
         return None
+
+    def _is_counted_out(self, fact: Fact) -> bool:
+        """Whether others would not believe the version or stamp of what is decided."""
+        match fact:
+            case TemplateDefined() | TemplateRetired():
+                return self._state.template_stamp(fact.match).count >= COUNT_MAX
+            case CentreChanged() | PlacementChanged():
+                return fact.stamp.count > COUNT_MAX
+            case (
+                MetaDefined()
+                | MetaChanged()
+                | MetaPaused()
+                | MetaResumed()
+                | MetaRetired()
+                | HomeMoved()
+            ):
+                return fact.version.number > COUNT_MAX
+        return False
 
     def define_by_template(self, cap: str) -> bool:
         """Define `cap`, if there is no such cap, by the most specific template that matches it.

@@ -10,6 +10,7 @@ RefusalCode = Literal[
     "ended",
     "capped",
     "paced",
+    "counted_out",
     "unavailable",
     "key_reused",
     "keys_full",

@@ -223,6 +223,11 @@ class PrimaryMaster:
         finally:
             self._actor = self.name
 
+    def has_let_in(self, connection: int, incarnation: str) -> bool:
+        """Whether a server that said hello on `connection` is served there."""
+        server = self.locals.servers.get(incarnation)
+        return server is not None and server.connection == connection
+
     def _take(self, connection: int, message: FromServer) -> None:
         match message:
             case Hello():
@@ -385,6 +390,11 @@ class PrimaryMaster:
         remote = (self.remote.next_due(), self._carrier.next_due())
         instants = (self.intervals.next_due(now), *remote, desks)
         return min((each for each in instants if each is not None), default=None)
+
+    @property
+    def now(self) -> int:
+        """The instant up to which time has come on this log, in microseconds UTC."""
+        return self._now
 
     @property
     def backlog(self) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from vcap_es.components.outcomes import Refused
+from vcap_es.components.slice import Slice
+from vcap_es.events.amounts import MAX_AMOUNT
 
 
 def unavailable(cap: str, why: str) -> Refused:
@@ -28,6 +30,16 @@ def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:
     """So many units are not released yet; they are in `retry_after_ms`, if nobody else comes."""
     detail = f"{cap} is released evenly over its interval: wait for {amount} units"
     return Refused(code="paced", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def counted_out(found: Slice, retry_after_ms: int) -> Refused:
+    """A running total of this interval would pass its bound; those of the next one begin at 0."""
+    detail = (
+        f"so many units of {found.cap}, interval {found.number}, were moved here and spent already"
+        f" that a running total would pass {MAX_AMOUNT}: ask another server, or wait for the next"
+        " interval"
+    )
+    return Refused(code="counted_out", cap=found.cap, detail=detail, retry_after_ms=retry_after_ms)
 
 
 def _unknown(cap: str) -> Refused:

@@ -2,6 +2,7 @@
 
 balance = received - returned - spent + refunded
 usable  = min(balance, ceiling - spent) - pinned
+ceiling <= MAX_AMOUNT
 
 The balance has refunds and returns as they are decided. The ceiling is that of a fsynced record,
 within what that record has: so nothing is spent of a refund that a crash may take back.
@@ -15,6 +16,7 @@ from vcap_es.components.journal_records import Cells, HoldNoted, Range
 from vcap_es.components.messages import PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.timing_wheel import Alarm
+from vcap_es.events.amounts import MAX_AMOUNT
 
 CELLS_PER_SLOT = 2
 NO_SLOT = -1
@@ -175,6 +177,19 @@ class Slice:
         here = self.received - self.returned - self.spent(cells) + self.refunded
         return here - self.pinned
 
+    @property
+    def spendable(self) -> int:
+        """The running total that may be spent of what is here, as far as a cell can count it."""
+        return min(self.received - self.returned + self.refunded, MAX_AMOUNT)
+
+    def countable(self, cells: Cells) -> int:
+        """The most that consumes may still take here before a running total is at its bound.
+
+        What is spent is counted up to `MAX_AMOUNT`, and so is what was moved here.
+        """
+        here = self.balance(cells) + self.pinned
+        return min(MAX_AMOUNT - self.spent(cells), here + MAX_AMOUNT - self.received)
+
     def within_ceiling(self, cells: Cells, amount: int) -> bool:
         """Whether `amount` more may be spent without raising the ceiling first."""
         return self.spent(cells) + self.pinned + amount <= self.ceiling
@@ -182,8 +197,7 @@ class Slice:
     def ceiling_wanted(self, cells: Cells, waiting: int, step: int) -> int:
         """The ceiling to write next: a step above what is spent, within what is here."""
         spent = self.spent(cells) + self.pinned
-        within = self.received - self.returned + self.refunded
-        return max(spent, min(spent + max(step, waiting), within))
+        return max(spent, min(spent + max(step, waiting), self.spendable))
 
     def is_open(self, now_ns: int) -> bool:
         """Whether it may be spent from now: surely inside the interval's bounds."""

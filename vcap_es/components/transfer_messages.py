@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
-from vcap_es.components.messages import Order, Total
+from vcap_es.components.messages import Order
+from vcap_es.events.bounds import Balance, Total
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -47,13 +48,13 @@ class About(Struct, frozen=True, array_like=True, gc=False):
 
     cap: str
     version: Version
-    number: int
-    start: int
-    end: int
+    number: Total
+    start: Total
+    end: Total
     minter: str
     phase: Phase | None
-    available: int
-    held: int
+    available: Balance
+    held: Total
 
 
 class Movement(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -81,8 +82,8 @@ class Wish(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     about: About
     order: Order
     target: Total
-    atom: int
-    ahead: int = 0
+    atom: Total
+    ahead: Total = 0
 
 
 class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -90,8 +91,8 @@ class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     about: About
     order: Order
-    gave: int
-    left: int
+    gave: Total
+    left: Total
 
 
 class Status(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -135,7 +136,7 @@ class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    until: int = 0
+    until: Total = 0
 
 
 class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -173,8 +174,8 @@ class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     The newest of my events has the stamp `recorded`, not counting those that only pass stamps.
     """
 
-    stamp: int
-    recorded: int
+    stamp: Total
+    recorded: Total
 
 
 class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -183,19 +184,19 @@ class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     Nobody waits for it after `until`, microseconds UTC: then do not do it.
     """
 
-    number: int
+    number: Total
     command: CapCommand
     actor: str
     correlation: str
-    until: int
+    until: Total
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`."""
 
-    number: int
+    number: Total
     facts: list[Fact] = []
-    position: int = 0
+    position: Total = 0
     denied: Denied | None = None
 
 

@@ -35,16 +35,26 @@ from vcap_es.components.outcomes import (
 from vcap_es.components.settlement import Settlement, format_id, full
 from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 
-_SHADOWED = ("capped", "paced")
+_SHADOWED = ("capped", "paced", "counted_out")
 
 
 class VolumecapServer:
     """One incarnation of a volumecap server."""
 
-    def __init__(self, journal: Journal, cells: Cells, limits: Limits | None = None) -> None:
-        """Go on where `journal` and `cells` left off; `cells` must outlive the process."""
+    def __init__(
+        self,
+        journal: Journal,
+        cells: Cells,
+        limits: Limits | None = None,
+        *,
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Go on where `journal` and `cells` left off; `cells` must outlive the process.
+
+        `has_room` says whether the cells of the first so many slots may be touched.
+        """
         self.limits = limits or Limits()
-        self.holdings = Holdings(journal, cells, self.limits)
+        self.holdings = Holdings(journal, cells, self.limits, has_room)
         self.incarnation = journal.incarnation
         self._cells = cells
         self._current = self.holdings.current

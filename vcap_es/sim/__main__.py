@@ -28,7 +28,7 @@ MIXTURE = {
     "solo": 2,
 }
 MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1, "transfers": 2}
-MIXTURE |= {"steps": 2, "restored": 2}
+MIXTURE |= {"steps": 1, "bounds": 1, "restored": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")

@@ -4,6 +4,7 @@ Whatever is here outlives a crash. What a process has asked for and was not told
 may not be here afterwards; that is drawn when the process ends.
 """
 
+from array import array
 from dataclasses import dataclass, field
 from random import Random
 
@@ -18,6 +19,9 @@ from vcap_es.components.journal_records import (
 )
 from vcap_es.components.voter import Ballot
 from vcap_es.events.chain import GENESIS, Stored
+
+CELLS = 4096
+"""Like those of a real journal, they hold 64 bits with a sign, and nothing larger."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ class Disk:
 
     frames: list[bytes] = field(default_factory=list)
     synced: int = 0
-    cells: list[int] = field(default_factory=lambda: [0] * 4096)
+    cells: "array[int]" = field(default_factory=lambda: array("q", bytes(8 * CELLS)))
     ceilings: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
 
     def write(self, entries: list[Entry]) -> None:
@@ -106,7 +110,7 @@ class Disk:
         """Of what was not synced, any first part is there; the cells are not."""
         kept = random.randint(self.synced, len(self.frames))
         del self.frames[kept:]
-        self.cells[:] = [random.randrange(3) for _ in self.cells]
+        self.cells[:] = array("q", [random.randrange(3) for _ in self.cells])
 
     def read(self, *, same_boot: bool) -> Journal:
         """What the frames say; written anew in the fewest entries, as a starting server does."""

@@ -10,6 +10,7 @@ from vcap_es.components.outcomes import (
 )
 from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.spans import Spans
 from vcap_es.sim.truth import equation_holds
 from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
@@ -60,7 +61,7 @@ class Served:
         self._seen: dict[int, int] = {}
         self._ids: set[str] = set()
         self._counted: dict[str, int] = {}
-        self._units: set[tuple[str, str, int, int]] = set()
+        self._spans: dict[tuple[str, str, int], Spans] = {}
 
     def check(self) -> None:
         """Nobody was told of more than ever existed."""
@@ -123,9 +124,8 @@ class Served:
         named = parse_consume_id(id_)
         must(named.end - named.start == amount, "C13", f"{id_} names {amount} units")
         place = (named.incarnation, named.cap, named.number)
-        units = {(*place, unit) for unit in range(named.start, named.end)}
-        must(not units & self._units, "C13", f"{id_} was given to two callers")
-        self._units |= units
+        is_new = self._spans.setdefault(place, Spans()).add(named.start, named.end)
+        must(is_new, "C13", f"{id_} was given to two callers")
         self.last[place] = max(self.last.get(place, 0), named.end)
 
     def _add(self, id_: str, amount: int) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
+from vcap_es.sim.bound_lives import BoundLife
 from vcap_es.sim.demands import ExactLife
 from vcap_es.sim.lives import Figures, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import EXACTLY, PROFILES, RESTORED, STEPS, TRANSFERS
+from vcap_es.sim.profiles import BOUNDS, EXACTLY, PROFILES, RESTORED, STEPS, TRANSFERS
 from vcap_es.sim.restored_lives import RestoredLife
 from vcap_es.sim.shared_lives import SharedLife
 from vcap_es.sim.stepped_lives import SteppedLife
@@ -30,6 +31,7 @@ CHUNK = 4
 KINDS: dict[str, type[Life | SharedLife | RestoredLife]] = {
     EXACTLY.name: ExactLife,
     TRANSFERS.name: SharedLife,
+    BOUNDS.name: BoundLife,
     STEPS.name: SteppedLife,
     RESTORED.name: RestoredLife,
 }

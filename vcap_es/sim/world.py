@@ -14,6 +14,7 @@ from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import PrimaryMaster
 from vcap_es.components.timings import Timings
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.events.facts import Definition, Fact
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 from vcap_es.projections.states.places import Pool
@@ -45,6 +46,7 @@ class World(Site):
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
         first_id: int = 1,
+        window: Window = WINDOW,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -55,6 +57,7 @@ class World(Site):
             cluster=cluster,
             scheduler=scheduler,
             first_id=first_id,
+            window=window,
         )
         self.steps: list[Callable[[], None]] = []
         self.masters = [

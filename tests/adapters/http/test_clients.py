@@ -477,7 +477,7 @@ def test_nodes_are_told_where_the_masters_are_and_nobody_else() -> None:
         async with served(node) as port, calling(port, node.key(role="admin")) as client:
             assert (await client.get("/v1/links")).status_code == 401
             answer = await client.get("/v1/links", headers={"authorization": "Bearer of nodes"})
-            assert answer.json() == {"masters": ["http://127.0.0.1:9"]}
+            assert answer.json() == {"masters": ["http://127.0.0.1:9"], "cluster": "c1" * 16}
             assert answer.headers["cache-control"] == "no-store"
 
     run(main)

@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     "ended": Kind(409, "Ended"),
     "capped": Kind(429, "Capped", retry=True, type=QUOTA_EXCEEDED),
     "paced": Kind(429, "Paced", retry=True, type=QUOTA_EXCEEDED),
+    "counted_out": Kind(503, "Counted out", retry=True),
     "unavailable": Kind(503, "Unavailable", retry=True),
     "key_reused": Kind(422, "Idempotency key reused"),
     "keys_full": Kind(503, "Too many idempotency keys", retry=True),

@@ -19,6 +19,7 @@ DenialCode = Literal[
     "not_home",
     "home_unreachable",
     "clock_ahead",
+    "counted_out",
     "unknown_centre",
     "centre_lost",
     "too_many_centres",

@@ -1,5 +1,7 @@
 """What follows for the intervals of a meta as time passes and definitions change."""
 
+from vcap_es.errors import InvalidDefinition
+from vcap_es.events.bounds import COUNT_MAX
 from vcap_es.events.facts import (
     Definition,
     Fact,
@@ -138,6 +140,9 @@ def may_be_served(definition: Definition, window: Window, restored_at: int) -> b
 
 
 def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> IntervalOpened:
+    if number > COUNT_MAX:
+        detail = f"{meta.cap} has come to interval {number}, which no other could follow"
+        raise InvalidDefinition(f"{detail}: define another cap instead")
     return IntervalOpened(
         cap=meta.cap,
         number=number,

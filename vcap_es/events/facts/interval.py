@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from vcap_es.events.bounds import Long
 from vcap_es.events.facts.meta import Version
 
 
@@ -15,10 +16,10 @@ class IntervalOpened(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
-    start: int
-    end: int
-    total: int
+    number: Long
+    start: Long
+    end: Long
+    total: Long
     version: Version
     timezone: str
     tzdata: str
@@ -29,9 +30,9 @@ class IntervalLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `minter` has opened the period `[start, end)`; nothing of it is here yet."""
 
     cap: str
-    number: int
-    start: int
-    end: int
+    number: Long
+    start: Long
+    end: Long
     minter: str
 
 
@@ -39,8 +40,8 @@ class IntervalTotalChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False
     """The open interval has this total from now on; a lower one may leave a debt."""
 
     cap: str
-    number: int
-    total: int
+    number: Long
+    total: Long
     version: Version
 
 
@@ -48,7 +49,7 @@ class IntervalEnded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Nothing is granted any more, and no total changes; what was available is expired."""
 
     cap: str
-    number: int
+    number: Long
 
 
 class AmountWithheld(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -58,16 +59,16 @@ class AmountWithheld(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
-    amount: int
+    number: Long
+    amount: Long
 
 
 class WithheldReleased(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Two operators let `amount` withheld units be available, though they may have been served."""
 
     cap: str
-    number: int
-    amount: int
+    number: Long
+    amount: Long
     approved_by: list[str]
 
 
@@ -75,5 +76,5 @@ class IntervalClosed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The books of the interval are final; `unreported` units count as spent for ever."""
 
     cap: str
-    number: int
-    unreported: int
+    number: Long
+    unreported: Long

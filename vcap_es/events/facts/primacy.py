@@ -6,6 +6,8 @@ who lost its store is another node.
 
 from msgspec import Struct
 
+from vcap_es.events.bounds import Long
+
 
 class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This log began, in data centre `dc`, with `master` as its only voter."""
@@ -18,7 +20,7 @@ class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class EpochStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The master called `leader` writes this log from here on; earlier epochs write no more."""
 
-    epoch: int
+    epoch: Long
     leader: str
 
 
@@ -28,8 +30,8 @@ class ConfigDecided(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     It is here for auditors; the register itself is with the voters.
     """
 
-    epoch: int
-    version: int
+    epoch: Long
+    version: Long
     isr: list[str]
     voters: list[str]
 
@@ -37,7 +39,7 @@ class ConfigDecided(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class SecondarySpawned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The primary found no secondary and started one in `slot`, on its own `host`."""
 
-    slot: int
+    slot: Long
     spawn: str
     host: str
 
@@ -55,8 +57,8 @@ class DivergenceTruncated(Struct, frozen=True, kw_only=True, tag=True, gc=False)
     """
 
     node: str
-    after: int
-    count: int
+    after: Long
+    count: Long
     link: bytes
 
 
@@ -70,7 +72,7 @@ class PromotionForced(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     leader: str
     approved_by: list[str]
     isr: list[str]
-    committed: int
+    committed: Long
 
 
 class LogRestored(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -83,9 +85,9 @@ class LogRestored(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     cluster: str
     was: str
     master: str
-    position: int
-    restored_at: int
-    lacks: int | None = None
+    position: Long
+    restored_at: Long
+    lacks: Long | None = None
 
 
 class ServerReadmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):

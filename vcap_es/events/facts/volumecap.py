@@ -6,14 +6,16 @@ a repeated or late fact therefore changes nothing.
 
 from msgspec import Struct
 
+from vcap_es.events.bounds import Long
+
 
 class ToppedUp(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The pool has now moved `moved` units in all to this incarnation."""
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    moved: int
+    moved: Long
 
 
 class TopupRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -23,9 +25,9 @@ class TopupRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    moved: int
+    moved: Long
 
 
 class HoldingRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -35,21 +37,21 @@ class HoldingRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    moved: int
-    returned: int
-    spent: int
-    refunded: int
+    moved: Long
+    returned: Long
+    spent: Long
+    refunded: Long
 
 
 class Returned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This incarnation has now returned `returned` units in all to the pool."""
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    returned: int
+    returned: Long
 
 
 class Spend(Struct, frozen=True, kw_only=True, gc=False):
@@ -60,10 +62,10 @@ class Spend(Struct, frozen=True, kw_only=True, gc=False):
     """
 
     cap: str
-    number: int
-    spent: int
-    refunded: int
-    refused: int
+    number: Long
+    spent: Long
+    refunded: Long
+    refused: Long
     final: bool
 
 

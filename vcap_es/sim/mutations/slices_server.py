@@ -19,7 +19,7 @@ from vcap_es.sim import disks
 from vcap_es.sim.disks import Disk
 from vcap_es.sim.mutations import change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
-from vcap_es.sim.scenarios import crashes, ends, recalls, server_side, verdicts
+from vcap_es.sim.scenarios import bounds, crashes, ends, recalls, server_side, verdicts
 
 _give = GivingBack.give
 _bound, _standing, _take_newest = Hearing._bound, Hearing.standing, Hearing._take_newest
@@ -56,6 +56,14 @@ def _answer_with_any_fsync(self: GivingBack, found: Slice) -> None:
 
 
 # ---- refusing
+
+
+def _counted_for_ever(*_: object) -> int:
+    return 1 << 70
+
+
+def _spendable_without_bound(self: Slice) -> int:
+    return self.received - self.returned + self.refunded
 
 
 def _returned_nothing(_found: Slice, _verdict: Verdict) -> int:
@@ -208,6 +216,15 @@ SERVER = (
         "consumes at one server are served first in, first out",
         change(Queues, "serve", _serve_the_smallest),
         recalls.whoever_asks_first_at_a_server_is_served_first,
+    ),
+    by_scenario(
+        "spent_without_bound",
+        "a consume that would take a running total past its bound is refused",
+        together(
+            change(Slice, "countable", _counted_for_ever),
+            change(Slice, "spendable", property(_spendable_without_bound)),
+        ),
+        bounds.what_a_server_cannot_count_is_refused_by_its_name,
     ),
     # Hearing
     by_scenario(

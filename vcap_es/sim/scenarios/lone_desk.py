@@ -1,6 +1,6 @@
 """One desk alone: its servers are made by hand, and what it records becomes true at once."""
 
-from vcap_es.components.desk import Desk
+from vcap_es.components.desk import Desk, Left
 from vcap_es.components.messages import Grant, Holding
 from vcap_es.events.facts import (
     Fact,
@@ -57,9 +57,9 @@ class LoneDesk:
         """See `Office`."""
         return False
 
-    def left_elsewhere(self, _desk: Desk) -> int:
+    def left_elsewhere(self, _desk: Desk) -> Left:
         """See `Office`."""
-        return 0
+        return Left()
 
     def is_scarce(self, _desk: Desk) -> bool:
         """See `Office`."""
