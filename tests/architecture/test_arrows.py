@@ -17,6 +17,7 @@ from tests.architecture.sources import (
 # places a module; the front door `vcap_es` stands for itself alone, not for what is below it.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("vcap_es.errors", "vcap_es.shown", "vcap_es.version"),
+    ("vcap_es.events.amounts", "vcap_es.events.bounds"),
     ("vcap_es.events.facts",),
     ("vcap_es.events",),
     ("vcap_es.projections.states",),
