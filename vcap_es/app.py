@@ -62,8 +62,8 @@ DISK_FAILED, TEMPORARY = 70, 75
 SWITCH_SECONDS = 0.001
 """So long at most the writer of a log waits for the event loop to let it run, each time.
 
-A transaction needs that a dozen times. With Python's 5 ms it took 0.2 s at a primary that had just
-been elected, and hears everything anew.
+A transaction needs that a dozen times. With Python's 5 ms it takes up to 0.2 s at a primary that
+has just been elected, and hears everything anew.
 """
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.test_journal_files import begun, kept, opened
-from vcap_es.adapters import journal_files
+from vcap_es.adapters import framing, journal_files
 from vcap_es.errors import JournalError
 
 
@@ -111,7 +111,7 @@ def test_a_journal_longer_than_a_frame_is_written_anew(
         files.write([kept(f"c{slot}", slot=slot)])
     files.close()
     # When
-    monkeypatch.setattr(journal_files, "FRAME_BYTES_MAX", 300)
+    monkeypatch.setattr(framing, "FRAME_BYTES_MAX", 300)
     monkeypatch.setattr(journal_files, "ENTRIES_PER_FRAME", 1)
     for _ in range(2):
         files = opened(tmp_path / "j")

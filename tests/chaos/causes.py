@@ -1,17 +1,19 @@
 """Why a gap was as long as it was, by what the nodes logged meanwhile."""
 
 import json
+import os
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.told import Gap
 
-MARGIN_SECONDS = 0.1
-LINES_MAX = 30
+EARLIER_SECONDS = 2.0
+"""So long before a fault what was logged tells whether it could be borne."""
+
+LINES_MAX = 20
 
 
 class Line(NamedTuple):
@@ -25,6 +27,24 @@ class Line(NamedTuple):
     def __str__(self) -> str:
         told = " ".join(f"{name}={value}" for name, value in self.details.items())
         return f"{self.node} {self.event} {told}"
+
+
+_CAUSES: dict[str, Callable[[Line], str]] = {
+    "this process was not run": lambda line: f"was not run for {line.details['ms']} ms",
+    "slow disk": lambda line: f"took {line.details['ms']} ms to write its {line.details['what']}",
+    "commit waits": lambda line: f"waited for {line.details['why']}",
+    "stands for election": lambda line: f"stood for epoch {line.details['epoch']}",
+    "refused": lambda line: f"was refused by {line.details['by']}",
+    "must not lead": lambda line: f"must not lead: {line.details['why']}",
+    "is let in": lambda line: f"let {line.details['node']} in",
+    "is not let in": lambda line: f"gave up letting {line.details['node']} in",
+    "begins anew": lambda line: f"began anew: {line.details['reason']}",
+    "role": lambda line: f"was {line.details['role']}",
+}
+"""What is told of a line of each kind; of others, nothing."""
+
+_SHOWN = {*_CAUSES, "proposed", "decided", "commit goes on", "refusal", "link lost", "replayed"}
+_HIDDEN = {"at", "event", "level", "component", "node", "dc"}
 
 
 def lines_of(directory: Path, since: float, until: float) -> list[Line]:
@@ -46,48 +66,38 @@ def _line(node: str, text: str, ahead: float) -> Line | None:
         event = str(told["event"])
     except (ValueError, TypeError, KeyError):
         return None  # a traceback, or the last line of who was killed
-    kept = {
-        name: value
-        for name, value in told.items()
-        if name not in ("at", "event", "level", "component", "node", "dc") and value is not None
-    }
-    return Line(at, node, event, kept)
+    details = {name: value for name, value in told.items() if name not in _HIDDEN}
+    return Line(at, node, event, details)
 
 
-def causes(gap: Gap, lines: Sequence[Line]) -> list[str]:
-    """What in these lines makes a gap long, in words; nothing where nothing does."""
-    until = gap.since + gap.seconds
-    within = [each for each in lines if gap.since - MARGIN_SECONDS <= each.at <= until]
-    found = [
-        f"{each.node} was not run for {each.details['ms']} ms"
-        for each in within
-        if each.event == "this process was not run"
-    ]
-    found += [
-        f"{each.node}: a write of its {each.details['what']} took {each.details['ms']} ms"
-        for each in within
-        if each.event == "slow disk"
-    ]
-    found += [
-        f"{each.node} waited for {each.details['why']}"
-        for each in within
-        if each.event == "commit waits"
-    ]
-    tries = Counter(each.node for each in within if each.event == "stands for election")
-    found += [f"{node} stood {count} times" for node, count in tries.items() if count > 1]
-    refused = Counter(str(each.details["by"]) for each in within if each.event == "refused")
-    found += [f"{by} refused {count} times" for by, count in refused.items()]
-    led = [each for each in within if each.event == "role" and each.details["role"] == "leading"]
-    found += [f"{each.node} led after {_ms(each.at - gap.since)} ms" for each in led]
-    return list(dict.fromkeys(found))
+def causes(gap: Gap, struck: float, lines: Sequence[Line]) -> list[str]:
+    """What in these lines made a gap long, in words, after a fault that struck at that second."""
+    found = [text for text in [_unborne([each for each in lines if each.at < struck])] if text]
+    for each in lines:
+        if each.event in _CAUSES and gap.since <= each.at <= gap.since + gap.seconds:
+            found.append(f"{_after(gap, each)} {each.node} {_CAUSES[each.event](each)}")
+    return found
 
 
-def told(gap: Gap, lines: Sequence[Line]) -> list[str]:
-    """The causes, and what was logged, with milliseconds since the last acknowledgement."""
-    why = "; ".join(causes(gap, lines)) or "nothing that was logged: the machine was busy"
-    shown = lines[:LINES_MAX]
-    return [why, *(f"{_ms(each.at - gap.since):>6} ms  {each}"[:180] for each in shown)]
+def _unborne(before: Sequence[Line]) -> str:
+    """Why nobody else could lead when the fault struck, "" where somebody could."""
+    decided = [each for each in before if each.event == "decided"]
+    if not decided:
+        return ""
+    if decided[-1].details["before"]:
+        return "nobody else could lead: who votes was being changed"
+    is_alone = ", " not in str(decided[-1].details["isr"])
+    return "nobody else could lead: no second copy was in sync" if is_alone else ""
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.0f}"
+def told(gap: Gap, struck: float, lines: Sequence[Line]) -> list[str]:
+    """The causes, and then what was logged."""
+    unknown = f"nothing was logged of it, at load {os.getloadavg()[0]:.1f}"
+    shown = [each for each in lines if each.event in _SHOWN and each.at >= struck][:LINES_MAX]
+    why = "; ".join(causes(gap, struck, lines)) or unknown
+    return [why, *(f"    {_after(gap, each)}  {each}"[:180] for each in shown)]
+
+
+def _after(gap: Gap, line: Line) -> str:
+    """When that was, counted from the last acknowledgement before the gap."""
+    return f"{(line.at - gap.since) * 1000:+.0f} ms"

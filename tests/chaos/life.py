@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from tests.chaos.causes import MARGIN_SECONDS, lines_of, told
+from tests.chaos.causes import EARLIER_SECONDS, lines_of, told
 from tests.chaos.checks import (
     Findings,
     LogWatch,
@@ -162,12 +162,12 @@ class _Life:
         found: list[str] = []
         for kind, gap in gaps.items():
             if fault.gap is not None and gap.seconds > fault.gap[1]:
-                until = gap.since + gap.seconds + MARGIN_SECONDS
-                lines = lines_of(self._deployment.directory, struck.at - MARGIN_SECONDS, until)
-                head = f"no {kind} for {gap.seconds * 1000:.0f} ms after {fault.name}"
-                began = f"from {(gap.since - struck.at) * 1000:+.0f} ms"
-                why, *rest = told(gap, lines)
-                found += [f"{head}, {began}: {why}", *(f"    {each}" for each in rest)]
+                directory, until = self._deployment.directory, gap.since + gap.seconds
+                lines = lines_of(directory, struck.at - EARLIER_SECONDS, until)
+                began_ms = (gap.since - struck.at) * 1000
+                head = f"no {kind} for {gap.seconds * 1000:.0f} ms, from {began_ms:+.0f} ms after"
+                why, *rest = told(gap, struck.at, lines)
+                found += [f"{head} {fault.name}: {why}", *rest]
         return found
 
     def _unserved(self, struck: Struck, since: float) -> Findings:

@@ -94,6 +94,12 @@ class BallotFile:
             self._descriptor = _CLOSED
 
 
+def _write(descriptor: int, data: bytes, at: int) -> None:
+    """Write all of `data`. Raises OSError where the disk takes only a part of it, or none."""
+    if os.pwrite(descriptor, data, at) < len(data):
+        raise OSError(ENOSPC, "the disk took only a part of the ballot: make room on it")
+
+
 def read_ballot(path: Path) -> Ballot:
     """The ballot at `path`, which somebody else may have open. Raises like `BallotFile.open`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -101,12 +107,6 @@ def read_ballot(path: Path) -> Ballot:
         return _newest(path, descriptor)[1]
     finally:
         os.close(descriptor)
-
-
-def _write(descriptor: int, data: bytes, at: int) -> None:
-    """Write all of `data`. Raises OSError where the disk takes only a part of it, or none."""
-    if os.pwrite(descriptor, data, at) < len(data):
-        raise OSError(ENOSPC, "the disk took only a part of the ballot: make room on it")
 
 
 def _lock(path: Path, descriptor: int) -> None:

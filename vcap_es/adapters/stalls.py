@@ -25,23 +25,21 @@ class Stalls:
     """Looks at a master again and again; each thing that it waits for is told once."""
 
     def __init__(self) -> None:
-        self._looked_ns = 0
         self._told = ""
 
     def look(self, core: Master, wanted_ns: int) -> None:
         """`wanted_ns` is when this was to be called, on the boot clock."""
         now_ns = boot_ns()
-        if self._looked_ns and now_ns - wanted_ns > PAUSED_MS * MS:
+        if now_ns - wanted_ns > PAUSED_MS * MS:
             log.warning("this process was not run", ms=(now_ns - wanted_ns) // MS)
-        self._looked_ns = now_ns
-        waited_ns, why = (
-            core.leadership.hindrance(now_ns) if core.leadership is not None else (0, "")
-        )
+        waited_ns, why = core.leadership.hindrance(now_ns) if core.leadership else (0, "")
         if waited_ns < COMMIT_MS * MS:
             why = ""
-        if why != self._told:
-            self._told = why
-            log.info("commit waits" if why else "commit goes on", ms=waited_ns // MS, why=why)
+        if why and why != self._told:
+            log.info("commit waits", ms=waited_ns // MS, why=why)
+        elif self._told and not why:
+            log.info("commit goes on")
+        self._told = why
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Holdings:
     """All slices of one incarnation. Plain code: it is told the boot clock and never waits.
 
     `dropped`, `heard` and `noted` are called when a slice is gone, when the master has spoken of
-    a slice, and when it has told what a cap is.
+    a slice, and when it has told what a cap is; `surveyed` once a report period for each slice.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Holdings:
         self.dropped: Callable[[Slice], None] = lambda _: None
         self.heard: Callable[[Slice], None] = lambda _: None
         self.noted: Callable[[str], None] = lambda _: None
+        self.surveyed: Callable[[Slice], None] = lambda _: None
         self.alarms = TimingWheel()
         self.shelf = Shelf(journal.incarnation, cells, limits)
         self.current, self.slices = self.shelf.current, self.shelf.slices
@@ -70,6 +71,7 @@ class Holdings:
         self._is_waking = False
         self._rounds: list[Slice] = []
         self._reason = ""
+        self._heard_at = (0, 0)
 
     # ---- looking at a slice
 
@@ -160,15 +162,23 @@ class Holdings:
         """The connection is gone. Slices are served on, up to their deadlines."""
         self.telling.is_connected = False
 
+    @property
+    def utc_us(self) -> int:
+        """The master's clock in microseconds UTC, about; 0 where it was not heard yet."""
+        at_ns, now_us = self._heard_at
+        return now_us + (self.now_ns - at_ns) // 1000 if now_us else 0
+
     def broadcast(self, message: Broadcast, now_ns: int) -> None:
         """Intervals exist, have changed or have ended."""
         self.shelf.now_ns = now_ns
+        self._heard_at = now_ns, message.now
         if not self.shelf.is_abandoned:
             self._hearing.broadcast(message)
 
     def standing(self, message: Standing, now_ns: int) -> None:
         """Where we stand with the pools of some intervals."""
         self.shelf.now_ns = now_ns
+        self._heard_at = now_ns, message.now
         if not self.shelf.is_abandoned:
             self._hearing.standing(message)
 
@@ -216,6 +226,7 @@ class Holdings:
         for found in self._rounds[-share:]:
             if not found.closed and (found.received or now_ns >= found.deadline_ns):
                 self._survey(found)
+                self.surveyed(found)
         del self._rounds[-share:]
 
     def _survey(self, found: Slice) -> None:

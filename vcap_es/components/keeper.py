@@ -1,5 +1,6 @@
 """The keeping of a journal: what must survive the machine, one record and one fsync at a time."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 
@@ -41,9 +42,16 @@ class Keeper:
             found.returned = found.returned_kept = kept.returned
             found.refunded = found.refunded_kept = kept.refunded
             found.ceiling = min(kept.ceiling, MAX_AMOUNT)
-            found.marks = dict(journal.marks.get(key, {})) or None
-            found.holds = dict(journal.holds.get(key, {})) or None
-            found.spans = sorted({*(found.marks or ()), *(found.holds or ())}) or None
+            marks, holds = journal.marks.get(key, {}), journal.holds.get(key, {})
+            found.marks = dict(marks) or None
+            found.holds = dict(holds) or None
+            aged = journal.aged.get(key)
+            if aged is not None:
+                found.floor, found.seen = aged.floor, tuple(aged.seen)
+            found.spans = sorted({*marks, *holds}) or None
+            owners = {span: each.owner for span, each in marks.items()}
+            owners |= {span: each.owner for span, each in holds.items()}
+            found.owners = dict(Counter(owners.values())) or None
         used = {kept.slot for kept in journal.kept.values()}
         self._slots_used = max(used, default=-CELLS_PER_SLOT) // CELLS_PER_SLOT + 1
         slots = range(0, self._slots_used * CELLS_PER_SLOT, CELLS_PER_SLOT)
@@ -74,6 +82,10 @@ class Keeper:
     def note(self, *entries: Entry) -> None:
         """Write entries that need only survive the process, before what is answered next."""
         self._outputs.append(Write(list(entries)))
+
+    def bare(self, found: Slice) -> Kept:
+        """The record of a slice without a slot, which is known from here on and spends nothing."""
+        return self._kept(found, 0)
 
     def keep_with(self, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
         """Let entries be fsynced in one record with the totals of their slice; then call `then`."""
@@ -116,7 +128,7 @@ class Keeper:
         if found.spans:
             key = found.key
             self._more_entries = [each for each in self._more_entries if _key_of(each) != key]
-        if found.slot != NO_SLOT or found.keys:
+        if found.slot != NO_SLOT or found.name:
             self.note(Dropped(cap=found.cap, number=found.number))
         if found.slot != NO_SLOT:
             self._free_slots.append(found.slot)
@@ -132,6 +144,9 @@ class Keeper:
         ceiling = self._ceiling_wanted(found) if found.slot != NO_SLOT else 0
         found.ceiling = min(found.ceiling, ceiling)
         found.limit = min(found.limit, found.ceiling - found.pinned)
+        return self._kept(found, ceiling)
+
+    def _kept(self, found: Slice, ceiling: int) -> Kept:
         return Kept(
             cap=found.cap,
             number=found.number,

@@ -114,6 +114,7 @@ class Leadership:
         self._answered_ns: dict[str, int] = dict.fromkeys(electorate(config), now_ns)
         self._heartbeat_ns = now_ns
         self._has_majority = True
+        self._stored, self._stored_ns = replica.head.position, now_ns
         self._witnesses: Collection[str] = ()
         self._is_news = False
         primary.note(self._decided(), 0)
@@ -174,6 +175,19 @@ class Leadership:
                 reasons.append(f"{node}{' (being let in)' if node not in self.config.isr else ''}")
         return now_ns - oldest.begun_ns, ", ".join(reasons)
 
+    def is_held_up(self, now_ns: int) -> bool:
+        """Whether its own disk alone keeps it from acknowledging, and for so long that it must go.
+
+        Voters hear it all the while, so nobody else would stand for election.
+        """
+        partner = self.partner
+        if not self._rounds or partner is None or self._is_gone(partner, now_ns):
+            return False
+        oldest = self._rounds[0]
+        has_it = self._replica.head.position < oldest.end <= partner.match
+        since_ns = max(oldest.begun_ns, self._stored_ns)
+        return has_it and now_ns - since_ns > self._timings.degrade_ms * MS
+
     # ---- what is heard
 
     def answered(self, node: str, message: HeartbeatAnswer, now_ns: int) -> None:
@@ -212,6 +226,8 @@ class Leadership:
     def tick(self, now_ns: int, witnesses: Collection[str]) -> None:
         """Time has passed: beat, ask again, and see to who is in sync. `witnesses` are linked."""
         self._witnesses = witnesses
+        if self._replica.head.position > self._stored:
+            self._stored, self._stored_ns = self._replica.head.position, now_ns
         self._count(now_ns)
         if now_ns >= self._heartbeat_ns:
             self._heartbeat_ns = now_ns + self._timings.heartbeat_ms * MS
@@ -349,7 +365,9 @@ class Leadership:
             follower = self.followers.known[self.awaited]
             if follower.is_linked and self._has_all(follower):
                 return self.awaited
-            if not follower.is_linked or self._has_waited_for(follower, now_ns):
+            if not follower.is_linked:
+                self.awaited = ""
+            elif self._has_waited_for(follower, now_ns):
                 self._put_off(follower, now_ns)
             return None
         for node, follower in self.followers.known.items():

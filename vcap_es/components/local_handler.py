@@ -22,6 +22,7 @@ from vcap_es.components.messages import (
     Holding,
     Keyring,
     Notice,
+    NoticeState,
     Period,
     Report,
     Standing,
@@ -594,7 +595,7 @@ def _total(meta: Meta, interval: Interval) -> int:
     return meta.total if is_foreign else interval.pool.minted
 
 
-def _notice_state(meta: Meta, now: int) -> str:
+def _notice_state(meta: Meta, now: int) -> NoticeState:
     if meta.retired:
         return "retired"
     if meta.definition.start is not None and now < meta.definition.start:

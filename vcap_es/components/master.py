@@ -560,10 +560,16 @@ class Master:
         if self.leadership is None:
             return
         self.leadership.is_full = is_full
+        if is_full:
+            self._leave_to_partner("the disk is full", moment)
+
+    def _leave_to_partner(self, reason: str, moment: Moment) -> None:
+        """Whoever is in sync, and linked, shall lead at once."""
+        assert self.leadership is not None
         partner = self.leadership.partner
-        if is_full and partner is not None and partner.is_linked:
+        if partner is not None and partner.is_linked:
             self._tell(partner.node, Transfer(epoch=self.epoch))
-            self._step_down("the disk is full", moment)
+            self._step_down(reason, moment)
 
     # ---- operators
 
@@ -668,9 +674,11 @@ class Master:
 
     def tick(self, moment: Moment) -> None:
         """Time has passed."""
-        if self._is_over or self.suspicion:
+        if self._is_over:
             return
         self._give_up_switched(moment)
+        if self.suspicion:
+            return
         if self.leadership is not None:
             self._lead_on(moment)
         elif moment.boot_ns >= self._standing.due_ns:
@@ -709,6 +717,9 @@ class Master:
         assert self.leadership is not None
         assert self.primary is not None
         self.leadership.tick(moment.boot_ns, self._links.witnesses)
+        if self.leadership.is_held_up(moment.boot_ns):
+            self._leave_to_partner("the disk does not answer", moment)
+            return
         self._listen_again()
         if self.leadership.is_active and self._switching is None:
             self.primary.tick(moment.utc)

@@ -30,9 +30,9 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A server introduces itself, once per connection. `address` is its client plane's URL.
 
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
-    `cluster` is the one that its journal belongs to, "" where it is new. A witness has heard that
-    the log of that is `committed` up to this position.
-    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it.
+    `cluster` is the one that its journal belongs to, "" where it is new.
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it. A
+    witness has heard that the log of the cluster is `committed` up to this position.
     """
 
     protocol: Long
@@ -43,8 +43,8 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     voter: str = ""
     stamp: Count = 0
     cluster: ClusterName = ""
-    committed: Total = 0
     utc: Total = 0
+    committed: Total = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -150,14 +150,14 @@ class Period(Struct, frozen=True, array_like=True, gc=False):
     total: Total
 
 
-class Notice(Struct, frozen=True, array_like=True, gc=False):
-    """What a cap is, and the intervals that it has open; an unknown cap has no periods.
+NoticeState = Literal["active", "unknown", "retired", "not_started", "over"]
 
-    `state` is `active`, `unknown`, `retired`, `not_started` or `over`.
-    """
+
+class Notice(Struct, frozen=True, array_like=True, gc=False):
+    """What a cap is, and the intervals that it has open; an unknown cap has no periods."""
 
     cap: str
-    state: str
+    state: NoticeState
     interval: str
     mode: str
     pacing: str

@@ -13,7 +13,7 @@ RefusalCode = Literal[
     "counted_out",
     "unavailable",
     "key_reused",
-    "keys_full",
+    "share_full",
     "unknown_id",
     "settled",
 ]

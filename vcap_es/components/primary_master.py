@@ -163,10 +163,12 @@ class PrimaryMaster:
         epoch: int,
         now: int,
         founding: ClusterCreated | None = None,
+        on_demand: bool = False,
     ) -> None:
         """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended.
 
-        On a log of a new cluster, `founding` comes before it.
+        On a log of a new cluster, `founding` comes before it. `on_demand`, an interval is opened
+        when somebody asks for it (`open_now`), and not by time.
         """
         self.dc = dc
         self.name = name
@@ -185,7 +187,7 @@ class PrimaryMaster:
             dc=dc,
             await_cap=lambda cap, home: self.remote.await_cap(cap, home),
         )
-        self.intervals = IntervalHandler(self.state, self._record, now)
+        self.intervals = IntervalHandler(self.state, self._record, now, on_demand=on_demand)
         self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template, now)
         self.remote = RemoteHandler(
             self.state,
@@ -285,6 +287,11 @@ class PrimaryMaster:
         denied = self._handle(Asked(centre, ask.number), ask.command, actor, ask.correlation)
         if denied is not None:
             self._outputs.append(Forward(centre, Answered(number=ask.number, denied=denied)))
+
+    def open_now(self, cap: str, now: int) -> None:
+        """Somebody asks for `cap`: let its current interval be open, if it has one."""
+        self._advance(now)
+        self.intervals.open(cap, self._now)
 
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""

@@ -87,7 +87,7 @@ class Refilling:
     def remember_to_roll(self, found: Slice) -> None:
         """Shortly before the interval ends, hear the time again and fill the next slice."""
         lead_ns = min(self._shelf.limits.lead_ms * MS, (found.end - found.start) * 100)
-        if found.deadline_ns < NEVER_NS:
+        if lead_ns and found.deadline_ns < NEVER_NS:
             self._alarms.at(found.deadline_ns - lead_ns, lambda _: self._roll(found, lead_ns))
 
     def _roll(self, found: Slice, lead_ns: int) -> None:

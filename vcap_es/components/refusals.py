@@ -1,10 +1,13 @@
 """The refusals of a volumecap server, in words."""
 
+import re
 from collections.abc import Callable
 
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.slice import Slice
 from vcap_es.events.amounts import MAX_AMOUNT
+
+_CAPPED = re.compile(r"fewer than (\d+) units of (\S+) are left in this interval")
 
 
 def unavailable(cap: str, why: str) -> Refused:
@@ -24,6 +27,12 @@ def capped(cap: str, amount: int, retry_after_ms: int, *, withheld: int = 0) -> 
             " servers are readmitted or two operators release them"
         )
     return Refused(code="capped", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def capped_amount(refused: Refused) -> int | None:
+    """How many units were refused so; None where the words are others than those of `capped`."""
+    told = _CAPPED.fullmatch(refused.detail)
+    return int(told[1]) if told is not None and told[2] == refused.cap else None
 
 
 def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:

@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
-from vcap_es.components.journal_records import Cells, HoldNoted, Range
+from vcap_es.components.journal_records import Cells, HoldNoted, Marked, Range
 from vcap_es.components.messages import PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.timing_wheel import Alarm
@@ -64,8 +64,8 @@ class Waiter:
 class Slice:
     """All that a server knows of its part of one interval. Running totals only grow.
 
-    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order;
-    `expiries` are the alarms of those that are held still.
+    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order,
+    and `owners` says how many are whose; `expiries` are the alarms of those that are held still.
     `told_ns` is when the master was first told of it since the start or since the server stops.
     `deadline_ns` and `opens_ns` surely lie inside the interval; `end_ns` is surely not before its
     end. A slice from the journal `is_confirmed` when the master has said what it knows of it.
@@ -84,17 +84,20 @@ class Slice:
         "ended",
         "ended_at_ns",
         "expiries",
+        "floor",
         "heard_ns",
         "holds",
         "id_prefix",
         "is_confirmed",
         "is_final",
-        "keys",
         "limit",
         "lookups",
         "marks",
+        "name",
+        "named_in",
         "number",
         "opens_ns",
+        "owners",
         "pinned",
         "pool_available",
         "pool_withheld",
@@ -110,6 +113,7 @@ class Slice:
         "returned",
         "returned_heard",
         "returned_kept",
+        "seen",
         "slot",
         "spans",
         "start",
@@ -135,11 +139,16 @@ class Slice:
         self.limit, self.reach = -1, 0
         self.waiters: deque[Waiter] = deque()
         self.lookups: dict[int, None] = {}
-        self.marks: dict[Range, int] | None = None
+        self.marks: dict[Range, Marked] | None = None
         self.holds: dict[Range, HoldNoted] | None = None
         self.spans: list[Range] | None = None
+        self.owners: dict[str, int] | None = None
+        # What was spent below `floor` is too old to be refunded; `seen` are totals noted since.
+        self.floor = 0
+        self.seen: tuple[tuple[int, int], ...] = ()
         self.expiries: dict[Range, Alarm] | None = None
-        self.keys: list[str] | None = None
+        # What the records of answered keys call it, and the key file that was told so last.
+        self.name = self.named_in = 0
         self.ended = self.closed = self.is_final = False
         self.is_confirmed = True
         self.ended_at_ns = 0
@@ -217,7 +226,7 @@ class Slice:
             and self.heard_ns >= self.told_ns
         )
 
-    def know_span(self, span: Range) -> bool:
+    def know_span(self, span: Range, owner: str) -> bool:
         """Remember that a consume spent exactly this range; whether that is news."""
         if self.spans is None:
             self.spans = []
@@ -225,7 +234,20 @@ class Slice:
         if at < len(self.spans) and self.spans[at] == span:
             return False
         insort(self.spans, span)
+        if self.owners is None:
+            self.owners = {}
+        self.owners[owner] = self.owners.get(owner, 0) + 1
         return True
+
+    def forget_span(self, span: Range) -> str:
+        """Let go what is known of a consume, but for its place in `spans`; gives its owner."""
+        mark = self.marks.pop(span, None) if self.marks else None
+        hold = self.holds.pop(span, None) if self.holds else None
+        known = hold or mark
+        assert known is not None, "a span is held or refunded"
+        assert self.owners is not None, "every span has an owner"
+        self.owners[known.owner] -= 1
+        return known.owner
 
     def overlaps(self, span: Range) -> bool:
         """Whether the range is not a consume's: it cuts into one that is known."""

@@ -64,7 +64,7 @@ def _could_copy(world: World, leader: MasterProcess, follower: MasterProcess) ->
         return False
     is_following = (core.secondary.leader, core.secondary.epoch) == (leader.node, leader.core.epoch)
     are_well = not any(
-        each.is_paused or each.log.is_full or each.machine.slowness > 1
+        each.is_paused or each.log.is_full or each.log.is_hung or each.machine.slowness > 1
         for each in (leader, follower)
     )
     return is_following and are_well and world.network.is_clear(leader.name, follower.name)

@@ -30,6 +30,7 @@ TICK_NS_MIN = MS
 """Like the shell of a master, it ticks no more often than this."""
 
 RETRY_FULL_MS = 50
+LOOK_AGAIN_MS = 50
 RESTART_MS = 5
 
 
@@ -301,6 +302,9 @@ class MasterProcess(Process):
 
     def _written(self) -> None:
         assert self.core is not None
+        if self.log.is_hung:
+            self.later(LOOK_AGAIN_MS * MS, self._written)
+            return
         if self.fails_fsync:
             self.fails_fsync = False
             self.site.note(self.name, "fsync failed")

@@ -31,8 +31,8 @@ class Site:
         dc: str,
         cluster: str,
         scheduler: Scheduler | None,
-        first_id: int,
         window: Window = WINDOW,
+        first_id: int,
     ) -> None:
         self.began_us = now
         self.timings, self.window = timings, window

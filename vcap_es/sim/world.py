@@ -45,8 +45,8 @@ class World(Site):
         dc: str = "dc1",
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
-        first_id: int = 1,
         window: Window = WINDOW,
+        first_id: int = 1,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -56,8 +56,8 @@ class World(Site):
             dc=dc,
             cluster=cluster,
             scheduler=scheduler,
-            first_id=first_id,
             window=window,
+            first_id=first_id,
         )
         self.steps: list[Callable[[], None]] = []
         self.masters = [

@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
     "counted_out": Kind(503, "Counted out", retry=True),
     "unavailable": Kind(503, "Unavailable", retry=True),
     "key_reused": Kind(422, "Idempotency key reused"),
-    "keys_full": Kind(503, "Too many idempotency keys", retry=True),
+    "share_full": Kind(429, "Share full", retry=True),
     "unknown_id": Kind(404, "Unknown id"),
     "settled": Kind(409, "Settled already"),
     # Refusals of a master.

@@ -24,9 +24,16 @@ from vcap_es.projections.states.meta import Meta
 CLOSE_AFTER_US = 24 * 3600 * 1_000_000
 
 
-def due(meta: Meta, now: int, restored_at: int | None = None) -> list[Fact]:
+AHEAD = 1
+"""Intervals that are open after the current one, so that servers have slices when it ends."""
+
+
+def due(
+    meta: Meta, now: int, ahead: int | None = AHEAD, restored_at: int | None = None
+) -> list[Fact]:
     """The next facts of this meta's intervals at `now`; asked again after they hold, no more.
 
+    The current interval is opened, and `ahead` that follow it; none at all where `ahead` is None.
     What a generation before may have opened, whose log was restored at `restored_at`, is withheld.
     Ends come before openings, so that an amount is never open twice, and an interval is never
     ended before it is opened.
@@ -34,18 +41,18 @@ def due(meta: Meta, now: int, restored_at: int | None = None) -> list[Fact]:
     return [
         *(_ended(meta, each) for each in meta.intervals if _is_over(meta, each, now)),
         *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
-        *_opened(meta, now, restored_at),
+        *(_opened(meta, now, ahead, restored_at) if ahead is not None else ()),
         *(_closed(meta, each) for each in meta.intervals if _is_settled(each, now)),
     ]
 
 
-def next_due(meta: Meta, now: int) -> int | None:
+def next_due(meta: Meta, now: int, ahead: int | None = AHEAD) -> int | None:
     """The instant at which time alone will next change something; None where it never does."""
     instants = [_next_due(each) for each in meta.intervals if each.end > now or each.pool.ended]
-    # When an interval begins, another one is to be open ahead.
-    instants += [each.start for each in meta.intervals if not each.pool.ended]
+    if ahead:  # when an interval begins, another one is to be open ahead
+        instants += [each.start for each in meta.intervals if not each.pool.ended]
     later = [instant for instant in instants if instant > now]
-    if not meta.retired:
+    if ahead and not meta.retired:
         later += _future_start(meta, now)
     return min(later, default=None)
 
@@ -97,20 +104,18 @@ def _total(meta: Meta, window: Window) -> int:
     return 0 if meta.paused else opening_total(meta.definition, window)
 
 
-def _opened(meta: Meta, now: int, restored_at: int | None) -> list[Fact]:
-    """The current interval and the next one, as far as they are not open yet."""
+def _opened(meta: Meta, now: int, ahead: int, restored_at: int | None) -> list[Fact]:
+    """The current interval and those ahead of it, as far as they are not open yet."""
     facts: list[Fact] = []
     window = None if meta.retired or meta.home else _next_window(meta, now)
-    number, ahead = (
-        meta.next_number,
-        sum(each.start > now and not each.pool.ended for each in meta.intervals),
-    )
-    while window is not None and (window.start <= now or ahead < 1):
+    number = meta.next_number
+    ahead -= sum(each.start > now and not each.pool.ended for each in meta.intervals)
+    while window is not None and (window.start <= now or ahead > 0):
         if opening_instant(window, now) > now:
             break
         withheld = restored_at is not None and may_be_served(meta.definition, window, restored_at)
         facts.append(_open(meta, number, window, withheld=withheld))
-        ahead += window.start > now
+        ahead -= window.start > now
         number, window = number + 1, next_window(meta.definition, window.end)
     return facts
 

@@ -15,7 +15,7 @@ from vcap_es.components.decisions.primacy import Config, is_witness
 from vcap_es.components.desk import Desk
 from vcap_es.components.followers import Follower, Followers
 from vcap_es.components.giving_back import GivingBack
-from vcap_es.components.idempotency import KeyStore
+from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.master import Master
 from vcap_es.components.outcomes import Outcome
@@ -262,11 +262,12 @@ def _fold_with_gaps(self: Replica, until: int) -> None:
 # ---- servers
 
 
-def _admit_again(self: KeyStore, idempotency: Idempotency, token: int) -> Outcome | bool:
-    call = self._calls.get(idempotency.key)
-    if call is not None and call.outcome is not None:
-        self._forget(idempotency.key)
-    return _admit(self, idempotency, token)
+def _admit_again(
+    self: KeyStore, caller: str, key: Idempotency, token: int
+) -> Pending | Outcome | None:
+    if (caller, key_digest(key.key)) not in self._waiting:
+        self.ledger.shares.pop(caller, None)
+    return _admit(self, caller, key, token)
 
 
 def _nothing(*_: object) -> None:
@@ -502,6 +503,12 @@ MUTATIONS = [
         "who stores nothing for a while is not in sync",
         change(Followers, "retry", _retry_as_if_it_moved),
         stalling.a_follower_that_stores_nothing_falls_out_of_sync,
+    ),
+    by_scenario(
+        "hung_disk_leads",
+        "a leader whose disk does not answer leaves it to who has everything",
+        change(Leadership, "is_held_up", _no),
+        stalling.a_leader_whose_disk_hangs_leaves_it_to_the_other_master,
     ),
     by_scenario(
         "joining_held_up_for_long",

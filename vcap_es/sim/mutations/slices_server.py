@@ -9,6 +9,7 @@ from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.hearing import Hearing
 from vcap_es.components.journal_records import Cells, Journal, Kept, settle_cells
 from vcap_es.components.keeper import Keeper
+from vcap_es.components.key_records import FileBegun
 from vcap_es.components.messages import Grant, Standing, Verdict
 from vcap_es.components.queues import Queues
 from vcap_es.components.server_outputs import Output
@@ -16,7 +17,7 @@ from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.sim import disks
-from vcap_es.sim.disks import Disk
+from vcap_es.sim.disks import BOOT, Disk
 from vcap_es.sim.mutations import change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import bounds, crashes, ends, recalls, server_side, verdicts
@@ -159,6 +160,8 @@ def _trust_lost_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> Non
 
 
 def _rewrite_without_fsync(self: Disk, journal: Journal) -> None:
+    self.key_files.clear()
+    self.turn_keys(journal.key_file.number, FileBegun(BOOT, 0))
     self.frames, self.synced, self.ceilings = [], 0, {}
     self.write(journal.entries())
 

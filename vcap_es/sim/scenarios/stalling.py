@@ -38,6 +38,22 @@ def a_follower_that_stores_nothing_does_not_hold_up_who_leads_alone() -> None:
     assert answered == 20
 
 
+def a_leader_whose_disk_hangs_leaves_it_to_the_other_master() -> None:
+    """Given that it answers heartbeats all the while, nobody would depose it: it must go."""
+    world = _world()
+    world.run(3 * SECOND)
+    world.masters[0].log.is_hung = True
+    world.order(Define(cap="c", definition=Definition(total=10)))
+    world.run(4 * SECOND)
+    assert world.leader is world.masters[1]
+    token = world.order(Define(cap="d", definition=Definition(total=10)))
+    world.run(SECOND)
+    assert isinstance(world.command_answers.get(token), Done)
+    world.masters[0].log.is_hung = False
+    world.run(5 * SECOND)
+    assert len(_isr(world)) == 2
+
+
 def who_is_let_in_holds_up_nothing_for_long() -> None:
     """Given a follower that stores nothing while it is let in, the leader soon goes on alone."""
     world = _world()
