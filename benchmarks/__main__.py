@@ -29,7 +29,7 @@ from benchmarks.rows import IS_TINY, Row
 
 SECTIONS = (
     *("log", "embedded", "http", "keyed", "topups", "transfers"),
-    *("catch_up", "memory", "boundary", "backtest"),
+    *("catch_up", "history", "memory", "boundary", "backtest"),
 )
 """Each is a module here, with `figures` that gives rows, and `AIMS`: the figures that have one."""
 

@@ -221,6 +221,7 @@ async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> N
             wires=wires_of(settings),
             feed=feed_of(settings),
             clock_behind_max_s=own.clock_behind_max_s,
+            reading=own.reading,
         )
         await stack.enter_async_context(node)
         if not node.cluster:

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from msgspec import structs
@@ -24,6 +25,7 @@ from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.log_writer import LogWriter
 from vcap_es.adapters.outbox import Reign
+from vcap_es.adapters.past.reader import PastReader
 from vcap_es.adapters.post import Post
 from vcap_es.adapters.readiness import (
     Check,
@@ -72,14 +74,23 @@ from vcap_es.components.transfer_messages import Hearing
 from vcap_es.components.voter import Keep, founded
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
-from vcap_es.errors import ClockBehind, ClusterMixed, CopyUnsound, LogError, PrefixLost
+from vcap_es.errors import (
+    ClockBehind,
+    ClusterMixed,
+    CopyUnsound,
+    LogClosed,
+    LogError,
+    PrefixLost,
+)
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.clusters import is_of
 from vcap_es.events.instants import SECOND_US
 from vcap_es.events.log import EventLog
+from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.runner import recover
 from vcap_es.projections.snapshots import take
 from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.settings import ReadingSettings
 
 T = TypeVar("T")
 DRIFT_US = 5_000_000
@@ -120,6 +131,7 @@ class MasterNode:
         wires: Wires | None = None,
         feed: FeedWire | None = None,
         clock_behind_max_s: int = CLOCK_BEHIND_MAX_S,
+        reading: ReadingSettings | None = None,
     ) -> None:
         """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
@@ -131,7 +143,8 @@ class MasterNode:
         `spawn` starts a secondary master. `suspicion` says why the log may not be whole; who leads
         nevertheless is not suspect any more, and `absolve` is called. `wires` lead to other data
         centres, and `feed` to who follows the log. A start is refused where the clock is more than
-        `clock_behind_max_s` seconds before the log's last stamp.
+        `clock_behind_max_s` seconds before the log's last stamp. `reading` bounds what may be read
+        of the past.
         """
         self.log, self.metrics = events, CollectorRegistry()
         self.dc, self.name = dc, name
@@ -148,6 +161,12 @@ class MasterNode:
         )
         self.post = None if wires is None else Post(dc, wires, self._hear_letter)
         self.feed = None if feed is None else Feed(feed, events, self.committed_beyond)
+        self.past = PastReader(
+            events.path if isinstance(events, SqliteLog) else None,
+            reading or ReadingSettings(),
+            committed=lambda: self.durable,
+            present=self._present,
+        )
         self.order = GlobalOrder(
             dc,
             events,
@@ -165,7 +184,12 @@ class MasterNode:
         self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
         self._ahead_us = now_us() - boot_ns() // 1000
         self._writer = LogWriter(
-            events, self.metrics, tell=self._let, moment=self.moment, begin=self._begin
+            events,
+            self.metrics,
+            tell=self._let,
+            moment=self.moment,
+            begin=self._begin,
+            committed=lambda: self._core.replica.committed if self._core is not None else 0,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
@@ -240,6 +264,14 @@ class MasterNode:
     def _presence_of(self, master: str) -> Presence:
         is_here = master == self.core.node or self.core.is_linked(master)
         return "connected" if is_here else "away"
+
+    def _present(self, what: Literal["names", "groups"], of: list[str]) -> dict[str, str]:
+        """What servers are called, or the groups of caps, for who reads the past."""
+        state = self.state
+        if what == "names":
+            return {each: state.nodes[each].name for each in of if each in state.nodes}
+        groups = {each: state.metas[each].definition.group for each in of if each in state.metas}
+        return {cap: group for cap, group in groups.items() if group}
 
     def now(self) -> int:
         """Microseconds UTC: the wall clock, or while it has jumped, what it would show if not.
@@ -381,9 +413,12 @@ class MasterNode:
         tasks = [*self._rest(), *self._tasks]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self.past.close(), return_exceptions=True)
         for future in self._waiting.values():
             future.cancel()
+        if self._failed is not None and not self._failed.done():
+            with suppress(LogClosed):
+                await self._writer.note_committed()
         self._save_snapshot()
 
     def _save_snapshot(self) -> None:

@@ -5,6 +5,8 @@
 """
 
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -70,8 +72,20 @@ def control_app(node: MasterNode) -> Starlette:
     ]
     return Starlette(
         routes=[*plane.path_routes(), *among_nodes],
+        lifespan=_lifespan(node),
         exception_handlers={HTTPException: plane.fault, Exception: plane.fault},
     )
+
+
+def _lifespan(node: MasterNode) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Whoever is served here may ask for the past: its reader is there before they do."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        node.past.begin()
+        yield
+
+    return lifespan
 
 
 if __name__ == "__main__":

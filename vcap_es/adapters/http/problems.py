@@ -86,6 +86,7 @@ KINDS: dict[str, Kind] = {
     "path_too_long": Kind(414, "Path too long"),
     "unsupported_media_type": Kind(415, "Unsupported media type"),
     "busy": Kind(429, "Busy", retry=True),
+    "reading_budget": Kind(429, "Reading budget spent", retry=True),
     "headers_too_large": Kind(431, "Headers too large"),
     "internal_error": Kind(500, "Internal error", retry=True),
     "too_many_connections": Kind(503, "Too many connections", retry=True),
