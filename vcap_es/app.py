@@ -39,7 +39,7 @@ from vcap_es.errors import (
     CopyUnsound,
     LogLocked,
     OutcomeUnknown,
-    ServerReadmitted,
+    ServerMoves,
     SettingsError,
 )
 from vcap_es.events.logs.sqlite import SqliteLog
@@ -174,7 +174,7 @@ def run_server(settings: Settings) -> None:
         try:
             _run(lambda stop: _server(settings, stop))
             return
-        except ServerReadmitted as readmitted:
+        except ServerMoves as readmitted:
             log.warning("moves to another cluster", reason=str(readmitted))
             # First the vote: whoever has promised nothing may forget nothing.
             _set_ballot_aside(Path(settings.server.directory))

@@ -24,7 +24,7 @@
     ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
     ├── JournalError
     │   └── JournalDamaged  a server's journal is not what was written
-    ├── ServerReadmitted    a server moves to the cluster that was restored from its own
+    ├── ServerMoves         a server moves to the cluster that was restored from its own
     ├── SuspectServer       a volumecap server tells what cannot be true
     ├── LetterRefused       what came from another data centre cannot be opened; says why
     ├── BrokerLost          there is no connection to a broker; says which and what to do
@@ -140,7 +140,7 @@ class JournalDamaged(JournalError):
     """The journal is not what was written: this incarnation must not go on."""
 
 
-class ServerReadmitted(VcapError):
+class ServerMoves(VcapError):
     """A server moves to the cluster that was restored from its own; `move` makes that durable.
 
     It starts again then: epochs that it heard of and promises that it gave are of the one before.

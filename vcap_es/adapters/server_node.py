@@ -38,7 +38,7 @@ from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
 from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
 from vcap_es.components.timings import Timings
 from vcap_es.components.volumecap_server import VolumecapServer
-from vcap_es.errors import JournalError, ServerReadmitted
+from vcap_es.errors import JournalError, ServerMoves
 from vcap_es.events.facts import ApiKeyCreated
 
 STOP_SECONDS = 5.0
@@ -396,7 +396,7 @@ class ServerNode:
     def _move(self, message: Readmitted) -> None:
         """Belong to the restored cluster: what was promised and heard is of the one before."""
         self._fail(
-            ServerReadmitted(
+            ServerMoves(
                 f"readmitted to {message.cluster}, which was restored from a backup of "
                 f"{message.was}: starts again as one of it",
                 lambda: self._belonging.move(message),

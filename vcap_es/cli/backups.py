@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 from msgspec import to_builtins
 
+from vcap_es.app import LOG_FILE
 from vcap_es.backup import take
 from vcap_es.cli.control import DATA, DEFAULT, Control, Where
 from vcap_es.cli.output import Json, print_fields, print_json
@@ -119,6 +120,7 @@ def _told(made: Restored, data: Path) -> dict[str, Any]:
         "position": made.of.position,
         "taken at": made.of.taken_at,
         "events lacking": "nobody could tell" if made.lacks is None else made.lacks,
+        "kept beside it": [each.name for each in made.of.parts if each.name != LOG_FILE],
         "open intervals": made.intervals,
         "units withheld": made.withheld,
     }

@@ -207,11 +207,14 @@ class Desk:
             spent=max(account.spent, holding.spent),
             refunded=max(account.refunded, holding.refunded),
         )
-        more = told.moved - account.out
         is_sound = told.refunded <= told.spent and (
             told.returned + told.spent - told.refunded <= told.moved
         )
-        if not is_sound or self._pool.available - more < -MAX_AMOUNT:
+        more, back = told.moved - account.out, told.returned - account.back
+        pool = self._pool
+        there = pool.available if pool.old is None else pool.old
+        is_amount = more <= MAX_AMOUNT - max(pool.held, -pool.available)
+        if not (is_sound and is_amount and abs(there + back - more) <= MAX_AMOUNT):
             raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
         return told
 

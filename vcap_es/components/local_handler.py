@@ -177,6 +177,16 @@ class LocalHandler:
         """The log lacks what was acknowledged: the first reason tells people where to look."""
         self.doubt = self.doubt or why
 
+    def _doubt_opening(self, incarnation: str, holding: Holding) -> None:
+        """Units of an interval that was never opened here: it was by an end that is missing."""
+        meta = self._state.metas.get(holding.cap)
+        is_known = meta is not None and holding.number < meta.next_number
+        if not is_known and incarnation not in self._state.primacy.readmitted:
+            self.doubt_log(
+                f"{incarnation} was given {holding.received} units of {holding.cap}, interval "
+                f"{holding.number}, which this log has never opened: its end is missing"
+            )
+
     def is_from_before(self, incarnation: str, desk: Desk) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here.
 
@@ -326,6 +336,8 @@ class LocalHandler:
             if desk is not None:
                 news += desk.hear(incarnation, connection, message.order, holding)
                 touched.append((desk, holding))
+            elif holding.received and not self.may_lack_topups:
+                self._doubt_opening(incarnation, holding)
         if news:
             self._record(SpendReported(incarnation=incarnation, entries=news))
         for desk, holding in touched:

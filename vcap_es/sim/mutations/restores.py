@@ -67,7 +67,7 @@ def _told_first(self: Desk, incarnation: str) -> Grant:
         return _grant(self, incarnation)
 
 
-def _believed(_self: Desk, _incarnation: str, _holding: Holding) -> None:
+def _believed(_self: Desk | LocalHandler, _incarnation: str, _holding: Holding) -> None:
     pass
 
 
@@ -141,6 +141,12 @@ RESTORES = (
         "who was given more than the log knows has seen a longer one",
         change(Desk, "_doubt_log", _believed),
         restoring.an_old_log_put_back_is_noticed_by_who_was_given_more,
+    ),
+    by_scenario(
+        "unknown_interval_believed",
+        "who has units of an interval that was never opened has seen a longer log",
+        change(LocalHandler, "_doubt_opening", _believed),
+        restoring.an_old_log_put_back_is_noticed_by_what_it_never_opened,
     ),
     by_scenario(
         "older_directory_followed",

@@ -1,5 +1,7 @@
 """A restored log lacks what was granted after its backup: no period is served twice for that."""
 
+from collections.abc import Callable
+
 from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import Done
@@ -193,25 +195,50 @@ def a_number_is_of_one_period() -> None:
 def an_old_log_put_back_is_noticed_by_who_was_given_more() -> None:
     """Without a restore, the first server that tells of more than the log knows stops its pool."""
     life = _begun()
-    world, master = life.old, life.old.masters[0]
-    ballot, entries = master.ballots.ballot, list(master.log.entries)
+    world = life.old
+    back = _kept(world)
     first, second = world.servers
     taken(world, second, 50)
     world.run(SECOND)
     first.kill()
-    master.kill()
-    master.ballots.ballot = ballot
-    master.log.entries[:], master.log.committed = entries, 0
-    world.truth.give_up(master)
-    master.start()
-    world.run(3 * SECOND)
+    back()
     assert world.master is not None
-    assert "its end is missing" in world.master.locals.doubt
+    assert "and this log knows of" in world.master.locals.doubt
     assert world.pool("c").withheld + world.pool("c").held + 80 == TOTAL
     first.start(same_boot=True)
     world.run(SECOND)
     assert world.take_all("c") <= 20
     assert world.pool("c").available <= 0
+
+
+def an_old_log_put_back_is_noticed_by_what_it_never_opened() -> None:
+    """A server has units of an interval that the log knows nothing of."""
+    world = World(2)
+    world.define("c", TOTAL, interval="day")
+    world.run(SECOND)
+    back = _kept(world)
+    world.define("late", TOTAL, interval="day")
+    assert isinstance(world.consume(world.servers[0], "late", 5), Consumed)
+    world.run(SECOND)
+    back()
+    assert world.master is not None
+    assert "which this log has never opened" in world.master.locals.doubt
+
+
+def _kept(world: World) -> Callable[[], None]:
+    """Keep what the master's disk has now; the call puts it back under the running servers."""
+    (master,) = world.masters
+    ballot, entries = master.ballots.ballot, list(master.log.entries)
+
+    def put_back() -> None:
+        master.kill()
+        master.ballots.ballot = ballot
+        master.log.entries[:], master.log.committed = entries, 0
+        world.truth.give_up(master)
+        master.start()
+        world.run(3 * SECOND)
+
+    return put_back
 
 
 def a_master_that_starts_from_an_older_directory_is_refused() -> None:
