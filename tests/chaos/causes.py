@@ -36,8 +36,8 @@ _CAUSES: dict[str, Callable[[Line], str]] = {
     "stands for election": lambda line: f"stood for epoch {line.details['epoch']}",
     "refused": lambda line: f"was refused by {line.details['by']}",
     "must not lead": lambda line: f"must not lead: {line.details['why']}",
-    "is let in": lambda line: f"let {line.details['node']} in",
-    "is not let in": lambda line: f"gave up letting {line.details['node']} in",
+    "is let in": lambda line: f"let {line.details['follower']} in",
+    "is not let in": lambda line: f"gave up letting {line.details['follower']} in",
     "begins anew": lambda line: f"began anew: {line.details['reason']}",
     "role": lambda line: f"was {line.details['role']}",
 }

@@ -28,6 +28,7 @@ def test_a_long_gap_is_told_with_what_nodes_logged_in_it(tmp_path: Path) -> None
     lines: list[tuple[float, str, dict[str, object]]] = [
         (0.1, "role", {"role": "leading"}),
         (0.2, "linked", {"epoch": 3}),
+        (0.3, "is let in", {"node": "m1", "follower": "m0-a", "lag": 2}),
         (0.5, "commit waits", {"why": "its own disk", "ms": 250}),
         (9.0, "slow disk", {"what": "log", "ms": 700}),
     ]
@@ -35,8 +36,12 @@ def test_a_long_gap_is_told_with_what_nodes_logged_in_it(tmp_path: Path) -> None
     # When
     why, *shown = told(Gap(0.8, struck), struck, lines_of(tmp_path, struck - 2, struck + 0.8))
     # Then
-    assert why == "+100 ms master1 was leading; +500 ms master1 waited for its own disk"
-    assert len(shown) == 2
+    assert why.split("; ") == [
+        "+100 ms master1 was leading",
+        "+300 ms master1 let m0-a in",
+        "+500 ms master1 waited for its own disk",
+    ]
+    assert len(shown) == 3
 
 
 def test_a_fault_that_nobody_could_bear_is_told_as_such(tmp_path: Path) -> None:

@@ -374,7 +374,7 @@ class Leadership:
             if node not in self.config.isr and self._is_near(follower, now_ns):
                 self.awaited, self._awaited_ns = node, now_ns
                 lag = self._replica.end.position - follower.match
-                self._emit(Remark("is let in", {"node": node, "lag": lag}))
+                self._emit(Remark("is let in", {"follower": node, "lag": lag}))
                 return self._joining(now_ns)
         return None
 
@@ -388,7 +388,7 @@ class Leadership:
         follower.put_offs += 1
         follower.put_off_ns = now_ns + self._timings.degrade_ms * MS
         self.awaited = ""
-        self._emit(Remark("is not let in", {"node": follower.node}))
+        self._emit(Remark("is not let in", {"follower": follower.node}))
 
     def _is_near(self, follower: Follower, now_ns: int) -> bool:
         lag = self._replica.end.position - follower.match
