@@ -173,6 +173,10 @@ class LocalHandler:
         """Whether the log has lost acknowledged events, by a forced promotion."""
         return bool(self._state.primacy.forced)
 
+    def was_given(self, incarnation: str) -> bool:
+        """Whether something of what is not closed was ever moved to this incarnation."""
+        return bool(self._holders.keys_of(incarnation))
+
     def doubt_log(self, why: str) -> None:
         """The log lacks what was acknowledged: the first reason tells people where to look."""
         self.doubt = self.doubt or why

@@ -7,7 +7,7 @@ Plain code: it is told the time and rolls no dice of its own. What it wants done
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vcap_es.components.approvals import Approved
 from vcap_es.components.candidacy import Candidacy
@@ -313,7 +313,11 @@ class Master:
     def _hello(self, connection: int, hello: Hello, moment: Moment) -> None:
         trouble = _other_protocol(hello.protocol) or self._other_cluster(hello.cluster)
         if trouble and hello.cluster in self.state.primacy.before:
-            self._hear_stranger(connection, hello, trouble)
+            self._hear_stranger(connection, hello, hello.cluster, trouble)
+            return
+        if not trouble and self._has_forgotten_its_cluster(hello):
+            was = self.state.primacy.before[-1]
+            self._hear_stranger(connection, hello, was, difference(self.cluster, was))
             return
         if trouble:
             self._close(connection, trouble)
@@ -343,7 +347,13 @@ class Master:
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
         return True
 
-    def _hear_stranger(self, connection: int, hello: Hello, trouble: str) -> None:
+    def _has_forgotten_its_cluster(self, hello: Hello) -> bool:
+        """Whether a server that names none was given something before the log was restored."""
+        if hello.cluster or self.primary is None or not self.state.primacy.before:
+            return False
+        return self.primary.locals.was_given(hello.incarnation)
+
+    def _hear_stranger(self, connection: int, hello: Hello, was: str, trouble: str) -> None:
         """A server of a generation before is refused, until an operator has readmitted it."""
         if self.primary is not None and hello.incarnation in self.state.primacy.readmitted:
             readmitted = Readmitted(
@@ -352,7 +362,7 @@ class Master:
             self.primary.afterwards(Send(connection, readmitted))  # it is not known elsewhere yet
             return
         self.strangers.pop(hello.incarnation, None)
-        self.strangers[hello.incarnation] = hello
+        self.strangers[hello.incarnation] = structs.replace(hello, cluster=was)
         if len(self.strangers) > STRANGERS_MAX:
             del self.strangers[next(iter(self.strangers))]
         self._close(connection, f"{trouble}; an operator can readmit {hello.name}")

@@ -9,6 +9,7 @@ from msgspec import structs
 from vcap_es.components.decisions import restore
 from vcap_es.components.decisions.restore import ReadmitServer
 from vcap_es.components.limits import Limits
+from vcap_es.components.messages import Hello
 from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
 from vcap_es.events.clusters import restored as restored_cluster
@@ -122,17 +123,25 @@ class Restoring:
     def readmit(self, server: ServerProcess) -> object:
         """Send a server over, and let an operator readmit it when it has knocked."""
         self.send_over(server)
+        return self.admit(server)
+
+    def admit(self, server: ServerProcess) -> object:
+        """Let an operator readmit a server that was sent over, when it has knocked."""
         new, incarnation = self._restored, server.core.incarnation
         for _ in range(KNOCKS_MAX):
-            leader = new.leader
-            if leader is not None and leader.core is not None:
-                hello = leader.core.strangers.get(incarnation)
-                if hello is not None:
-                    return new.command(
-                        ReadmitServer(incarnation=incarnation, name=server.name, was=hello.cluster)
-                    )
+            hello = self.knocking.get(incarnation)
+            if hello is not None:
+                return new.command(
+                    ReadmitServer(incarnation=incarnation, name=server.name, was=hello.cluster)
+                )
             new.run(KNOCK_US)
         raise AssertionError(f"{server.name} has not knocked")
+
+    @property
+    def knocking(self) -> dict[str, Hello]:
+        """The old servers that have knocked at the master that leads the restored world."""
+        leader = self._restored.leader
+        return leader.core.strangers if leader is not None and leader.core is not None else {}
 
     @property
     def _restored(self) -> World:

@@ -53,9 +53,13 @@ def _minted_here(pool: Pool, total: int) -> None:
     pool.minted = total
 
 
-def _let_in(self: Master, connection: int, hello: Hello, _trouble: str) -> None:
+def _let_in(self: Master, connection: int, hello: Hello, _was: str, _trouble: str) -> None:
     readmitted = Readmitted(incarnation=hello.incarnation, was=hello.cluster, cluster=self.cluster)
     self._outputs.append(Send(connection, readmitted))
+
+
+def _never_forgotten(_self: Master, _hello: Hello) -> bool:
+    return False
 
 
 def _never_from_before(_self: LocalHandler, _incarnation: str, _desk: object) -> bool:
@@ -117,6 +121,12 @@ RESTORES = (
         "an old server comes in by an operator's act alone",
         change(Master, "_hear_stranger", _let_in),
         restoring.a_stranger_is_let_in_by_an_act_alone,
+    ),
+    by_scenario(
+        "forgotten_cluster_joins",
+        "who was given something before the restore is of before, whatever it has forgotten",
+        change(Master, "_has_forgotten_its_cluster", _never_forgotten),
+        restoring.a_server_that_forgot_its_cluster_is_no_new_one,
     ),
     by_scenario(
         "readmitted_untold",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from vcap_es.components.belonging import Belonging
 from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import Done
@@ -120,6 +121,21 @@ def a_stranger_is_let_in_by_an_act_alone() -> None:
     assert stranger.serves_from is None
     assert stranger.belonging.cluster != new.cluster
     assert not new.pool("c").peek(stranger.core.incarnation).recovered
+
+
+def a_server_that_forgot_its_cluster_is_no_new_one() -> None:
+    """Its journal says who it is: it was given something before the log was restored."""
+    life = _begun()
+    new = _restored(life)
+    stranger = life.old.servers[0]
+    stranger.belonging = Belonging("", lambda _: None)
+    life.send_over(stranger)
+    new.run(3 * SECOND)
+    assert stranger.serves_from is None
+    assert stranger.core.incarnation in life.knocking
+    assert isinstance(life.admit(stranger), Done)
+    new.run(3 * SECOND)
+    assert stranger.serves_from is new.leader
 
 
 def two_operators_release_what_is_withheld() -> None:
