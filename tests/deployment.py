@@ -1,6 +1,7 @@
 """A data centre of real processes on this machine, for tests that kill them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -56,6 +57,16 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came true: {what}")
         time.sleep(0.01)
+
+
+def wipe(directory: Path) -> None:
+    """Remove a directory, from which a reader of a master that was killed may be removing too."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(directory, ignore_errors=True)
+        return not directory.exists()
+
+    eventually(is_gone, f"{directory} is gone")
 
 
 class Place(NamedTuple):

@@ -25,6 +25,7 @@ from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standi
 from vcap_es.components.outcomes import Consumed, Outcome, Refunded, Refused
 from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
 from vcap_es.components.volumecap_server import VolumecapServer
+from vcap_es.errors import JournalError
 
 OLD = Path(__file__).parent / "journals" / "before_key_files"
 NOW = 1_767_268_800_000_000
@@ -143,7 +144,7 @@ def test_an_upgrade_that_is_cut_short_is_done_again(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(JournalFiles, "_rewrite", dies)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(JournalError, match="No space left"):
         Server(directory, {})
     monkeypatch.undo()
     (directory / "lock").unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENT, ROOT, Deployment, eventually, free_ports
+from tests.deployment import PATIENT, ROOT, Deployment, eventually, free_ports, wipe
 
 
 def vcap(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -120,7 +120,7 @@ def test_a_master_that_lost_its_disk_comes_back_as_a_new_copy(dc: Deployment, sl
     before = dc.control("GET", "/v1/primacy")["cluster"]
     # When
     dc.kill(f"master{slot}")
-    shutil.rmtree(dc.directory / f"master{slot}")
+    wipe(dc.directory / f"master{slot}")
     dc.start_master(slot)
     # Then
     keep_admin_key(dc)
@@ -141,7 +141,7 @@ def test_a_cluster_that_is_founded_by_mistake_harms_nobody(dc: Deployment) -> No
     """Both masters refuse the other, in words; the healthy one leads on and serves."""
     # Given that the master of slot 0 lost its disk, and somebody founds there
     dc.kill("master0")
-    shutil.rmtree(dc.directory / "master0")
+    wipe(dc.directory / "master0")
     assert vcap("init", *places(dc.directory)).returncode == 0
     dc.start_master(0, wait=False)
     own = dc.directory / "master0" / "admin.key"
@@ -153,7 +153,7 @@ def test_a_cluster_that_is_founded_by_mistake_harms_nobody(dc: Deployment) -> No
     # Then
     assert dc.child("master1").poll() is None
     dc.kill("master0")
-    shutil.rmtree(dc.directory / "master0")
+    wipe(dc.directory / "master0")
     keep_admin_key(dc)
     dc.master_urls.reverse()
     assert dc.control("GET", "/v1/caps/c")["id"] == "c"

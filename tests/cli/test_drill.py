@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.deployment import PATIENT, Deployment, eventually
+from tests.deployment import PATIENT, Deployment, eventually, wipe
 
 TOTAL, BEFORE, AFTER = 100, 30, 25
 
@@ -192,7 +192,7 @@ def test_each_node_comes_back_empty(live: Deployment, tmp_path: Path) -> None:
     """A master that lost its disk copies the log; a server that did begins anew."""
     for node in ("master1", "server2"):
         live.kill(node)
-        shutil.rmtree(live.directory / node)
+        wipe(live.directory / node)
         live.start(node)
     eventually(lambda: len(live.control("GET", "/v1/primacy")["isr"]) == 2, "both are in sync")
     caller = Caller(live)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, eventually, ports_in_a_row
+from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, eventually, ports_in_a_row, wipe
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.balances import IntervalBalance, interval_balance
 from vcap_es.projections.history import fold_until
@@ -133,7 +132,7 @@ def test_it_recovers_from_the_loss_of_any_one_folder(tmp_path: Path, lost: str) 
     assert consumed(data, port + 1, 7) == 200
     assert ended(process)[0] == 0
     # When
-    shutil.rmtree(data / lost)
+    wipe(data / lost)
     process = started(data, port)
     welcome(process)
     # Then
@@ -152,7 +151,7 @@ def test_a_folder_that_lost_both_masters_is_not_begun_anew(tmp_path: Path) -> No
     welcome(process)
     assert ended(process)[0] == 0
     for slot in (0, 1):
-        shutil.rmtree(data / f"master{slot}")
+        wipe(data / f"master{slot}")
     process = started(data, port, "--servers", "1")
     out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (2, "")
