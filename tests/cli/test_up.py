@@ -16,7 +16,6 @@ from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.balances import IntervalBalance, interval_balance
 from vcap_es.projections.history import fold_until
 
-
 BUSY = ("slow disk", "this process was not run")
 """What a node warns of that a busy machine alone is to blame for."""
 
