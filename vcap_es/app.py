@@ -54,7 +54,7 @@ from vcap_es.settings import (
 
 ADMIN_KEY_FILE = "admin.key"
 LOG_FILE, SNAPSHOT_FILE, BALLOT_FILE = "log.sqlite", "snapshot", "ballot"
-SUSPECT_FILE = "suspect"
+SUSPECT_FILE, JOURNAL_FILE = "suspect", "frames"
 
 DISK_FAILED, TEMPORARY = 70, 75
 """Exit codes of a master: its log failed, and: another process serves its directory."""
@@ -72,23 +72,26 @@ log = structlog.get_logger()
 def found_cluster(settings: Settings) -> str:
     """Let the master of these settings be the first of a new cluster; gives the cluster's name.
 
-    Its directory must have nothing of a master in it; it leads as soon as it is run, and until then
-    asking again changes nothing. The secret of the nodes is made, where there is none. Raises
+    Its directory must have nothing of another node in it; it leads as soon as it is run, and until
+    then asking again changes nothing. The secret of the nodes is made, where there is none. Raises
     `SettingsError` where something is there, and `BallotLocked` while another process uses it.
     """
     own = settings.master
     directory = Path(own.directory)
+    used = SettingsError(
+        f"{directory} belongs to a node already: a cluster is founded in an empty directory; to "
+        "run the master that is there, say `vcap run primary`"
+    )
+    if (directory / JOURNAL_FILE).exists() or _files_of_master(directory) - {BALLOT_FILE}:
+        raise used
     ensure_node_secret(Path(settings.node_secret_file))
     ballots = _ballots_of(own)
     try:
         ballot = ballots.ballot
         if not ballot.cluster and ballot.config is None:
             ballot = founded(ballot, token_hex(16))
-        if ballot != founded(ballot, ballot.cluster) or _files_of_master(directory) - {BALLOT_FILE}:
-            raise SettingsError(
-                f"{directory} belongs to a master already: a cluster is founded in an empty "
-                "directory; to run this one, say `vcap run primary`"
-            )
+        if ballot != founded(ballot, ballot.cluster):
+            raise used
         ballots.keep(ballot)
     finally:
         ballots.close()
@@ -100,14 +103,32 @@ def _files_of_master(directory: Path) -> set[str]:
     kept = (BALLOT_FILE, SNAPSHOT_FILE, SUSPECT_FILE)
     return {
         each.name
-        for each in directory.iterdir()
+        for each in (directory.iterdir() if directory.exists() else ())
         if each.name in kept or each.name.startswith(LOG_FILE)
     }
 
 
 def _ballots_of(own: MasterSettings) -> BallotFile:
-    path = Path(own.directory) / BALLOT_FILE
-    return BallotFile.open(path, lambda: master_id(own.slot, token_hex(16)))
+    node = master_id(own.slot, token_hex(16))
+    kind = master_id(own.slot, "")
+    return _open_ballot(Path(own.directory), node, kind, f"the master of slot {own.slot}")
+
+
+def _open_ballot(directory: Path, node: str, kind: str, who: str) -> BallotFile:
+    """The ballot in `directory`, or a new one of `node`; ids of nodes of its `kind` begin so.
+
+    Raises SettingsError where it is that of another kind of node: whoever votes by the promises of
+    somebody else, or leads the epochs of another slot, could undo what was acknowledged.
+    """
+    ballots = BallotFile.open(directory / BALLOT_FILE, lambda: node)
+    found = ballots.ballot.node
+    if found.startswith(kind):
+        return ballots
+    ballots.close()
+    raise SettingsError(
+        f"{directory} is that of the node {found}, and this is {who}: give it its own directory, "
+        "or start it as what it was"
+    )
 
 
 def run_master(settings: Settings) -> None:
@@ -315,9 +336,8 @@ def _witness(own: ServerSettings, stack: AsyncExitStack) -> BallotFile | None:
     """The ballot of a server that is a witness."""
     if not own.witness:
         return None
-    ballots = BallotFile.open(
-        Path(own.directory) / BALLOT_FILE, lambda: witness_id(own.name, token_hex(16))
-    )
+    node = witness_id(own.name, token_hex(16))
+    ballots = _open_ballot(Path(own.directory), node, "w-", f"the witness {own.name}")
     stack.callback(ballots.close)
     return ballots
 

@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 
 from vcap_es import __version__
 from vcap_es.adapters.files import sync_directory
-from vcap_es.app import ADMIN_KEY_FILE, LOG_FILE
+from vcap_es.app import ADMIN_KEY_FILE, JOURNAL_FILE, LOG_FILE
 from vcap_es.clock import now_us
 from vcap_es.errors import BackupUnusable, InvalidInput
 from vcap_es.events.chain import GENESIS, verify
@@ -36,7 +36,6 @@ MANIFEST_BYTES_MAX = 1 << 20
 """A longer manifest is not read: it would name thousands of parts."""
 
 CHUNK_EVENTS, CHUNK_BYTES = 5000, 1 << 20
-JOURNAL_FILE = "frames"
 
 
 class Part(Struct, frozen=True, kw_only=True):

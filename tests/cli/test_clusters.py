@@ -86,7 +86,28 @@ def test_a_cluster_is_founded_once(tmp_path: Path) -> None:
     (tmp_path / "master0" / "log.sqlite").touch()
     refused = vcap("init", *places(tmp_path))
     assert refused.returncode == 2
-    assert f"{tmp_path}/master0 belongs to a master already" in refused.stderr
+    assert f"{tmp_path}/master0 belongs to a node already" in refused.stderr
+
+
+def test_a_directory_serves_the_kind_of_node_that_made_it(tmp_path: Path) -> None:
+    """A server's is no place to found in, nor a master's for another slot or for a witness."""
+    # Given a founded master's directory, and a server's
+    assert vcap("init", *places(tmp_path)).returncode == 0
+    (tmp_path / "server1").mkdir()
+    (tmp_path / "server1" / "frames").touch()
+    secret = ("--node-secret-file", str(tmp_path / "node.secret"), "--port", str(free_ports(1)[0]))
+    master, server = ("--data", str(tmp_path / "master0")), ("--data", str(tmp_path / "server1"))
+    # When they are taken for what they are not
+    tried = {
+        "belongs to a node already": ("init", *server, *secret),
+        "this is the master of slot 1": ("run", "secondary", *master, *secret),
+        "this is the witness s1": ("run", "server", "--witness", *master, *secret),
+    }
+    # Then
+    for words, command in tried.items():
+        refused = vcap(*command)
+        assert refused.returncode == 2, command
+        assert words in refused.stderr, refused.stderr
 
 
 def test_an_empty_directory_waits_and_says_for_what(tmp_path: Path) -> None:
