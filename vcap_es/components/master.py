@@ -45,7 +45,14 @@ from vcap_es.components.primacy_messages import (
     Refusal,
     Transfer,
 )
-from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send, Spawn
+from vcap_es.components.primary_master import (
+    COPIED,
+    Answer,
+    Close,
+    PrimaryMaster,
+    Send,
+    Spawn,
+)
 from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
@@ -338,11 +345,16 @@ class Master:
             self.departures[connection] = name, ahead
 
     def _lets_in(self, connection: int, hello: Hello, moment: Moment) -> bool:
-        """Whether a server is not refused by who leads here: others hear of nobody who is."""
+        """Whether a server is not refused by who leads here: others hear of nobody who is.
+
+        Its line is closed at once, and not when something is committed: it may be the witness that
+        is needed for that, of which an older line is not known to be broken. It comes again.
+        """
         if self.primary is None:
             return True
         self.primary.received(connection, hello, moment.utc)
         if not self.primary.has_let_in(connection, hello.incarnation):
+            self._close(connection, COPIED)
             return False
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
         return True

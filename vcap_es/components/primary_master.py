@@ -85,6 +85,10 @@ BACKLOG_FACTS_MAX = 1000
 """With more facts than this undurable, intervals wait: servers come before the calendar."""
 
 
+COPIED = "this incarnation is connected already: its journal was copied"
+"""Why a second line of a server is refused, unless the first one is about to break."""
+
+
 class Done(Struct, frozen=True, kw_only=True, gc=False):
     """A command holds, durably at `position`; no facts where it was so already."""
 
@@ -446,8 +450,7 @@ class PrimaryMaster:
             return
         before = self.locals.servers.get(message.incarnation)
         if not self.locals.hello(connection, message, self._now):
-            reason = "this incarnation is connected already: its journal was copied"
-            self._outputs.append(Close(connection, reason))
+            self._outputs.append(Close(connection, COPIED))
         elif before is not None:
             self._outputs.append(Close(before.connection, "the server has connected anew"))
 
