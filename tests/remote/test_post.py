@@ -179,7 +179,8 @@ def test_who_comes_back_with_empty_disks_is_a_namesake(tmp_path: Path, broker: B
         for node in ("server1", "master0"):
             wiped.kill(node)
             wipe(wiped.directory / node)
-        # When it is started again
+        # When it is founded and started again
+        wiped.found()
         wiped.start_primary()
         wiped.start_server(0)
         # Then both say why nothing is shared with it

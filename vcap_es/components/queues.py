@@ -154,7 +154,9 @@ class Queues:
         countable = found.countable(self._shelf.cells)
         if countable < waiter.minimum <= found.total:  # of more there is none: it will be capped
             found.waiters.popleft()
-            self._refuse(waiter, self._counted_out(found, waiter))
+            is_gone = waiter.minimum > found.total - found.net_spent(self._shelf.cells)
+            why = self._exhausted(found, waiter, waiter.minimum) if is_gone else None
+            self._refuse(waiter, why or self._counted_out(found, waiter))
             return True
         amount = min(amount, countable)
         if amount < waiter.minimum or amount > found.balance(self._shelf.cells):

@@ -181,6 +181,10 @@ class Slice:
         """The running total spent, as the cell has it."""
         return cells[self.slot] if self.slot >= 0 else 0
 
+    def net_spent(self, cells: Cells) -> int:
+        """Units that were spent here and are nowhere any more."""
+        return self.spent(cells) - self.refunded
+
     def balance(self, cells: Cells) -> int:
         """The units that are here and not pinned by an all-or-none consume."""
         here = self.received - self.returned - self.spent(cells) + self.refunded
