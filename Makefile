@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-two-dc test lint sim chaos bench lock clean
+.PHONY: help setup up up-two-dc test lint lives sim chaos bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ lint: .venv/.ready ## check style, types and architecture
 	$(BIN)/mypy --strict vcap_es compose
 	$(BIN)/python -m pytest -q tests/architecture
 
+lives: .venv/.ready ## live 1,000 simulated lives that this commit has not lived before
+	$(BIN)/python -m vcap_es.sim --seeds 0..1000 --base "$(shell git rev-parse HEAD 2>/dev/null)"
+
 sim: .venv/.ready ## live 10,000 simulated lives, and hunt every planted bug
 	$(BIN)/python -m vcap_es.sim --regression
 	$(BIN)/python -m vcap_es.sim --seeds 0..10000 --base "$(shell git rev-parse HEAD 2>/dev/null)"
@@ -36,7 +39,7 @@ chaos: .venv/.ready ## break real masters, servers and brokers under load; 30 mi
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.centres
 
-bench: .venv/.ready ## run the benchmarks; prints the machine, the settings and the ratios
+bench: .venv/.ready ## run the benchmarks; fetches wrk, nginx and RabbitMQ where they are not
 	$(BIN)/python -m benchmarks
 
 # A line that is locked stays as it is while it satisfies pyproject.toml; delete it to raise it.

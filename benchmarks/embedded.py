@@ -16,6 +16,8 @@ from limits import RateLimitItem, RateLimitItemPerDay
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from benchmarks.logs import open_log
+from benchmarks.rows import Row, sized
 from vcap_es import telemetry
 from vcap_es.adapters.http.control import control_app
 from vcap_es.adapters.http.server import serving
@@ -23,10 +25,9 @@ from vcap_es.adapters.master_node import MasterNode
 from vcap_es.client import Consumed, EmbeddedVolumecap
 from vcap_es.components.decisions.meta import Define
 from vcap_es.events.facts import Definition
-from vcap_es.events.logs.sqlite import SqliteLog
 
-CALLS = 20_000
-ROUNDS = 40
+CALLS = sized(20_000, tiny=1_000)
+ROUNDS = sized(40, tiny=2)
 NS_MAX = 500
 TIMES_FASTER_MIN = 5
 
@@ -34,42 +35,46 @@ CAP, TOTAL = "campaign:4711", 2**62
 HOST, SECRET = "127.0.0.1", "0123456789abcdef" * 4
 
 
-def figures() -> list[dict[str, object]]:
+AIMS = {
+    "embedded consume": f"<= {NS_MAX}",
+    "embedded consume against `limits`": f">= {TIMES_FASTER_MIN}",
+}
+
+
+def figures() -> list[Row]:
     """Nanoseconds a call of each, and how they compare."""
     telemetry.configure("warning", node="bench", component="bench")
     with TemporaryDirectory(prefix="vcap-bench-", dir=Path.cwd()) as folder:
         ours, peer = uvloop.run(_measure(Path(folder)))
     faster = peer / ours
+    ours_figure, faster_figure = AIMS
     return [
-        {
-            "figure": "embedded consume, ns a call",
-            "value": round(ours),
-            "aim": f"<= {NS_MAX}",
-            "reached": ours <= NS_MAX,
-        },
-        {"figure": "`limits` in memory, fixed window, ns a call", "value": round(peer)},
-        {
-            "figure": "embedded consume / `limits`, times faster",
-            "value": f"{faster:.1f}",
-            "aim": f">= {TIMES_FASTER_MIN}",
-            "reached": faster >= TIMES_FASTER_MIN,
-        },
+        Row(ours_figure, f"{ours:.0f}", "ns a call", AIMS[ours_figure], ours <= NS_MAX),
+        Row("`limits` in memory, fixed window", f"{peer:.0f}", "ns a call"),
+        Row(
+            faster_figure,
+            f"{faster:.1f}",
+            "times faster",
+            AIMS[faster_figure],
+            faster >= TIMES_FASTER_MIN,
+        ),
     ]
 
 
 async def _measure(folder: Path) -> tuple[float, float]:
-    log = await SqliteLog.open(folder / "log.sqlite")
-    master = MasterNode(log, dc="dc1", name="primary", secret=SECRET)
-    async with master, serving(control_app(master), host=HOST, port=0, websockets=True) as port:
-        definition = Define(cap=CAP, definition=Definition(total=TOTAL))
-        await master.submit(definition, actor="bench", correlation="")
-        url = f"ws://{HOST}:{port}"
-        async with EmbeddedVolumecap(folder / "embedded", master=url, secret=SECRET) as caps:
-            while not isinstance(await caps.consume(CAP), Consumed):  # noqa: ASYNC110  # it links soon
-                await asyncio.sleep(0.01)
-            measured = _take_turns(caps)
-    await log.close()
-    return measured
+    async with open_log(folder / "log.sqlite") as log:
+        master = MasterNode(log, dc="dc1", name="primary", secret=SECRET)
+        control = serving(control_app(master), host=HOST, port=0, websockets=True)
+        async with master, control as port:
+            definition = Define(cap=CAP, definition=Definition(total=TOTAL))
+            await master.submit(definition, actor="bench", correlation="")
+            masters = [f"http://{HOST}:{port}"]
+            async with EmbeddedVolumecap(
+                folder / "embedded", masters=masters, secret=SECRET
+            ) as caps:
+                while not isinstance(await caps.consume(CAP), Consumed):  # noqa: ASYNC110  # it links soon
+                    await asyncio.sleep(0.01)
+                return _take_turns(caps)
 
 
 def _take_turns(caps: EmbeddedVolumecap) -> tuple[float, float]:

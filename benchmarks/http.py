@@ -21,14 +21,20 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks.http_servers import CAP, HOST
+from benchmarks.rows import Row, sized
+from benchmarks.tools import Tool, tool
+from benchmarks.topups import end
 
 CONNECTIONS = 64
-ROUNDS = 3
-ROUND_SECONDS = 2
+ROUNDS = sized(3, tiny=1)
+ROUND_SECONDS = sized(2, tiny=1)
 BATCH = 100
-FAST_LANE_TO_NGINX_MIN = 0.7
-FAST_LANE_TO_ASGI_MIN = 2.0
-BATCH_TO_SINGLE_MIN = 10
+LEAST = {
+    "fast lane / nginx": 0.7,
+    "fast lane / plain ASGI": 2.0,
+    "consumes of a batch / single consumes": 10,
+}
+AIMS = {figure: f">= {least}" for figure, least in LEAST.items()}
 
 NGINX = """
 worker_processes 1;
@@ -63,8 +69,6 @@ ANSWER = json.dumps(
     }
 )
 
-Figures = dict[str, object]
-
 
 class Rate(NamedTuple):
     """What wrk saw: requests per second, and latencies as it writes them."""
@@ -74,14 +78,12 @@ class Rate(NamedTuple):
     p99: str
 
 
-def figures() -> list[Figures]:
+def figures() -> list[Row]:
     """Requests per second of each server, and the ratios that we aim at."""
-    for tool in ("wrk", "nginx"):
-        if shutil.which(tool) is None:
-            return [{"figure": "consume over HTTP", "value": f"SKIPPED: {tool} is not installed"}]
+    wrk, nginx = tool("wrk"), tool("nginx")
     with TemporaryDirectory(prefix="vcap-bench-") as name:
         folder = Path(name)
-        with _our_servers(folder) as (ports, key), _nginx(folder) as nginx_port:
+        with our_servers(folder) as (ports, key, _), _nginx(folder, nginx) as nginx_port:
             single = _script(folder / "single.lua", key, '{"amount": 1}')
             batch = _script(folder / "batch.lua", key, _batch_body())
             consume = f"/v1/caps/{CAP}/consume"
@@ -95,11 +97,11 @@ def figures() -> list[Figures]:
             seen: dict[str, list[Rate]] = {run: [] for run in runs}
             for _ in range(ROUNDS):
                 for run, (url, script) in runs.items():
-                    seen[run].append(_wrk(url, script))
+                    seen[run].append(_wrk(wrk, url, script))
     return _rows(seen)
 
 
-def _rows(seen: dict[str, list[Rate]]) -> list[Figures]:
+def _rows(seen: dict[str, list[Rate]]) -> list[Row]:
     titles = {
         "fast": "consume through the fast lane",
         "asgi": "the same handler as plain ASGI on uvicorn",
@@ -107,42 +109,37 @@ def _rows(seen: dict[str, list[Rate]]) -> list[Figures]:
         "nginx": "nginx, a constant answer",
         "batch": f"independent consumes, {BATCH} in a request",
     }
-    rows: list[Figures] = []
+    rows: list[Row] = []
     for run, title in titles.items():
         rate = sorted(seen[run])[len(seen[run]) // 2]
-        value = f"{rate.per_second:,.0f} requests/s, p50 {rate.p50}, p99 {rate.p99}"
-        rows.append({"figure": title, "value": value})
-    rows.append(_ratio(seen, "fast", "nginx", FAST_LANE_TO_NGINX_MIN, "fast lane / nginx"))
-    rows.append(_ratio(seen, "fast", "asgi", FAST_LANE_TO_ASGI_MIN, "fast lane / plain ASGI"))
-    title = "consumes of a batch / single consumes"
-    rows.append(_ratio(seen, "batch", "fast", BATCH_TO_SINGLE_MIN, title, BATCH))
+        rows.append(Row(title, f"{rate.per_second:,.0f}", "requests/s"))
+        rows.append(Row(f"{title}, p50 and p99", f"{rate.p50} {rate.p99}", "(as wrk writes them)"))
+    rows.append(_ratio(seen, "fast", "nginx", "fast lane / nginx"))
+    rows.append(_ratio(seen, "fast", "asgi", "fast lane / plain ASGI"))
+    rows.append(_ratio(seen, "batch", "fast", "consumes of a batch / single consumes", BATCH))
     return rows
 
 
-def _ratio(
-    seen: dict[str, list[Rate]], over: str, under: str, aim: float, title: str, times: int = 1
-) -> Figures:
+def _ratio(seen: dict[str, list[Rate]], over: str, under: str, figure: str, times: int = 1) -> Row:
     pairs = zip(seen[over], seen[under], strict=True)
     ratio = median(times * a.per_second / b.per_second for a, b in pairs)
-    return {
-        "figure": title,
-        "value": f"{ratio:.2f}",
-        "aim": f">= {aim}",
-        "reached": ratio >= aim,
-        "ratio": ratio,
-    }
+    return Row(figure, f"{ratio:.2f}", "times", AIMS[figure], ratio >= LEAST[figure])
 
 
 # ---- the load
 
 
-def _wrk(url: str, script: Path) -> Rate:
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_SECONDS}s", "--latency", "-s"]
+def _wrk(wrk: Tool, url: str, script: Path) -> Rate:
+    command = [wrk.path, "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_SECONDS}s", "--latency", "-s"]
     done = subprocess.run(
-        [*_on_core(1), *command, str(script), url], capture_output=True, text=True, check=True
+        [*_on_core(1), *command, str(script), url],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=wrk.environment,
     )
     found = re.search(
-        r"^ +50% +(\S+)$.*^ +99% +(\S+)$.*^Requests/sec: +([\d.]+)$", done.stdout, re.S | re.M
+        r"^ +50% +(\S+) *$.*^ +99% +(\S+) *$.*^Requests/sec: +([\d.]+)$", done.stdout, re.S | re.M
     )
     if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise RuntimeError(f"{url} was not answered as it should:\n{done.stdout}{done.stderr}")
@@ -173,7 +170,8 @@ def _on_core(core: int) -> list[str]:
 
 
 @contextmanager
-def _our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str]]:
+def our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str, int]]:
+    """The servers of `http_servers`: their ports, an API key, and the process that they are in."""
     command = [*_on_core(0), sys.executable, "-m", "benchmarks.http_servers", str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -185,21 +183,20 @@ def _our_servers(folder: Path) -> Iterator[tuple[dict[str, int], str]]:
             if not line:
                 raise RuntimeError("the servers did not start")
             told = json.loads(line)
-            yield told["ports"], told["key"]
+            yield told["ports"], told["key"], process.pid
         finally:
-            process.stdin.close()
-            process.wait(30)
+            end(process)
 
 
 @contextmanager
-def _nginx(folder: Path) -> Iterator[int]:
+def _nginx(folder: Path, nginx: Tool) -> Iterator[int]:
     with socket.create_server((HOST, 0)) as probe:
         port = int(probe.getsockname()[1])
     config = folder / "nginx.conf"
     text = NGINX.format(folder=folder, host=HOST, port=port, answer=ANSWER)
     config.write_text(text, encoding="utf-8")
-    command = [*_on_core(0), "nginx", "-c", str(config), "-p", str(folder)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    command = [*_on_core(0), nginx.path, "-c", str(config), "-p", str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=nginx.environment) as process:
         try:
             _wait_for(port, process)
             yield port
@@ -219,8 +216,3 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.01)
         else:
             return
-
-
-if __name__ == "__main__":
-    for row in figures():
-        print(f"{row['figure']}: {row['value']}")

@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from benchmarks.logs import open_log
 from vcap_es import telemetry
 from vcap_es.adapters.http.bodies import AMOUNT_BODY
 from vcap_es.adapters.http.clients import client_app
@@ -29,7 +30,6 @@ from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.outcomes import Consumed
 from vcap_es.events.facts import Definition
-from vcap_es.events.logs.sqlite import SqliteLog
 
 CAP = "bench"
 TOTAL = 2**62
@@ -40,8 +40,7 @@ SECRET = "0123456789abcdef" * 4
 async def serve(folder: Path) -> None:
     """Serve one server's slices through the fast lane, as plain ASGI, and as the application."""
     async with AsyncExitStack() as stack:
-        events = await SqliteLog.open(folder / "log.sqlite")
-        stack.push_async_callback(events.close)
+        events = await stack.enter_async_context(open_log(folder / "log.sqlite"))
         master = MasterNode(events, dc="dc1", name="primary", secret=SECRET)
         await stack.enter_async_context(master)
         control = serving(control_app(master), host=HOST, port=0, websockets=True)

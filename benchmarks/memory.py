@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.rows import Row, sized
 from vcap_es.events.codec import decode, encode
 from vcap_es.events.facts import (
     Definition,
@@ -24,9 +25,15 @@ from vcap_es.events.facts import (
 )
 from vcap_es.projections.states.data_centre import Fold
 
-CAPS_FEW, CAPS_MANY = 10_000, 100_000
+CAPS_FEW, CAPS_MANY = sized((10_000, 100_000), tiny=(100, 5_000))
 BYTES_MAX = 1024
 """What a cap may take, in bytes."""
+
+AIMS = {
+    f"{kind} {counter}, a cap": f"<= {BYTES_MAX}"
+    for kind in ("idle", "held")
+    for counter in ("resident", "allocated")
+}
 
 _MIDNIGHT = 1_767_225_600_000_000
 _DAY_US = 86_400_000_000
@@ -47,17 +54,11 @@ def bytes_per_cap() -> dict[str, int]:
     return figures
 
 
-def figures() -> list[dict[str, object]]:
+def figures() -> list[Row]:
     """The figures of this section, with the aim where there is one."""
-    measured = bytes_per_cap()
     return [
-        {
-            "figure": f"bytes a cap, {name}",
-            "value": value,
-            "aim": f"<= {BYTES_MAX}",
-            "reached": value <= BYTES_MAX,
-        }
-        for name, value in measured.items()
+        Row(f"{name}, a cap", str(value), "bytes", AIMS[f"{name}, a cap"], value <= BYTES_MAX)
+        for name, value in bytes_per_cap().items()
     ]
 
 

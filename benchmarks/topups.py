@@ -24,6 +24,8 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
+from benchmarks.logs import open_log
+from benchmarks.rows import Row, sized
 from vcap_es import telemetry
 from vcap_es.adapters.ballots import MemoryBallots
 from vcap_es.adapters.http.control import control_app
@@ -39,10 +41,10 @@ from vcap_es.events.facts import Definition
 from vcap_es.events.logs.sqlite import SqliteLog
 
 SERVERS = 4
-CALLERS = (1, 16, 64)
+CALLERS = sized((1, 16, 64), tiny=(1, 8))
 """Callers at each server; each asks for a unit, and for the next when it has it."""
 
-SECONDS = 3.0
+SECONDS = sized(3.0, tiny=0.3)
 TOTAL = 255
 """Below 256 units, nothing is granted ahead of need."""
 
@@ -52,16 +54,25 @@ UNITS, SHARED = 200, "weighted dc1=99 dc2=1"
 HOST, SECRET = "127.0.0.1", "0123456789abcdef" * 4
 
 
-def figures() -> list[dict[str, object]]:
+SETTINGS = ("of shared caps", "with a secondary")
+AIMS = {
+    f"alone / {how}, {SERVERS} servers x {callers} callers": "<= 2"
+    for how in SETTINGS
+    for callers in CALLERS
+}
+
+
+def figures() -> list[Row]:
     """Topups a second and their latencies, alone and in sync, with few callers and with many."""
     telemetry.configure("error", node="bench", component="bench")
     alone, in_sync = _seen(is_in_sync=False), _seen(is_in_sync=True)
-    shared = _seen(is_in_sync=False, placement=SHARED)
-    rows = [_row("", *each) for each in alone.items()]
-    rows += [_row(", of shared caps", *each) for each in shared.items()]
-    rows += [_row(", with a secondary", *each) for each in in_sync.items()]
-    rows += [_cost("of shared caps", each, alone[each], shared[each]) for each in CALLERS]
-    return rows + [_cost("with a secondary", each, alone[each], in_sync[each]) for each in CALLERS]
+    others = dict(zip(SETTINGS, (_seen(is_in_sync=False, placement=SHARED), in_sync), strict=True))
+    rows = [row for each in alone.items() for row in _rows("alone", *each)]
+    for how, seen in others.items():
+        rows += [row for each in seen.items() for row in _rows(how, *each)]
+    for how, seen in others.items():
+        rows += [_cost(how, each, alone[each], seen[each]) for each in CALLERS]
+    return rows
 
 
 def _seen(*, is_in_sync: bool, placement: str = "local") -> dict[int, list[float]]:
@@ -81,25 +92,20 @@ def _seen(*, is_in_sync: bool, placement: str = "local") -> dict[int, list[float
     return seen
 
 
-def _row(how: str, callers: int, latencies: list[float]) -> dict[str, object]:
+def _rows(how: str, callers: int, latencies: list[float]) -> list[Row]:
     cuts = quantiles(latencies, n=100)
-    rate = f"{len(latencies) / SECONDS:,.0f}"
-    return {
-        "figure": f"topups a second, {SERVERS} servers x {callers} callers{how}",
-        "value": f"{rate}, p50 {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms",
-    }
+    figure = f"topups {how}, {SERVERS} servers x {callers} callers"
+    return [
+        Row(figure, f"{len(latencies) / SECONDS:,.0f}", "topups/s"),
+        Row(f"{figure}, p50", f"{cuts[49] * 1e3:.1f}", "ms"),
+        Row(f"{figure}, p99", f"{cuts[98] * 1e3:.1f}", "ms"),
+    ]
 
 
-def _cost(
-    how: str, callers: int, alone: list[float], with_others: list[float]
-) -> dict[str, object]:
+def _cost(how: str, callers: int, alone: list[float], with_others: list[float]) -> Row:
     ratio = len(alone) / len(with_others)
-    return {
-        "figure": f"alone / {how}, {SERVERS} servers x {callers} callers",
-        "value": f"{ratio:.2f}",
-        "aim": "<= 2",
-        "reached": ratio <= 2,
-    }
+    figure = f"alone / {how}, {SERVERS} servers x {callers} callers"
+    return Row(figure, f"{ratio:.2f}", "times", AIMS[figure], ratio <= 2)
 
 
 async def _measure(folder: Path, port: int) -> dict[int, list[float]]:
@@ -172,37 +178,55 @@ def master_process(
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield int(process.stdout.readline())
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError("the master did not start")
+            yield int(line)
         finally:
-            process.stdin.close()
-            process.wait(30)
+            end(process)
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Let a process end that serves until its standard input does; kill it where it does not."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 async def _serve(folder: Path, slot: int, placement: str, *primary: str) -> None:
     telemetry.configure("error", node=f"m{slot}", component="master")
-    log = await SqliteLog.open(folder / "log.sqlite", synchronous="FULL")
-    master = MasterNode(
-        log,
-        dc="dc1",
-        name=f"m{slot}",
-        secret=SECRET,
-        ballots=MemoryBallots(slot, cluster="" if primary else token_hex(16)),
-        slot=slot,
-        peers=primary,
-    )
-    async with master, serving(control_app(master), host=HOST, port=0, websockets=True) as port:
-        if primary:
-            while master.core.node not in master.primacy().isr:  # noqa: ASYNC110  # a node tells, but has no event
-                await asyncio.sleep(0.01)
-        else:
-            if placement != "local":
-                await master.submit(AddCentre(centre="dc2"), actor="bench", correlation="")
-            definition = Definition(total=TOTAL, placement=placement)
-            template = DefineTemplate(match="small:*", definition=definition)
-            await master.submit(template, actor="bench", correlation="")
-        print(port, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await log.close()
+    async with open_log(folder / "log.sqlite") as log:
+        master = MasterNode(
+            log,
+            dc="dc1",
+            name=f"m{slot}",
+            secret=SECRET,
+            ballots=MemoryBallots(slot, cluster="" if primary else token_hex(16)),
+            slot=slot,
+            peers=primary,
+        )
+        control = serving(control_app(master), host=HOST, port=0, websockets=True)
+        async with master, control as port:
+            await _prepare(master, placement, follows=bool(primary))
+            print(port, flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+async def _prepare(master: MasterNode, placement: str, *, follows: bool) -> None:
+    """Define what is consumed, or be in sync with whom that was done at."""
+    if follows:
+        while master.core.node not in master.primacy().isr:  # noqa: ASYNC110  # a node tells, but has no event
+            await asyncio.sleep(0.01)
+        return
+    if placement != "local":
+        await master.submit(AddCentre(centre="dc2"), actor="bench", correlation="")
+    definition = Definition(total=TOTAL, placement=placement)
+    template = DefineTemplate(match="small:*", definition=definition)
+    await master.submit(template, actor="bench", correlation="")
 
 
 if __name__ == "__main__":

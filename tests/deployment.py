@@ -1,6 +1,7 @@
 """A data centre of real processes on this machine, for tests that kill them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -56,6 +57,16 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came true: {what}")
         time.sleep(0.01)
+
+
+def wipe(directory: Path) -> None:
+    """Remove a directory, from which a reader of a master that was killed may be removing too."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(directory, ignore_errors=True)
+        return not directory.exists()
+
+    eventually(is_gone, f"{directory} is gone")
 
 
 class Place(NamedTuple):
@@ -141,14 +152,18 @@ class Deployment:
     def start_master(self, slot: int, *, wait: bool = True) -> None:
         """Start one master; with `wait`, until it leads or is in sync. The first founds, once."""
         if not slot and not self._is_founded:
-            self._is_founded = True
-            found_cluster(self._settings())
+            self.found()
         own = self._masters_reached[slot]
         others = [url for url in self._masters_reached if url != own]
         arguments = ["--address", own, *(word for url in others for word in ("--join", url))]
         self._spawn(f"master{slot}", _KINDS[slot], arguments)
         if wait:
             self._wait_ready(self.master_urls[slot])
+
+    def found(self) -> None:
+        """Found a cluster in the directory of the first master; anew, where that was wiped."""
+        self._is_founded = True
+        found_cluster(self._settings())
 
     def _settings(self) -> Settings:
         """Those by which the first master founds the cluster."""

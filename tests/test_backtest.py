@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from vcap_es.projections.states.data_centre import Fold
 
 ROOT = Path(__file__).parents[1]
 FLIGHTS = ROOT / "examples" / "flights"
+HOUR_US = 3_600_000_000
 DAY_CAP = '[[cap]]\nid = "a"\ntotal = 10\n'
 
 
@@ -138,6 +140,56 @@ def test_any_number_of_servers_serves_like_one_counter(
     assert {key: each.consumed for key, each in found.items() if each.consumed} == spent
     assert {key: each.refused for key, each in found.items() if each.refused} == refused
     assert report.totals.stranded == 0
+
+
+def test_years_of_empty_periods_cost_nothing_and_are_listed(tmp_path: Path) -> None:
+    """Traffic of a few hours in eight years is counted exactly, and only those hours are logged."""
+    # Given 60 lines in each of two hours, years apart, of five caps that are capped in each
+    first, last = "2016-02-29T10", "2024-02-29T22"
+    lines = [
+        f"{hour}:{n // 2:02}:{n % 2}0Z,{'abcde'[n % 5]},{1 + n % 3}"
+        for hour in (first, last)
+        for n in range(60)
+    ]
+    text = "".join(f'[[cap]]\nid = "{cap}"\ntotal = 17\ninterval = "hour"\n' for cap in "abcde")
+    log = tmp_path / "log.sqlite"
+    # When they are backtested
+    report = backtest(caps(text), trace_of(tmp_path, *lines), log=log)
+    # Then each cap is like one counter that begins anew with the hour
+    for place, cap in enumerate("abcde"):
+        left, refused = 17, 0
+        for amount in [1 + n % 3 for n in range(60) if n % 5 == place]:
+            left, refused = (left - amount, refused) if amount <= left else (left, refused + amount)
+        intervals = report.caps[cap].intervals
+        busy = [each for each in intervals if each.consumed or each.refused]
+        assert [each.start[:13] for each in busy] == [first, last]
+        assert {(each.consumed, each.refused) for each in busy} == {(17 - left, refused)}
+        # And every hour between them is there, one after the other
+        hours = (parse_instant(f"{last}:00:00Z") - parse_instant(f"{first}:00:00Z")) // HOUR_US
+        assert len(intervals) == hours + 1
+        assert all(one.end == other.start for one, other in pairwise(intervals))
+        assert {each.total for each in intervals} == {17}
+    assert report.totals.stranded == 0
+    # And the log has intervals where there was traffic alone
+    opened = [each for each in events_of(log) if isinstance(each.fact, IntervalOpened)]
+    assert len(opened) == 2 * 5
+    assert report.totals.events < 10 * len(lines)
+
+
+def test_a_cap_that_nobody_asks_for_has_its_periods_in_the_report(tmp_path: Path) -> None:
+    """A cap is listed by its calendar from its start on, with its first, shorter period."""
+    text = (
+        DAY_CAP
+        + '[[cap]]\nid = "b"\ntotal = 9\ninitial_total = 4\nstart = 2026-01-02T12:00:00Z\n'
+        + "end = 2026-01-04T06:00:00Z\n"
+    )
+    lines = ("2026-01-01T12:00:00Z,a,1", "2026-01-05T12:00:00Z,a,1")
+    intervals = backtest(caps(text), trace_of(tmp_path, *lines)).caps["b"].intervals
+    assert [(each.start, each.end, each.total) for each in intervals] == [
+        ("2026-01-02T12:00:00Z", "2026-01-03T00:00:00Z", 4),
+        ("2026-01-03T00:00:00Z", "2026-01-04T00:00:00Z", 9),
+        ("2026-01-04T00:00:00Z", "2026-01-04T06:00:00Z", 9),
+    ]
 
 
 def test_what_is_asked_outside_of_a_cap_is_counted_apart(tmp_path: Path) -> None:

@@ -8,6 +8,14 @@ from vcap_es.errors import SettingsError
 from vcap_es.settings import Settings, load, read_secret
 
 
+def test_keys_are_kept_for_ten_minutes_at_least() -> None:
+    """A shorter retention time is refused by name: who repeats a call would do it twice."""
+    name = "VCAP__SERVER__LIMITS__KEY_RETENTION_MS"
+    assert load(None, {name: "600000"}).server.limits.key_retention_ms == 600_000
+    with pytest.raises(SettingsError, match="key_retention_ms"):
+        load(None, {name: "599999"})
+
+
 def test_without_anything_there_are_defaults() -> None:
     """Every setting has one."""
     assert load(None, {}) == Settings()

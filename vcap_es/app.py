@@ -34,7 +34,14 @@ from vcap_es.adapters.wires import Peer, Wires
 from vcap_es.components.decisions.primacy import master_id, witness_id
 from vcap_es.components.primary_master import Spawn
 from vcap_es.components.voter import founded
-from vcap_es.errors import BallotLocked, CopyUnsound, LogLocked, OutcomeUnknown, SettingsError
+from vcap_es.errors import (
+    BallotLocked,
+    CopyUnsound,
+    LogLocked,
+    OutcomeUnknown,
+    ServerMoves,
+    SettingsError,
+)
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.settings import (
     MasterSettings,
@@ -47,10 +54,17 @@ from vcap_es.settings import (
 
 ADMIN_KEY_FILE = "admin.key"
 LOG_FILE, SNAPSHOT_FILE, BALLOT_FILE = "log.sqlite", "snapshot", "ballot"
-SUSPECT_FILE = "suspect"
+SUSPECT_FILE, JOURNAL_FILE = "suspect", "frames"
 
 DISK_FAILED, TEMPORARY = 70, 75
 """Exit codes of a master: its log failed, and: another process serves its directory."""
+
+SWITCH_SECONDS = 0.001
+"""So long at most the writer of a log waits for the event loop to let it run, each time.
+
+A transaction needs that a dozen times. With Python's 5 ms it takes up to 0.2 s at a primary that
+has just been elected, and hears everything anew.
+"""
 
 log = structlog.get_logger()
 
@@ -58,23 +72,26 @@ log = structlog.get_logger()
 def found_cluster(settings: Settings) -> str:
     """Let the master of these settings be the first of a new cluster; gives the cluster's name.
 
-    Its directory must have nothing of a master in it; it leads as soon as it is run, and until then
-    asking again changes nothing. The secret of the nodes is made, where there is none. Raises
+    Its directory must have nothing of another node in it; it leads as soon as it is run, and until
+    then asking again changes nothing. The secret of the nodes is made, where there is none. Raises
     `SettingsError` where something is there, and `BallotLocked` while another process uses it.
     """
     own = settings.master
     directory = Path(own.directory)
+    used = SettingsError(
+        f"{directory} belongs to a node already: a cluster is founded in an empty directory; to "
+        "run the master that is there, say `vcap run primary`"
+    )
+    if (directory / JOURNAL_FILE).exists() or _files_of_master(directory) - {BALLOT_FILE}:
+        raise used
     ensure_node_secret(Path(settings.node_secret_file))
     ballots = _ballots_of(own)
     try:
         ballot = ballots.ballot
         if not ballot.cluster and ballot.config is None:
             ballot = founded(ballot, token_hex(16))
-        if ballot != founded(ballot, ballot.cluster) or _files_of_master(directory) - {BALLOT_FILE}:
-            raise SettingsError(
-                f"{directory} belongs to a master already: a cluster is founded in an empty "
-                "directory; to run this one, say `vcap run primary`"
-            )
+        if ballot != founded(ballot, ballot.cluster):
+            raise used
         ballots.keep(ballot)
     finally:
         ballots.close()
@@ -86,14 +103,32 @@ def _files_of_master(directory: Path) -> set[str]:
     kept = (BALLOT_FILE, SNAPSHOT_FILE, SUSPECT_FILE)
     return {
         each.name
-        for each in directory.iterdir()
+        for each in (directory.iterdir() if directory.exists() else ())
         if each.name in kept or each.name.startswith(LOG_FILE)
     }
 
 
 def _ballots_of(own: MasterSettings) -> BallotFile:
-    path = Path(own.directory) / BALLOT_FILE
-    return BallotFile.open(path, lambda: master_id(own.slot, token_hex(16)))
+    node = master_id(own.slot, token_hex(16))
+    kind = master_id(own.slot, "")
+    return _open_ballot(Path(own.directory), node, kind, f"the master of slot {own.slot}")
+
+
+def _open_ballot(directory: Path, node: str, kind: str, who: str) -> BallotFile:
+    """The ballot in `directory`, or a new one of `node`; ids of nodes of its `kind` begin so.
+
+    Raises SettingsError where it is that of another kind of node: whoever votes by the promises of
+    somebody else, or leads the epochs of another slot, could undo what was acknowledged.
+    """
+    ballots = BallotFile.open(directory / BALLOT_FILE, lambda: node)
+    found = ballots.ballot.node
+    if found.startswith(kind):
+        return ballots
+    ballots.close()
+    raise SettingsError(
+        f"{directory} is that of the node {found}, and this is {who}: give it its own directory, "
+        "or start it as what it was"
+    )
 
 
 def run_master(settings: Settings) -> None:
@@ -106,6 +141,7 @@ def run_master(settings: Settings) -> None:
     own = settings.master
     directory, cluster = Path(own.directory), ""
     telemetry.configure(settings.log_level, node=own.name, component="master")
+    sys.setswitchinterval(SWITCH_SECONDS)
     while True:
         try:
             _run(partial(_master, settings, cluster=cluster))
@@ -150,9 +186,29 @@ def _suspicion(directory: Path) -> str:
 
 
 def run_server(settings: Settings) -> None:
-    """Run a volumecap server until a signal or a failure ends it; an orderly end returns all."""
+    """Run a volumecap server until a signal or a failure ends it; an orderly end returns all.
+
+    One that was readmitted to a restored cluster goes on as a server of that.
+    """
     telemetry.configure(settings.log_level, node=settings.server.name, component="volumecap_server")
-    _run(lambda stop: _server(settings, stop))
+    while True:
+        try:
+            _run(lambda stop: _server(settings, stop))
+            return
+        except ServerMoves as readmitted:
+            log.warning("moves to another cluster", reason=str(readmitted))
+            # First the vote: whoever has promised nothing may forget nothing.
+            _set_ballot_aside(Path(settings.server.directory))
+            readmitted.move()
+
+
+def _set_ballot_aside(directory: Path) -> None:
+    """What a witness has promised is of its cluster; in another one it is another witness."""
+    ballot = directory / BALLOT_FILE
+    if ballot.exists():
+        number = next(each for each in count(1) if not (directory / f"ballot-{each}").exists())
+        ballot.rename(directory / f"ballot-{number}")
+        sync_directory(directory)
 
 
 async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> None:
@@ -185,6 +241,8 @@ async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> N
             absolve=lambda: (directory / SUSPECT_FILE).unlink(missing_ok=True),
             wires=wires_of(settings),
             feed=feed_of(settings),
+            clock_behind_max_s=own.clock_behind_max_s,
+            reading=own.reading,
         )
         await stack.enter_async_context(node)
         if not node.cluster:
@@ -278,9 +336,8 @@ def _witness(own: ServerSettings, stack: AsyncExitStack) -> BallotFile | None:
     """The ballot of a server that is a witness."""
     if not own.witness:
         return None
-    ballots = BallotFile.open(
-        Path(own.directory) / BALLOT_FILE, lambda: witness_id(own.name, token_hex(16))
-    )
+    node = witness_id(own.name, token_hex(16))
+    ballots = _open_ballot(Path(own.directory), node, "w-", f"the witness {own.name}")
     stack.callback(ballots.close)
     return ballots
 

@@ -15,13 +15,16 @@
     │   ├── PrefixLost      two masters differ in an event that was acknowledged
     │   ├── CopyUnsound     a master's copy of the log may lack what was acknowledged
     │   ├── ClusterMixed    the files of two clusters are in one directory
+    │   ├── ClockBehind     the clock of a machine is far behind the log that it has
     │   ├── BallotDamaged   a voter's ballot is not what was written
     │   ├── BallotLocked    another process has the ballot
     │   ├── LogLocked       another process has the log open for writing
     │   └── LogClosed       the log was closed
+    ├── BackupUnusable      a backup is not what was written, or of something else
     ├── ProjectionStopped   a fact could not be folded; the projection stands still, loudly
     ├── JournalError
     │   └── JournalDamaged  a server's journal is not what was written
+    ├── ServerMoves         a server moves to the cluster that was restored from its own
     ├── SuspectServer       a volumecap server tells what cannot be true
     ├── LetterRefused       what came from another data centre cannot be opened; says why
     ├── BrokerLost          there is no connection to a broker; says which and what to do
@@ -30,6 +33,8 @@
 
 A refusal (`capped`, `paced`, ...) is a result, not an error.
 """
+
+from collections.abc import Callable
 
 
 class VcapError(Exception):
@@ -99,6 +104,10 @@ class ClusterMixed(LogError):
     """A log and a ballot of two clusters are in one directory; the message names both."""
 
 
+class ClockBehind(LogError):
+    """The clock of a machine is far behind the last stamp of the log that it has."""
+
+
 class BallotDamaged(LogError):
     """A voter's ballot is not what was written: who forgot its promises must not vote."""
 
@@ -115,6 +124,10 @@ class LogClosed(LogError):
     """The log was closed before it was used."""
 
 
+class BackupUnusable(VcapError):
+    """A backup is not what was written, or is of something else; nothing was restored."""
+
+
 class ProjectionStopped(VcapError):
     """A fact could not be folded; the projection stands still at the position before it."""
 
@@ -125,6 +138,17 @@ class JournalError(VcapError):
 
 class JournalDamaged(JournalError):
     """The journal is not what was written: this incarnation must not go on."""
+
+
+class ServerMoves(VcapError):
+    """A server moves to the cluster that was restored from its own; `move` makes that durable.
+
+    It starts again then: epochs that it heard of and promises that it gave are of the one before.
+    """
+
+    def __init__(self, detail: str, move: Callable[[], None]) -> None:
+        super().__init__(detail)
+        self.move = move
 
 
 class SuspectServer(VcapError):

@@ -33,13 +33,32 @@ Slot = Literal[0, 1]
 """A data centre has room for two masters. Which of them is the primary changes; slots do not."""
 
 
+CLOCK_BEHIND_S_MAX = 10**11
+"""Three thousand years: whoever gives this starts with any clock."""
+
+
+class ReadingSettings(Struct, forbid_unknown_fields=True, kw_only=True):
+    """How much of the past may be read at a master, which has a process of its own for that.
+
+    So many readings may be under way, of all keys and of each. A key may be ahead of its share
+    of a CPU by so many seconds of it.
+    """
+
+    readings_max: Annotated[int, Meta(ge=1, le=1_000)] = 16
+    readings_per_key_max: Annotated[int, Meta(ge=1, le=1_000)] = 4
+    cpu_seconds_per_key: Annotated[int, Meta(ge=1, le=86_400)] = 120
+    cpu_share_per_key: Annotated[float, Meta(ge=0.01, le=1)] = 0.5
+
+
 class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     """A master, in whichever role: its slot, its data directory, and where it listens.
 
     By default it is called m and its slot, and keeps its log in `vcap-data/master` and its slot.
     `address` is how others reach it, by default its own host and port; `peers` are addresses of
     nodes that it asks who leads. By `secondary_command`, as primary, it starts a master in the
-    other slot while none runs there; where that is empty, somebody else must.
+    other slot while none runs there; where that is empty, somebody else must. It does not start
+    where the machine's clock is more than `clock_behind_max_s` seconds behind its log. `reading`
+    bounds what auditors may take.
     """
 
     slot: Slot = 0
@@ -51,7 +70,9 @@ class MasterSettings(Struct, forbid_unknown_fields=True, kw_only=True):
     peers: list[HttpUrl] = []
     secondary_command: list[str] = []
     synchronous: Literal["FULL", "OFF"] = "FULL"
+    clock_behind_max_s: Annotated[int, Meta(ge=0, le=CLOCK_BEHIND_S_MAX)] = 259_200
     timings: Timings = field(default_factory=Timings)
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     def __post_init__(self) -> None:
         self.name = self.name or f"m{self.slot}"

@@ -121,3 +121,27 @@ def test_an_address_that_is_none_is_a_trouble_like_any() -> None:
             await holds(lambda: linked == [master.url] and dialler.troubles.keys() >= odd)
 
     dialling(body)
+
+
+def test_a_host_with_several_addresses_is_reached_at_the_one_that_answers() -> None:
+    """A name may stand for an address of each kind, of which a node listens at one."""
+
+    async def body(_: Dialler, wanted: set[str], linked: list[str]) -> None:
+        async with fake_masters(1) as (master,):
+            url = master.url.replace("127.0.0.1", "localhost")
+            wanted.add(url)
+            await holds(lambda: linked == [url])
+
+    dialling(body)
+
+
+def test_an_address_without_a_host_is_a_trouble() -> None:
+    """What a node gave for its address may be none: it is told, and the others are dialled."""
+
+    async def body(dialler: Dialler, wanted: set[str], linked: list[str]) -> None:
+        async with fake_masters(1) as (master,):
+            wanted |= {"http://", master.url}
+            await holds(lambda: linked == [master.url])
+            await holds(lambda: bool(dialler.troubles.get("http://")))
+
+    dialling(body)

@@ -22,9 +22,11 @@ from vcap_es.adapters.joining import ask_masters
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.remembered import FILE, remember, remembered
 from vcap_es.adapters.server_node import ServerNode
+from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.decisions.primacy import master_id, witness_id
+from vcap_es.components.key_ledger import DIGEST_BYTES, record_of
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.voter import founded
 from vcap_es.errors import Unreachable
@@ -431,6 +433,31 @@ def test_what_is_remembered_is_only_a_help(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b'["http://a')
     assert remembered(tmp_path) == []
     remember(tmp_path / "not there", ["http://a:1"])
+
+
+def test_metrics_tell_what_callers_make_grow(tmp_path: Path) -> None:
+    """How many keys, holds and refunds there are and is room for, and whose they are."""
+
+    async def check(site: Site) -> None:
+        _, master_url = await site.stack.enter_async_context(site.master())
+        node, url = await site.stack.enter_async_context(site.server("s1", masters=[master_url]))
+        await ready(node)
+        node.core.settlement.known["a"] = node.core.settlement.known_in_all = 3
+        node.core.keys.ledger.add("b", record_of(bytes(DIGEST_BYTES), b"answer"), boot_ns())
+        lines = (await site.http.get(f"{url}/metrics")).text.splitlines()
+        assert {
+            "vcap_keys_kept 1.0",
+            "vcap_keys_max 5e+06",
+            'vcap_keys_share{key="b"} 1.0',
+            "vcap_keys_evicted_total 0.0",
+            "vcap_keys_waiting 0.0",
+            "vcap_marks_kept 3.0",
+            "vcap_marks_max 1e+06",
+            'vcap_marks_share{key="a"} 3.0',
+            "vcap_marks_refused_total 0.0",
+        } <= set(lines)
+
+    at_a_site(tmp_path, check)
 
 
 def test_metrics_tell_of_the_links(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.test_journal_files import begun, kept, opened
-from vcap_es.adapters import journal_files
+from vcap_es.adapters import framing, journal_files
 from vcap_es.errors import JournalError
 
 
@@ -43,7 +43,7 @@ def test_nothing_is_written_behind_a_torn_frame(
 
     # When
     monkeypatch.setattr(os, "write", half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(JournalError, match="No space left"):
         files.write([kept("b", slot=2)])
     monkeypatch.undo()
     # Then
@@ -69,7 +69,7 @@ def test_after_a_failed_fsync_nothing_is_believed(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fails)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(JournalError, match="Input/output error"):
         files.sync()
     monkeypatch.undo()
     with pytest.raises(JournalError, match="look at the disk"):
@@ -91,7 +91,7 @@ def test_a_disk_that_is_full_while_the_journal_is_written_anew_loses_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(JournalError, match="No space left"):
         files.sync()
     monkeypatch.undo()
     files.close()
@@ -111,7 +111,7 @@ def test_a_journal_longer_than_a_frame_is_written_anew(
         files.write([kept(f"c{slot}", slot=slot)])
     files.close()
     # When
-    monkeypatch.setattr(journal_files, "FRAME_BYTES_MAX", 300)
+    monkeypatch.setattr(framing, "FRAME_BYTES_MAX", 300)
     monkeypatch.setattr(journal_files, "ENTRIES_PER_FRAME", 1)
     for _ in range(2):
         files = opened(tmp_path / "j")

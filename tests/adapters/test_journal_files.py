@@ -9,6 +9,7 @@ import pytest
 
 from vcap_es.adapters import journal_files
 from vcap_es.adapters.journal_files import JournalFiles
+from vcap_es.components.idempotency import key_digest
 from vcap_es.components.journal_records import (
     Dropped,
     Entry,
@@ -65,6 +66,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
             cap="c",
             number=0,
             spent=[("c", 0, 6)],
+            caller="me",
         ),
     ]
     files.write(entries[:2])
@@ -78,9 +80,10 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert again.incarnation == first.incarnation == "i" * 32
     assert (first.start, again.start) == (1, 2)
     assert again.kept == {("c", 0): entries[0]}
-    assert again.marks == {("c", 0): {(0, 3): 2}}
+    assert again.marks == {("c", 0): {(0, 3): entries[1]}}
     assert again.holds == {("c", 0): {(3, 5): entries[2]}}
-    assert again.keyed == {"k": entries[3]}
+    assert again.keys.find("me", key_digest("k")) is not None
+    assert not again.keyed, "a key file has it now"
     assert files.cells[0] == 6, "an answer that was noted stands for what it spent"
     files.close()
 

@@ -21,9 +21,11 @@ from vcap_es.components.master import Moment
 from vcap_es.components.messages import PROTOCOL, Hello
 from vcap_es.components.primary_master import Done
 from vcap_es.components.wire import encode
-from vcap_es.errors import LogError
+from vcap_es.errors import ClockBehind, LogError
 from vcap_es.events.chain import Stored
-from vcap_es.events.facts import Definition
+from vcap_es.events.envelope import Draft
+from vcap_es.events.facts import ClusterCreated, Definition
+from vcap_es.events.instants import format_instant
 from vcap_es.events.logs.memory import MemoryLog
 
 
@@ -300,3 +302,86 @@ def test_a_server_too_slow_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (await primary.define("served"))["definition"]["total"] == 100
 
     with_primary(tmp_path, check)
+
+
+async def stamped(ahead_s: int) -> MemoryLog:
+    """A log whose last event was recorded by a clock that was so far ahead."""
+    log = MemoryLog()
+    fact = ClusterCreated(cluster="c" * 32, dc="dc1", master="m0")
+    draft = Draft(
+        event_id=b"1" * 16,
+        recorded_at=real_now_us() + ahead_s * 1_000_000,
+        dc="dc1",
+        actor="m0",
+        correlation="",
+        fact=fact,
+    )
+    await log.append([draft], epoch=1)
+    return log
+
+
+def test_a_start_with_a_clock_far_behind_the_log_is_refused_unless_told() -> None:
+    """The refusal says by how much, and what to do; with the option the master leads."""
+
+    async def scenario() -> None:
+        # Given
+        log = await stamped(ahead_s=10 * 24 * 3600)
+        # When
+        with pytest.raises(ClockBehind, match=r"86\d{4} s behind .* --clock-behind-max-s 86\d{4}"):
+            async with master(log):
+                pass
+        # Then
+        async with MasterNode(
+            log, dc="dc1", name="m1", secret=SECRET, clock_behind_max_s=11 * 24 * 3600
+        ) as node:
+            assert node.role == "primary"
+
+    asyncio.run(scenario())
+
+
+def test_a_log_that_is_ahead_of_the_clock_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The check of the clock says by how much, and until when the calendar stands."""
+
+    async def scenario() -> None:
+        # Given
+        log = await stamped(ahead_s=3600)
+        # When
+        async with master(log) as node:
+            node._tick()
+            words = {name: (holds, word) for name, holds, word in node.ready()}
+        # Then
+        holds, word = words["clock"]
+        assert holds
+        assert re.search(r"stamped 3[56]\d\d s ahead of this clock: no period begins or ends", word)
+        assert format_instant((await log.read())[0].recorded_at)[:16] in word
+        assert "ahead of this clock" in capsys.readouterr().out
+
+    asyncio.run(scenario())
+
+
+def test_another_clock_of_a_node_is_said() -> None:
+    """Who connects with a clock that is two days behind is named, until it goes."""
+
+    async def scenario() -> None:
+        # Given
+        async with master(MemoryLog()) as node:
+            moment = node.moment()
+            told = Hello(
+                protocol=PROTOCOL,
+                incarnation="1" * 32,
+                session="s",
+                name="s1",
+                address="",
+                utc=moment.utc - 2 * 24 * 3600 * 1_000_000,
+            )
+            # When
+            node.core.heard(7, told, moment)
+            # Then
+            [(_, _, word)] = [each for each in node.ready() if each[0] == "clock"]
+            assert word.startswith("the clock of s1 was 172800 s behind this one")
+            node.core.disconnected(7, moment)
+            assert ("clock", True, "sound") in node.ready()
+
+    asyncio.run(scenario())

@@ -37,8 +37,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("vcap_es.client", "vcap_es.backtest", "vcap_es.sim"),
     (PACKAGE,),
     ("vcap_es.app",),
-    ("vcap_es.children",),
-    ("vcap_es.single",),
+    ("vcap_es.children", "vcap_es.backup"),
+    ("vcap_es.single", "vcap_es.restore"),
     ("vcap_es.cli",),
     ("vcap_es.__main__",),
 )

@@ -7,12 +7,13 @@ clients' side of it, that no acknowledgement turns out untrue, holds over the wh
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from tests.chaos.causes import EARLIER_SECONDS, lines_of, told
 from tests.chaos.checks import (
     Findings,
     LogWatch,
@@ -25,7 +26,7 @@ from tests.chaos.checks import (
 from tests.chaos.cluster import Cluster, NeverHealed
 from tests.chaos.faults import Fault, Network, Scene, Struck
 from tests.chaos.load import BIG, Load
-from tests.chaos.told import KINDS, Told
+from tests.chaos.told import KINDS, Gap, Told
 from tests.deployment import Deployment, Hosts, deployed
 
 SERVERS = 3
@@ -38,21 +39,26 @@ class Machines(Hosts, Network, Protocol):
 SETTLING_SECONDS = 0.6
 """So long at least clients go on when all is well again."""
 
-SETTINGS = {"VCAP__SERVER__LIMITS__REPORT_MS": "400"}
-"""Servers tell what was spent more often than usual, so that the books are up to date sooner."""
+SETTINGS = {"VCAP__SERVER__LIMITS__REPORT_MS": "400", "VCAP__LOG_LEVEL": "debug"}
+"""Servers tell what was spent more often than usual, so that the books are up to date sooner.
+
+What nodes log tells why something took long.
+"""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """What one fault did. Times in seconds.
 
     `gaps` are the longest times without an acknowledgement from the fault on until both masters
-    were in sync again, which they were `sync` after nothing was wrong any more.
+    were in sync again, which they were `sync` after nothing was wrong any more. `why` has what
+    nodes logged around the gaps that are longer than they should be.
     """
 
     fault: str
     gaps: dict[str, float]
     sync: float
     findings: Findings
+    why: list[str] = []
 
 
 class Story(Struct, kw_only=True):
@@ -78,12 +84,13 @@ def live(
 ) -> Story:
     """Let a deployment live through these faults, in this order."""
     story = Story(outcomes=[], findings=[])
-    told = Told()
+    acknowledged = Told()
     with deployed(
         directory, SERVERS, SETTINGS, masters=2, witnesses=witnesses, hosts=network
     ) as deployment:
-        asyncio.run(_Life(deployment, told, network, random.Random(seed)).run(faults, story))
-    story.steady = told.steady
+        life = _Life(deployment, acknowledged, network, random.Random(seed))
+        asyncio.run(life.run(faults, story))
+    story.steady = acknowledged.steady
     story.findings += check_soundness(deployment)
     logs = [deployment.log_of(slot) for slot in (0, 1)]
     story.position, differences = asyncio.run(check_copies(*logs))
@@ -136,9 +143,11 @@ class _Life:
         findings += await check_books(self._cluster, self._told, [*caps, BIG])
         findings += await self._watch.check(leader)
         findings += await check_link(self._deployment)
+        gaps = {kind: self._told.gap(kind, struck.at, synced_at) for kind in KINDS}
         return Outcome(
             fault=fault.name,
-            gaps={kind: self._told.gap(kind, struck.at, synced_at) for kind in KINDS},
+            gaps={kind: gap.seconds for kind, gap in gaps.items()},
+            why=self._why(fault, struck, gaps),
             sync=synced_at - struck.healed_at,
             findings=findings,
         )
@@ -147,6 +156,19 @@ class _Life:
         async with asyncio.timeout(30.0):
             while not self._told.is_acknowledging(since):  # noqa: ASYNC110  # clients know no waiters
                 await asyncio.sleep(0.005)
+
+    def _why(self, fault: Fault, struck: Struck, gaps: Mapping[str, Gap]) -> list[str]:
+        """What nodes logged around each gap that is longer than it should be."""
+        found: list[str] = []
+        for kind, gap in gaps.items():
+            if fault.gap is not None and gap.seconds > fault.gap[1]:
+                directory, until = self._deployment.directory, gap.since + gap.seconds
+                lines = lines_of(directory, struck.at - EARLIER_SECONDS, until)
+                began_ms = (gap.since - struck.at) * 1000
+                head = f"no {kind} for {gap.seconds * 1000:.0f} ms, from {began_ms:+.0f} ms after"
+                why, *rest = told(gap, struck.at, lines)
+                found += [f"{head} {fault.name}: {why}", *rest]
+        return found
 
     def _unserved(self, struck: Struck, since: float) -> Findings:
         found: Findings = []

@@ -35,6 +35,9 @@ def report(
     findings = [each for story in stories for each in _findings(story)]
     lines = [*_table([_COLUMNS, *(cells for cells, _ in rows)]), *_totals(stories, findings)]
     lines += [f"SKIPPED   {name}: {why}" for name, why in skipped.items()]
+    lines += [
+        f"SLOW      {why}" for story in stories for each in story.outcomes for why in each.why
+    ]
     lines += [f"FINDING   {each}" for each in findings[:50]]
     return Report(lines=lines, is_good=not findings and all(good for _, good in rows))
 

@@ -106,8 +106,8 @@ def test_a_gap_reaches_from_the_last_acknowledgement_to_the_first_new_one() -> N
     """The longest one that a span touches, also when it began before."""
     told = Told()
     told.acks["write"] = [0.0, 5.0, 5.1, 5.5, 5.6, 9.0]
-    assert told.gap("write", since=5.2, until=5.55) == pytest.approx(0.4)
-    assert told.gap("write", since=5.7, until=6.0) == pytest.approx(3.4)
+    assert told.gap("write", since=5.2, until=5.55).seconds == pytest.approx(0.4)
+    assert told.gap("write", since=5.7, until=6.0).seconds == pytest.approx(3.4)
 
 
 def outcome(gap: float, sync: float = 1.0, findings: Sequence[str] = ()) -> Outcome:

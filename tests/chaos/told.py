@@ -17,6 +17,13 @@ class Trouble(NamedTuple):
     what: str
 
 
+class Gap(NamedTuple):
+    """So many seconds without an acknowledgement, `since` one at this second of the clock."""
+
+    seconds: float
+    since: float
+
+
 class Told:
     """The acknowledgements of one deployment; instants are seconds of the monotonic clock."""
 
@@ -49,8 +56,8 @@ class Told:
         """Whether there was an acknowledgement of each kind since then."""
         return all(acks and acks[-1] > since for acks in self.acks.values())
 
-    def gap(self, kind: str, since: float, until: float) -> float:
+    def gap(self, kind: str, since: float, until: float) -> "Gap":
         """The longest time between two acknowledgements, of which some lay in that span."""
         acks = self.acks[kind]
-        spans = [(b - a) for a, b in pairwise(acks) if b > since and a < until]
-        return max(spans, default=0.0)
+        gaps = [Gap(b - a, a) for a, b in pairwise(acks) if b > since and a < until]
+        return max(gaps, default=Gap(0.0, since))

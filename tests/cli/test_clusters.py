@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENT, ROOT, Deployment, eventually, free_ports
+from tests.deployment import PATIENT, ROOT, Deployment, eventually, free_ports, wipe
 
 
 def vcap(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -86,7 +86,28 @@ def test_a_cluster_is_founded_once(tmp_path: Path) -> None:
     (tmp_path / "master0" / "log.sqlite").touch()
     refused = vcap("init", *places(tmp_path))
     assert refused.returncode == 2
-    assert f"{tmp_path}/master0 belongs to a master already" in refused.stderr
+    assert f"{tmp_path}/master0 belongs to a node already" in refused.stderr
+
+
+def test_a_directory_serves_the_kind_of_node_that_made_it(tmp_path: Path) -> None:
+    """A server's is no place to found in, nor a master's for another slot or for a witness."""
+    # Given a founded master's directory, and a server's
+    assert vcap("init", *places(tmp_path)).returncode == 0
+    (tmp_path / "server1").mkdir()
+    (tmp_path / "server1" / "frames").touch()
+    secret = ("--node-secret-file", str(tmp_path / "node.secret"), "--port", str(free_ports(1)[0]))
+    master, server = ("--data", str(tmp_path / "master0")), ("--data", str(tmp_path / "server1"))
+    # When they are taken for what they are not
+    tried = {
+        "belongs to a node already": ("init", *server, *secret),
+        "this is the master of slot 1": ("run", "secondary", *master, *secret),
+        "this is the witness s1": ("run", "server", "--witness", *master, *secret),
+    }
+    # Then
+    for words, command in tried.items():
+        refused = vcap(*command)
+        assert refused.returncode == 2, command
+        assert words in refused.stderr, refused.stderr
 
 
 def test_an_empty_directory_waits_and_says_for_what(tmp_path: Path) -> None:
@@ -120,7 +141,7 @@ def test_a_master_that_lost_its_disk_comes_back_as_a_new_copy(dc: Deployment, sl
     before = dc.control("GET", "/v1/primacy")["cluster"]
     # When
     dc.kill(f"master{slot}")
-    shutil.rmtree(dc.directory / f"master{slot}")
+    wipe(dc.directory / f"master{slot}")
     dc.start_master(slot)
     # Then
     keep_admin_key(dc)
@@ -141,7 +162,7 @@ def test_a_cluster_that_is_founded_by_mistake_harms_nobody(dc: Deployment) -> No
     """Both masters refuse the other, in words; the healthy one leads on and serves."""
     # Given that the master of slot 0 lost its disk, and somebody founds there
     dc.kill("master0")
-    shutil.rmtree(dc.directory / "master0")
+    wipe(dc.directory / "master0")
     assert vcap("init", *places(dc.directory)).returncode == 0
     dc.start_master(0, wait=False)
     own = dc.directory / "master0" / "admin.key"
@@ -153,7 +174,7 @@ def test_a_cluster_that_is_founded_by_mistake_harms_nobody(dc: Deployment) -> No
     # Then
     assert dc.child("master1").poll() is None
     dc.kill("master0")
-    shutil.rmtree(dc.directory / "master0")
+    wipe(dc.directory / "master0")
     keep_admin_key(dc)
     dc.master_urls.reverse()
     assert dc.control("GET", "/v1/caps/c")["id"] == "c"

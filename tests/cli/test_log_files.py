@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment import PATIENT, ROOT, deployed
+from tests.deployment import PATIENT, ROOT, Deployment, deployed
 from tests.golden.people import Caller, define, settled, taken
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import ToppedUp
@@ -20,19 +21,43 @@ from vcap_es.projections.balances import encode
 from vcap_es.projections.snapshots import Snapshot, restore
 from vcap_es.projections.states.data_centre import DataCentre
 
+VERBS = {
+    "then": ("balance", "c", "--position", "8", "--json"),
+    "consume": ("explain", "c", "--id", "{consume}", "--json"),
+    "show": ("events", "show", "3"),
+    "read": ("events", "read", "--cap", "c", "--limit", "5"),
+}
+"""What an auditor asks of a master, or of a log."""
+
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a primary that served a day cap, and has stopped."""
+    """The directory of a primary that served a day cap, and has stopped.
+
+    What auditors were told while it lived is in the file `told.json` there.
+    """
     directory = tmp_path_factory.mktemp("lived")
     with deployed(directory, 1, PATIENT) as dc:
         define(dc, "c", 100)
         caller = Caller(dc, dc.make_key())
-        for _ in range(3):
-            taken(caller.consume(0, "c", 5))
+        ids = [taken(caller.consume(0, "c", 5))["id"] for _ in range(3)]
         settled(dc, "c", spent=15)
         caller.close()
+        told = {"id": ids[0], **{name: _told(dc, ids[0], verb) for name, verb in VERBS.items()}}
+    (directory / "master0" / "told.json").write_text(json.dumps(told))
     return directory / "master0"
+
+
+def _told(dc: Deployment, consume: str, verb: tuple[str, ...]) -> str:
+    """What a verb prints that asks the master."""
+    return subprocess.run(
+        [sys.executable, "-m", "vcap_es", *(each.format(consume=consume) for each in verb)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "VCAP_URL": dc.primary_url, "VCAP_KEY": dc.admin_key},
+    ).stdout
 
 
 @pytest.fixture
@@ -74,6 +99,65 @@ def findings(log: Path) -> list[dict[str, Any]]:
     assert verdict["sound"] is False
     found: list[dict[str, Any]] = verdict["findings"]
     return found
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_file_tells_what_its_master_told(lived: Path, copied: Path, name: str) -> None:
+    """Every verb of auditors takes a log file and prints the same, with an index or without."""
+    told = json.loads((lived / "told.json").read_text())
+    words = [each.format(consume=told["id"]) for each in VERBS[name]]
+    for log in (lived / "log.sqlite", copied):
+        assert vcap(*words, "--log", str(log)) == (0, told[name], "")
+
+
+def test_a_file_tells_how_it_was_at_its_end(lived: Path) -> None:
+    """Without an instant, balances and reasons are those of its last event."""
+    log = str(lived / "log.sqlite")
+    code, out, complaint = vcap("balance", "c", "--log", log, "--json")
+    assert (code, complaint) == (0, "")
+    first, *_ = json.loads(out)["intervals"]
+    assert (first["spent"], first["available"]) == (15, 85)
+    code, out, complaint = vcap("explain", "c", "--log", log)
+    assert (code, complaint) == (0, "")
+    assert "15 units spent at s0" in out
+    assert "85 units free in the pool" in out
+
+
+def test_what_is_not_known_to_be_committed_is_left_out(copied: Path) -> None:
+    """What was copied to a disk and may have to go again is told nobody; that is said."""
+    # Given a file with an event more than it knows to be committed
+    committed = asyncio.run(_one_more(copied))
+    # When its end is read
+    words = ("events", "read", "--limit", "9999", "--json")
+    code, out, complaint = vcap(*words, "--log", str(copied))
+    # Then that event is not there
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["position"] == committed
+    assert f"1 events after position {committed} are not known to be committed" in complaint
+
+
+async def _one_more(path: Path) -> int:
+    """Append an event that nobody has committed; gives the position before it."""
+    log = await SqliteLog.open(path)
+    head = await log.head()
+    assert await log.committed() == head.position, "a master that stops tells its log so"
+    fact = ToppedUp(cap="c", number=0, incarnation="f" * 32, moved=1)
+    draft = Draft(
+        event_id=bytes(16), recorded_at=2**60, dc="dc1", actor="m1", correlation="", fact=fact
+    )
+    await log.append([draft], head.epoch)
+    await log.close()
+    return head.position
+
+
+@pytest.mark.parametrize(
+    "verb", [("balance", "d"), ("explain", "d"), ("explain", "d", "--id", "x.0.d.1-2")]
+)
+def test_a_cap_that_is_not_in_a_file_is_told(lived: Path, verb: tuple[str, ...]) -> None:
+    """A refusal, as of a master."""
+    code, out, complaint = vcap(*verb, "--log", str(lived / "log.sqlite"))
+    assert (code, out) == (1, "")
+    assert "unknown_cap" in complaint
 
 
 def test_a_sound_log_is_sound(copied: Path) -> None:

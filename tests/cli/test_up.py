@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +11,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, eventually, ports_in_a_row
+from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, eventually, ports_in_a_row, wipe
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.balances import IntervalBalance, interval_balance
 from vcap_es.projections.history import fold_until
+
+BUSY = ("slow disk", "this process was not run")
+"""What a node warns of that a busy machine alone is to blame for."""
 
 
 def started(data: Path, port: int, *more: str) -> "subprocess.Popen[str]":
@@ -69,8 +71,8 @@ def test_a_data_centre_comes_up_serves_and_goes_quietly(tmp_path: Path) -> None:
     # Then
     found = asyncio.run(first_interval(data / "master0" / "log.sqlite"))
     assert (found.available, found.held, found.spent) == (10_000 - 14, 0, 14)
-    for log in data.glob("*.log"):
-        assert all(json.loads(line)["level"] == "info" for line in log.read_text().splitlines())
+    told = [json.loads(line) for log in data.glob("*.log") for line in log.read_text().splitlines()]
+    assert not [each for each in told if each["level"] != "info" and each["event"] not in BUSY]
 
 
 async def first_interval(log: Path) -> IntervalBalance:
@@ -133,7 +135,7 @@ def test_it_recovers_from_the_loss_of_any_one_folder(tmp_path: Path, lost: str) 
     assert consumed(data, port + 1, 7) == 200
     assert ended(process)[0] == 0
     # When
-    shutil.rmtree(data / lost)
+    wipe(data / lost)
     process = started(data, port)
     welcome(process)
     # Then
@@ -152,7 +154,7 @@ def test_a_folder_that_lost_both_masters_is_not_begun_anew(tmp_path: Path) -> No
     welcome(process)
     assert ended(process)[0] == 0
     for slot in (0, 1):
-        shutil.rmtree(data / f"master{slot}")
+        wipe(data / f"master{slot}")
     process = started(data, port, "--servers", "1")
     out, complaint = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (2, "")

@@ -34,6 +34,7 @@ VERBS = (
     *("cap change", "cap pause", "cap resume", "cap retire", "keys", "keys create", "keys list"),
     *("keys revoke", "consume", "balance", "explain", "events", "events read", "events tail"),
     *("events show", "events stats", "verify", "rebuild", "backtest", "completion"),
+    *("backup", "restore", "restore status", "restore readmit", "restore accept"),
 )
 
 

@@ -190,3 +190,24 @@ def test_templates_define_no_more_caps_than_the_bound(monkeypatch: pytest.Monkey
     assert Counter(map(type, answers)) == {Consumed: 3, Refused: 2}
     assert world.master is not None
     assert len(world.master.state.metas) == 3
+
+
+def test_a_slice_whose_cells_have_no_room_on_the_disk_is_refused() -> None:
+    """The cap is unavailable, others are served; with room on the disk it is served as well."""
+    # Given
+    world = World(1)
+    watch(world)
+    server = world.servers[0]
+    keeper = server.core.holdings.keeper
+    for cap in ("a", "b"):
+        world.define(cap, 10)
+    assert isinstance(world.consume(server, "a"), Consumed)
+    # When
+    keeper._has_room = lambda slots: slots <= 1
+    refusal = world.consume(server, "b")
+    # Then
+    assert isinstance(refusal, Refused)
+    assert (refusal.code, refusal.cap) == ("unavailable", "b")
+    assert isinstance(world.consume(server, "a"), Consumed)
+    keeper._has_room = lambda _: True
+    assert isinstance(world.consume(server, "b"), Consumed)

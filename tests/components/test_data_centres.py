@@ -10,6 +10,7 @@ from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MoveHome, Retire
+from vcap_es.components.desk import Left
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.components.primary_master import Done
@@ -651,7 +652,7 @@ def test_what_was_kept_for_another_is_given_here_in_the_end() -> None:
     assert north.master is not None
     exchange = north.master.remote._exchanges["c", 0]
     exchange.shared.told["south"].available = 1
-    exchange._wishing.refuse(0, north.now_us)
+    exchange._wishing.refuse(Left(), north.now_us)
     assert exchange.reserved(north.now_us) == 1
     refused = north.consume(north.servers[0], "c")
     assert isinstance(refused, Refused)

@@ -174,14 +174,14 @@ def test_a_message_of_a_replaced_connection_is_refused() -> None:
 
 
 def test_a_server_that_tells_the_impossible_is_not_listened_to() -> None:
-    """A report of more than was given closes the connection and records nothing."""
+    """A report of more spent than it says to have closes the connection and records nothing."""
     world = world_of(10)
     server = world.servers[0]
     world.consume(server, "c")
     world.run(2 * SECOND)
     assert world.master is not None
     before = len(world.log)
-    holding = messages.Holding("c", 0, 99, 0, 99, 0, 0, 0, 0, False, (0, 0))
+    holding = messages.Holding("c", 0, 1, 0, 99, 0, 0, 0, 0, False, (0, 0))
     report = messages.Report(
         incarnation=server.core.incarnation, order=(99, 1), sent_ns=1, holdings=[holding]
     )

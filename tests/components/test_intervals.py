@@ -5,10 +5,20 @@ import pytest
 from vcap_es.components import interval_handler
 from vcap_es.components.commands import Consume, Hold
 from vcap_es.components.decisions.meta import Retire
+from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Held, Refused
 from vcap_es.errors import InvalidDefinition
-from vcap_es.events.facts import Fact, IntervalClosed, IntervalEnded, IntervalOpened
+from vcap_es.events.facts import (
+    Definition,
+    Fact,
+    IntervalClosed,
+    IntervalEnded,
+    IntervalOpened,
+    MetaDefined,
+    Version,
+)
+from vcap_es.projections.states.data_centre import Fold
 from vcap_es.projections.states.meta import Meta
 from vcap_es.sim.invariants import watch
 from vcap_es.sim.site import NOON
@@ -216,10 +226,10 @@ def test_a_cap_without_a_calendar_stops_nobody_else(monkeypatch: pytest.MonkeyPa
     assert master is not None
     real = interval_handler.due
 
-    def due(meta: Meta, now: int) -> list[Fact]:
+    def due(meta: Meta, now: int, ahead: int | None, restored_at: int | None = None) -> list[Fact]:
         if meta.cap == "lost":
             raise InvalidDefinition("timezone: no zone Atlantis")
-        return real(meta, now)
+        return real(meta, now, ahead, restored_at)
 
     # When
     monkeypatch.setattr(interval_handler, "due", due)
@@ -232,3 +242,32 @@ def test_a_cap_without_a_calendar_stops_nobody_else(monkeypatch: pytest.MonkeyPa
     world.run(90_000_000)
     assert not master.intervals.troubled
     assert master.state.metas["lost"].at(world.now_us) is not None
+
+
+def test_on_demand_only_what_is_asked_for_is_opened() -> None:
+    """Time alone ends intervals and opens none but the first; who asks later opens another."""
+    # Given a cap whose intervals are opened on demand
+    fold = Fold()
+    handler = IntervalHandler(fold.state, fold.evolve, NOON, on_demand=True)
+    definition = Definition(total=10, interval="hour")
+    fold.evolve(MetaDefined(cap="c", version=Version(0, 1), definition=definition))
+    handler.look_at("c", NOON)
+    meta = fold.state.metas["c"]
+    (first,) = meta.intervals
+    # When days pass
+    for _ in range(10):
+        at = handler.next_due(NOON)
+        if at is None:
+            break
+        handler.step(at)
+    # Then the first interval has ended, and nothing is due any more
+    assert not meta.intervals
+    assert handler.next_due(NOON) is None
+    # And the hour in which somebody asks is opened, alone
+    later = first.end + 50 * 3_600_000_000 + 1
+    handler.open("c", later)
+    (found,) = meta.intervals
+    assert found.start <= later < found.end
+    assert (found.number, found.pool.minted) == (1, 10)
+    handler.open("c", later)
+    assert list(meta.intervals) == [found]

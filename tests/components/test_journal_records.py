@@ -1,7 +1,9 @@
 """What a journal says: frames folded one after the other, and written anew in the fewest."""
 
 import pytest
+from msgspec import structs
 
+from vcap_es.components.idempotency import key_digest, take_in
 from vcap_es.components.journal_records import (
     Begun,
     Dropped,
@@ -15,7 +17,10 @@ from vcap_es.components.journal_records import (
     encode,
     settle_cells,
 )
+from vcap_es.components.key_ledger import HEAD_BYTES, record_of
 from vcap_es.components.outcomes import Refused
+from vcap_es.components.packed_answers import pack
+from vcap_es.components.refusals import capped
 from vcap_es.errors import JournalDamaged
 
 
@@ -60,7 +65,8 @@ ALL: list[Entry] = [
 def test_a_journal_written_anew_says_the_same() -> None:
     """The fewest entries fold to what all of them did."""
     journal = folded(*ALL, kept(received=12), noted(is_open=False))
-    assert folded(*journal.entries()) == journal
+    again = folded(*journal.entries())
+    assert structs.replace(again, keys=journal.keys) == journal
 
 
 def test_a_dropped_slice_takes_all_that_was_known_of_it_along() -> None:
@@ -105,3 +111,23 @@ def test_a_cell_above_its_ceiling_is_damage() -> None:
     """Nothing is guessed: such a journal must not go on."""
     with pytest.raises(JournalDamaged, match="above the ceiling"):
         settle_cells(folded(kept()), [8, 0], same_boot=True)
+
+
+def test_a_key_of_the_frames_stands_unless_a_key_file_has_a_good_answer() -> None:
+    """An answer of an interval that is closed is none, and must not hide that of a refund."""
+    # Given
+    journal = folded(kept(), keyed("me/k"), keyed("me/l"))
+    name, closed = journal.keys.name(("c", 0)), journal.keys.name(("c", 9))
+    answers = {}
+    for key, interval in (("me/k", name), ("me/l", closed)):
+        answer = pack(capped("c", 1, 5), interval, "c", {})
+        answers[key] = record_of(key_digest(key), b"m" * 8 + answer)
+        journal.keys.add("me", answers[key], 0)
+    # When
+    take_in(journal, 0)
+    # Then
+    found = {key: journal.keys.find("me", key_digest(key)) for key in answers}
+    assert found["me/k"] == answers["me/k"][HEAD_BYTES:]
+    assert found["me/l"] != answers["me/l"][HEAD_BYTES:]
+    assert journal.keys.names == {name: ("c", 0)}
+    assert not journal.keyed

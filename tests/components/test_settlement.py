@@ -155,9 +155,47 @@ def test_holds_and_refunds_are_bounded_and_room_comes_back() -> None:
     for command in (Refund(id=taken[1].id), Hold(cap="c", amount=1, lifetime_ms=10)):
         refusal = world.ask(server, command)
         assert isinstance(refusal, Refused)
-        assert refusal.code == "unavailable"
+        assert refusal.code == "share_full"
     world.run(10_000_000)
     hold(world, 1)
+
+
+def test_one_api_key_fills_only_its_share_of_holds_and_refunds() -> None:
+    """Where one has as many as are left for all, it is refused more, by name; another is not."""
+    # Given
+    world = world_of(1000, limits=Limits(marks_max=100))
+    server = world.servers[0]
+
+    def held(owner: str) -> object:
+        command = Hold(cap="c", amount=1, lifetime_ms=1)
+        return world.answer(server, server.submit(command, None, owner))
+
+    # When
+    answers = [held("evil") for _ in range(100)]
+    world.run(100_000)
+    # Then
+    kinds = [each.code if isinstance(each, Refused) else "held" for each in answers]
+    assert kinds == ["held"] * 50 + ["share_full"] * 50
+    assert isinstance(held("good"), Held)
+    taken = consumed(world, 1)
+    refund = world.answer(server, server.submit(Refund(id=taken.id), None, "good"))
+    assert isinstance(refund, Refunded)
+
+
+def test_shares_outlive_the_process() -> None:
+    """After a restart it is known who has how many holds and refunds, expired ones included."""
+    world = world_of(1000)
+    server = world.servers[0]
+    for owner, lifetime_ms in (("a", 1), ("a", 5000), ("b", 5000)):
+        hold_ = Hold(cap="c", amount=1, lifetime_ms=lifetime_ms)
+        world.answer(server, server.submit(hold_, None, owner))
+    taken = consumed(world, 3)
+    world.answer(server, server.submit(Refund(id=taken.id, amount=1), None, "c"))
+    world.run(100_000)
+    before = dict(server.core.settlement.known)
+    server.restart()
+    assert before == {"a": 2, "b": 1, "c": 1}
+    assert server.core.settlement.known == before
 
 
 def test_ids_are_read_as_they_are_written() -> None:

@@ -1,6 +1,7 @@
 """One example of every fact, with every field filled."""
 
 from vcap_es.events.facts import (
+    AmountWithheld,
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
@@ -12,6 +13,7 @@ from vcap_es.events.facts import (
     DivergenceTruncated,
     EpochStarted,
     Fact,
+    HoldingRecovered,
     HomeMoved,
     IntervalBounded,
     IntervalClosed,
@@ -20,6 +22,7 @@ from vcap_es.events.facts import (
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    LogRestored,
     MetaChanged,
     MetaDefined,
     MetaLearned,
@@ -33,6 +36,7 @@ from vcap_es.events.facts import (
     PromotionForced,
     Returned,
     SecondarySpawned,
+    ServerReadmitted,
     SharesSet,
     Spend,
     SpendReported,
@@ -47,6 +51,8 @@ from vcap_es.events.facts import (
     TransferSent,
     TransferSettled,
     Version,
+    WithheldReleased,
+    WithholdingEnded,
 )
 
 _PLAIN = Definition(total=100)
@@ -163,4 +169,31 @@ EXAMPLES: list[Fact] = [
     ),
     ApiKeyCreated(key="key-2", digest=bytes(32), role="client", scopes=[], expires_at=None),
     ApiKeyRevoked(key="key-1"),
+    IntervalOpened(
+        cap="1111",
+        number=1_000_000_004,
+        start=1_763_683_200_000_000,
+        end=1_763_769_600_000_000,
+        total=100,
+        version=Version(0, 7),
+        timezone="UTC",
+        tzdata="2025b",
+        withheld=True,
+    ),
+    AmountWithheld(cap="1111", number=3, amount=-40),
+    WithheldReleased(cap="1111", number=3, amount=60, approved_by=["key-1", "key-2"]),
+    HoldingRecovered(
+        cap="1111", number=3, incarnation="5f" * 16, moved=80, returned=10, spent=30, refunded=5
+    ),
+    LogRestored(
+        cluster="9f" * 16 + "+1.0b6e11aa",
+        was="9f" * 16,
+        master="m0-a",
+        position=93,
+        restored_at=1_763_683_200_000_000,
+        lacks=7,
+    ),
+    LogRestored(cluster="c+1.0b6e11aa", was="c", master="m0-a", position=93, restored_at=1),
+    ServerReadmitted(incarnation="5f" * 16, name="s1", was="9f" * 16),
+    WithholdingEnded(approved_by=["key-1", "key-2"]),
 ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vcap_es.events.envelope import Draft, Recorded
 from vcap_es.events.facts import (
+    AmountWithheld,
     ApiKeyCreated,
     ApiKeyRevoked,
     ClusterCreated,
@@ -18,10 +19,12 @@ from vcap_es.events.facts import (
     DivergenceTruncated,
     EpochStarted,
     Fact,
+    HoldingRecovered,
     IntervalClosed,
     IntervalEnded,
     IntervalOpened,
     IntervalTotalChanged,
+    LogRestored,
     MetaChanged,
     MetaDefined,
     MetaPaused,
@@ -39,6 +42,7 @@ from vcap_es.events.facts import (
     ToppedUp,
     TopupRecovered,
     Version,
+    WithheldReleased,
 )
 
 NOON = 1_767_268_800_000_000
@@ -58,6 +62,7 @@ class Life:
         self.facts: list[Fact] = []
         self._epoch = self._config = 0
         self._is_forced = False
+        self._cluster, self._generation = "", 0
         self._caps: dict[str, dict[str, Any]] = {}
 
     def step(self, kind: int, first: int, second: int, amount: int) -> None:
@@ -96,7 +101,13 @@ class Life:
             return
         number, start = cap["next"] + (second % 10 == 0), cap["until"]
         cap["next"], cap["until"] = number + 1, start + DAY
-        cap["open"][number] = {"total": amount, "ended": False, "paid": 0, "servers": {}}
+        withheld = self._generation > 0 and second % 2 == 0
+        cap["open"][number] = {
+            "total": amount,
+            "ended": False,
+            "servers": {},
+            "old": amount if withheld else None,
+        }
         self.facts.append(
             IntervalOpened(
                 cap=name,
@@ -107,6 +118,7 @@ class Life:
                 version=Version(0, cap["version"]),
                 timezone="UTC",
                 tzdata="2026a",
+                withheld=withheld,
             )
         )
 
@@ -114,6 +126,8 @@ class Life:
         name, number, interval = self._interval(first, second)
         if interval is None or interval["ended"]:
             return
+        if interval["old"] is not None:
+            interval["old"] += amount - interval["total"]
         interval["total"] = amount
         version = Version(0, self._caps[name]["version"])
         self.facts.append(
@@ -124,7 +138,7 @@ class Life:
         name, number, interval = self._interval(first, second)
         if interval is None or interval["ended"]:
             return
-        left = interval["total"] - sum(s["out"] - s["back"] for s in interval["servers"].values())
+        left = _left(interval)
         more = min(left, amount)
         if more > 0:
             incarnation = SERVERS[second % len(SERVERS)]
@@ -139,7 +153,7 @@ class Life:
         name, number, interval = self._interval(first, second)
         if interval is None or not self._is_forced:
             return
-        left = interval["total"] - sum(s["out"] - s["back"] for s in interval["servers"].values())
+        left = _left(interval)
         incarnation = SERVERS[second % len(SERVERS)]
         server = interval["servers"].setdefault(incarnation, _fresh())
         if not server["final"]:
@@ -148,6 +162,72 @@ class Life:
             self.facts.append(
                 TopupRecovered(cap=name, number=number, incarnation=incarnation, moved=moved)
             )
+
+    def restore(self, first: int, second: int, amount: int) -> None:
+        """The log goes on from here as another generation."""
+        if not self._cluster:
+            return
+        self._generation += 1
+        was, self._cluster = self._cluster, f"{'c1' * 16}+{self._generation}.0000000{first % 10}"
+        self.facts.append(
+            LogRestored(
+                cluster=self._cluster,
+                was=was,
+                master="m0-r",
+                position=len(self.facts),
+                restored_at=NOON - 1,
+            )
+        )
+        numbers = self._generation * 1_000_000_000
+        for name, cap in self._caps.items():
+            cap["next"] = max(cap["next"], numbers)
+            for number, interval in cap["open"].items():
+                left = min(0, _left(interval)) if interval["ended"] else _left(interval)
+                interval["old"] = left + max(0, interval["old"] or 0)
+                self.facts.append(AmountWithheld(cap=name, number=number, amount=interval["old"]))
+
+    def readmit(self, first: int, second: int, amount: int) -> None:
+        """A server of the generation before tells what it had from that, and gave back to it."""
+        name, number, interval = self._interval(first, second)
+        if interval is None or not self._generation:
+            return
+        incarnation = SERVERS[second % len(SERVERS)]
+        server = interval["servers"].setdefault(incarnation, _fresh())
+        if server["final"]:
+            return
+        moved = amount % 40
+        server["out"] += moved
+        spent = min(_held(server), second % 20)
+        server["spent"] += spent
+        returned = min(_held(server), first % 30)
+        server["back"] += returned
+        if interval["old"] is None:
+            interval["old"] = returned or None
+        else:
+            interval["old"] += returned - moved
+        self.facts.append(
+            HoldingRecovered(
+                cap=name,
+                number=number,
+                incarnation=incarnation,
+                moved=server["out"],
+                returned=server["back"],
+                spent=server["spent"],
+                refunded=server["refunded"],
+            )
+        )
+
+    def release(self, first: int, second: int, amount: int) -> None:
+        """Two operators accept a loss."""
+        name, number, interval = self._interval(first, second)
+        if interval is None or interval["ended"] or (interval["old"] or 0) <= 0:
+            return
+        self.facts.append(
+            WithheldReleased(
+                cap=name, number=number, amount=interval["old"], approved_by=["ada", "bob"]
+            )
+        )
+        interval["old"] = None
 
     def give_back(self, first: int, second: int, amount: int) -> None:
         name, number, interval = self._interval(first, second)
@@ -214,6 +294,7 @@ class Life:
             self.facts.append(newest[-1])
 
     def found(self) -> None:
+        self._cluster = "c1" * 16
         self.facts.append(ClusterCreated(cluster="c1" * 16, dc="north", master="m0-a"))
 
     def lead(self, first: int, second: int, amount: int) -> None:
@@ -271,6 +352,12 @@ def _fresh() -> Server:
     return {"out": 0, "back": 0, "spent": 0, "refunded": 0, "refused": 0, "final": 0}
 
 
+def _left(interval: Open) -> int:
+    """What the pool may grant, or owes; from the end on, what is there is expired."""
+    away = sum(each["out"] - each["back"] for each in interval["servers"].values())
+    return int(interval["total"] - away - max(0, interval["old"] or 0))
+
+
 def _held(server: Server) -> int:
     return server["out"] - server["back"] - server["spent"] + server["refunded"]
 
@@ -293,6 +380,7 @@ _STEPS = (
         "report",
     ],
     *["top_up", "top_up", "top_up", "top_up", "recover"],
+    *["restore", "readmit", "readmit", "release"],
 )
 
 

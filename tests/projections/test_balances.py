@@ -74,6 +74,7 @@ def test_every_term_is_where_it_belongs() -> None:
         received=0,
         sent=0,
         available=65,
+        withheld=0,
         held=9,
         spent=26,
         refunded=4,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pika
@@ -12,7 +11,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from compose.broker import Broker
 from tests.centres import Centres, broker_in, centres_in, environment_of, join
-from tests.deployment import PATIENT, Deployment, deployed, eventually
+from tests.deployment import PATIENT, Deployment, deployed, eventually, wipe
 from tests.golden.people import Caller, Fields, books, drain
 from vcap_es.adapters.letters import Writer
 from vcap_es.adapters.wires import letters_queue, parked_queue
@@ -179,8 +178,9 @@ def test_who_comes_back_with_empty_disks_is_a_namesake(tmp_path: Path, broker: B
         # Given that everything is gone at one
         for node in ("server1", "master0"):
             wiped.kill(node)
-            rmtree(wiped.directory / node)
-        # When it is started again
+            wipe(wiped.directory / node)
+        # When it is founded and started again
+        wiped.found()
         wiped.start_primary()
         wiped.start_server(0)
         # Then both say why nothing is shared with it

@@ -4,6 +4,8 @@ import pytest
 
 from vcap_es.sim.scenarios import (
     Scenario,
+    bounds,
+    copying,
     crashes,
     desk_side,
     edits,
@@ -34,6 +36,8 @@ MODULES = (
     founding,
     stalling,
     switching,
+    bounds,
+    copying,
 )
 
 

@@ -47,3 +47,14 @@ def test_a_disk_that_is_really_full_loses_nothing(folder: Path) -> None:
     assert seen["closed in disorder"] > 0  # and none to bring the WAL into the main file
     assert seen["did not open"] > 0
     assert not list(folder.iterdir())  # all that was in the other file system
+
+
+def test_a_full_disk_under_the_cells_of_a_journal_is_an_error_with_words(folder: Path) -> None:
+    """What has its place goes on, what has none is refused, and with room there is one again."""
+    done = mounted(folder, sys.executable, "-m", "tests.storage.small_journal", str(folder))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    seen = json.loads(done.stdout)
+    assert 0 < seen["slots"] < 1 << 20
+    assert seen["grown"]
+    for said in (seen["said"], seen["new"]):
+        assert "No space left on device: make room" in said

@@ -8,6 +8,7 @@ away.
 import fcntl
 import os
 from collections.abc import Callable
+from errno import ENOSPC
 from hashlib import sha256
 from pathlib import Path
 from struct import Struct as Layout
@@ -64,7 +65,7 @@ class BallotFile:
     @classmethod
     def _made(cls, path: Path, descriptor: int, node: str) -> Self:
         """A new file, or one whose making was cut short: nobody ever heard of that one."""
-        os.pwrite(descriptor, bytes(2 * HALF_BYTES), 0)
+        _write(descriptor, bytes(2 * HALF_BYTES), 0)
         made = cls(descriptor, 0, Ballot(node=node))
         os.fsync(descriptor)
         sync_directory(path.parent)
@@ -82,7 +83,7 @@ class BallotFile:
         head = _HEAD.pack(_MAGIC, sequence, len(body), _digest(sequence, body))
         data = (head + body).ljust(HALF_BYTES, b"\0")
         assert len(data) == HALF_BYTES, "a ballot has a few hundred bytes"
-        os.pwrite(self._descriptor, data, sequence % 2 * HALF_BYTES)
+        _write(self._descriptor, data, sequence % 2 * HALF_BYTES)
         os.fdatasync(self._descriptor)
         self._sequence, self._ballot = sequence, ballot
 
@@ -91,6 +92,21 @@ class BallotFile:
         if self._descriptor != _CLOSED:
             os.close(self._descriptor)
             self._descriptor = _CLOSED
+
+
+def _write(descriptor: int, data: bytes, at: int) -> None:
+    """Write all of `data`. Raises OSError where the disk takes only a part of it, or none."""
+    if os.pwrite(descriptor, data, at) < len(data):
+        raise OSError(ENOSPC, "the disk took only a part of the ballot: make room on it")
+
+
+def read_ballot(path: Path) -> Ballot:
+    """The ballot at `path`, which somebody else may have open. Raises like `BallotFile.open`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _newest(path, descriptor)[1]
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path, descriptor: int) -> None:

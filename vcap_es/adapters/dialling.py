@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from time import monotonic
+from urllib.parse import urlsplit
 
 import structlog
 from websockets.asyncio.client import connect
@@ -19,7 +21,16 @@ SLOW_SECONDS = 5.0
 """Where nobody was for so long, while somebody was elsewhere, the pauses are longer."""
 
 LOOK_SECONDS = 0.1
+CONNECT_SECONDS = 0.5
+"""A machine that is there answers sooner; one that does not is tried anew.
+
+The network would try again after one second, three and seven, which is long for a witness that has
+just come back into reach.
+"""
+
 OPEN_SECONDS = 2.0
+"""A node that is busy may take so long to open a line on a connection that there is."""
+
 PING_SECONDS = 5.0
 """A peer whose machine is gone is given up after twice that, as those who accept lines do."""
 
@@ -101,8 +112,10 @@ class Dialler:
         """
         url = f"{address.replace('http', 'ws', 1)}{PATH}"
         try:
+            connection = await _connection_to(address)
             async with connect(
                 url,
+                sock=connection,
                 additional_headers={"Authorization": f"Bearer {self._secret}"},
                 max_size=MESSAGE_BYTES_MAX,
                 compression=None,
@@ -110,8 +123,8 @@ class Dialler:
                 close_timeout=OPEN_SECONDS,
                 ping_interval=PING_SECONDS,
                 ping_timeout=PING_SECONDS,
-            ) as connection:
-                line = Dialled(connection, address)
+            ) as opened:
+                line = Dialled(opened, address)
                 await self._speak(line)
                 return line.refusal, False
         except (OSError, WebSocketException, TimeoutError, ValueError) as error:
@@ -124,6 +137,33 @@ class Dialler:
             await self._serve(line)
         finally:
             self._open -= 1
+
+
+async def _connection_to(url: str) -> socket.socket:
+    """A connection to the node at `url`. Raises OSError where nobody answers soon."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError(f"{url} names no host")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    loop = asyncio.get_running_loop()
+    failed: OSError = OSError(f"{parts.hostname} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        parts.hostname, port, type=socket.SOCK_STREAM
+    ):
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await loop.sock_connect(made, address)
+        except OSError as error:  # a TimeoutError is one
+            made.close()
+            failed = error
+        except BaseException:
+            made.close()
+            raise
+        else:
+            return made
+    raise failed
 
 
 def _why(error: Exception) -> str:

@@ -81,6 +81,8 @@ class GlobalOrder:
         self._numbers = count(randbits(48))
         self._asked: dict[int, tuple[str, asyncio.Future[StampPassed | EventsRead]]] = {}
         self._serving: set[asyncio.Task[None]] = set()
+        self._joined: int | None = None
+        self._registers_after = 0
 
     # ---- asking
 
@@ -221,12 +223,25 @@ class GlobalOrder:
 
         Who adds the first other one begins it; who was added has a part from when it heard so.
         """
-        registers = await self._log.read(kind=CentreChanged.__name__, limit=REGISTERS_READ_MAX)
-        for event in registers:
-            fact = event.fact
-            if isinstance(fact, CentreChanged) and fact.centre == self._dc:
-                return 0 if fact.stamp.origin == self._dc else event.position - 1
-        return 0
+        while self._joined is None:
+            committed = self._committed()
+            registers = await self._log.read(
+                self._registers_after, kind=CentreChanged.__name__, limit=REGISTERS_READ_MAX
+            )
+            for event in registers:
+                fact = event.fact
+                if isinstance(fact, CentreChanged) and fact.centre == self._dc:
+                    joined = 0 if fact.stamp.origin == self._dc else event.position - 1
+                    if event.position > committed:
+                        return joined  # it may have to go yet
+                    self._joined = joined
+                    return joined
+            # What was looked through and is committed need not be looked through again.
+            is_end = len(registers) < REGISTERS_READ_MAX
+            self._registers_after = committed if is_end else registers[-1].position
+            if is_end:
+                return 0
+        return self._joined
 
     async def _position_below(self, stamp: int) -> int:
         """The last position with a smaller stamp: stamps never fall along the log."""

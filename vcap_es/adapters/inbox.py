@@ -114,6 +114,8 @@ class Inbox:
         def settle(is_parked: bool) -> None:
             if is_parked:
                 connection.acknowledge(tag)
+            else:
+                connection.give_back(tag)  # else it would count as unacknowledged for ever
 
         headers = {"reason": str(refusal)}
         connection.publish("", parked_queue(self._dc), body, settle, headers=headers)

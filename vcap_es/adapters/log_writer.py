@@ -6,16 +6,20 @@ What waits together is written together. A full disk is waited for; every other 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
+from vcap_es.adapters.stalls import timed
 from vcap_es.components.master import Master, Moment
 from vcap_es.components.replica import Cut, Store
 from vcap_es.errors import DiskFull
 from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
 
 RETRY_FULL_SECONDS = 0.5
+NOTE_SECONDS = 1.0
+"""So long after the last batch the log is told by itself what of it was committed."""
 
 log = structlog.get_logger()
 
@@ -34,10 +38,15 @@ class LogWriter:
         tell: Tell,
         moment: Callable[[], Moment],
         begin: Callable[[], Awaitable[None]],
+        committed: Callable[[], int],
     ) -> None:
-        """Write to `events`; `begin` builds another core from it, when that was asked for."""
+        """Write to `events`; `begin` builds another core from it, when that was asked for.
+
+        `committed` is the position up to which the log is known to be committed.
+        """
         self.is_full = False
         self._log, self._tell, self._moment, self._begin = events, tell, moment, begin
+        self._committed = committed
         self._work: deque[Store | Cut | None] = deque()
         self._wake = asyncio.Event()
         self._life = 0
@@ -63,8 +72,7 @@ class LogWriter:
         """Carry out what is asked for, for ever."""
         while True:
             while not self._work:
-                self._wake.clear()
-                await self._wake.wait()
+                await self._rest()
             first = self._work[0]
             if isinstance(first, Store):
                 await self._store(self._life)
@@ -74,6 +82,22 @@ class LogWriter:
                 await self._cut(first, self._life)
             else:
                 await self._begin()
+
+    async def _rest(self) -> None:
+        """Wait for work; each batch tells of those before it, and nothing of the last one."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(NOTE_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            await self.note_committed()
+
+    async def note_committed(self) -> None:
+        """Let the log know what of it is committed: whoever reads the file sees no further."""
+        committed = self._committed()
+        if committed > await self._log.committed():
+            with suppress(DiskFull):
+                await self._log.copy([], committed)
 
     async def _cut(self, cut: Cut, life: int) -> None:
         done = await self._log.truncate(cut.after)
@@ -86,7 +110,7 @@ class LogWriter:
         entries = [entry for each in stores for entry in each.entries]
         while True:
             try:
-                with self._append_seconds.time():
+                with self._append_seconds.time(), timed("log", events=len(entries)):
                     await self._log.copy(entries, stores[-1].committed)
                 break
             except DiskFull as error:

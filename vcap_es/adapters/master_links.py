@@ -13,17 +13,21 @@ from vcap_es.adapters.ballots import Ballots
 from vcap_es.adapters.dialling import Dialler
 from vcap_es.adapters.lines import Line, LineRefused, speak
 from vcap_es.adapters.link import Link
+from vcap_es.adapters.stalls import timed
 from vcap_es.clock import boot_ns
 from vcap_es.components.belonging import Belonging
 from vcap_es.components.followed import Followed
-from vcap_es.components.messages import FromMaster, FromServer, Hello
+from vcap_es.components.messages import FromMaster, FromServer, Hello, Readmitted
 from vcap_es.components.primacy_messages import (
     Accept,
+    FromVoter,
     Greeting,
     Heartbeat,
     Leading,
     Prepare,
     Prevote,
+    Promise,
+    Refusal,
     ToVoter,
 )
 from vcap_es.components.roster import Roster
@@ -49,12 +53,14 @@ class MasterLinks:
         unlinked: Callable[[], None],
         failed: Callable[[Exception], None],
         belonging: Belonging,
+        readmitted: Callable[[Readmitted], None],
         ballots: Ballots | None,
         timings: Timings,
     ) -> None:
         """Say `hello` on each; tell what the leader says, and when there is one and when none.
 
-        By its `belonging`, it speaks to no master of another cluster.
+        By its `belonging`, it speaks to no master of another cluster; `readmitted` is told where
+        that one lets it in all the same.
 
         `failed` is told of an error of our own, such as a ballot that cannot be kept: nothing is
         heard or answered any more then.
@@ -63,6 +69,7 @@ class MasterLinks:
         self._received, self._linked, self._unlinked = received, linked, unlinked
         self._failed, self._has_failed = failed, False
         self._belonging, self._ballots = belonging, ballots
+        self._readmitted = readmitted
         self._voter = Voter(ballots.ballot, timings, boot_ns()) if ballots is not None else None
         self._numbers = count(1)
         self._links: dict[int, Link] = {}
@@ -99,6 +106,11 @@ class MasterLinks:
     def trouble(self) -> str:
         """Why no master could be linked, as it was told last."""
         return "; ".join(f"{at}: {why}" for at, why in self._dialler.troubles.items() if why)
+
+    @property
+    def committed(self) -> int:
+        """The highest position that is known here, as a witness, to be committed."""
+        return self._voter.committed if self._voter is not None else 0
 
     def post(self, message: FromServer) -> None:
         """Send to the master that leads; without one, nothing is sent."""
@@ -155,6 +167,11 @@ class MasterLinks:
                 self._belonging.join(message.cluster)
                 self._roster.linked(self._addresses[number], message.node)
                 self._lead(number, message.epoch)
+            case Readmitted():
+                obstacle = self._belonging.obstacle_to_moving(message, self._hello().incarnation)
+                if obstacle:
+                    raise LineRefused(obstacle)
+                self._readmitted(message)
             case Prevote() | Prepare() | Accept() | Heartbeat():
                 self._vote(number, message)
             case _:
@@ -185,6 +202,13 @@ class MasterLinks:
         for output in self._voter.heard(self._masters[number], message, boot_ns()):
             if isinstance(output, Keep):
                 # It is rare, and the answer must not leave before: waiting here is simplest.
-                self._ballots.keep(output.ballot)
+                with timed("ballot", epoch=output.ballot.promised):
+                    self._ballots.keep(output.ballot)
             else:
                 self._links[number].post(output)
+                self._tell_vote(self._masters[number], output)
+
+    def _tell_vote(self, master: str, answer: FromVoter) -> None:
+        if isinstance(answer, Promise | Refusal):
+            kind = type(answer).__name__.lower()
+            log.debug(kind, server=self._name, to=master, epoch=answer.epoch)

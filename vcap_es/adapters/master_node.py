@@ -4,10 +4,11 @@ import asyncio
 import gc
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from msgspec import structs
@@ -24,9 +25,19 @@ from vcap_es.adapters.lines import Accepted, Line, speak
 from vcap_es.adapters.link import POLICY_VIOLATION, Link
 from vcap_es.adapters.log_writer import LogWriter
 from vcap_es.adapters.outbox import Reign
+from vcap_es.adapters.past.reader import PastReader
 from vcap_es.adapters.post import Post
-from vcap_es.adapters.readiness import Check, PrimacyView, checks_of, primacy_of, role_of
+from vcap_es.adapters.readiness import (
+    Check,
+    PrimacyView,
+    checks_of,
+    clocks_differ,
+    log_ahead,
+    primacy_of,
+    role_of,
+)
 from vcap_es.adapters.snapshot_files import load_snapshot, save_snapshot
+from vcap_es.adapters.stalls import Stalls, timed
 from vcap_es.adapters.wires import Wires
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.approvals import Approved
@@ -55,6 +66,7 @@ from vcap_es.components.primary_master import (
     Send,
     Spawn,
 )
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.roster import MASTERS_MAX
 from vcap_es.components.timings import Timings
@@ -62,16 +74,33 @@ from vcap_es.components.transfer_messages import Hearing
 from vcap_es.components.voter import Keep, founded
 from vcap_es.components.whereabouts import masters_of, servers_told, sorted_by_name
 from vcap_es.components.wire import decode_at_master
-from vcap_es.errors import ClusterMixed, CopyUnsound, LogError, PrefixLost
+from vcap_es.errors import (
+    ClockBehind,
+    ClusterMixed,
+    CopyUnsound,
+    LogClosed,
+    LogError,
+    PrefixLost,
+)
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.clusters import is_of
+from vcap_es.events.instants import SECOND_US
 from vcap_es.events.log import EventLog
+from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.runner import recover
 from vcap_es.projections.snapshots import take
 from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.settings import ReadingSettings
 
 T = TypeVar("T")
 DRIFT_US = 5_000_000
+CLOCK_BEHIND_MAX_S = 3 * 24 * 3600
+"""A clock that is further behind the log when a master starts is refused unless it is told.
+
+So long after a clock was ahead a data centre serves on, with a calendar that stands. A clock that
+lost its battery shows a year long past, and nothing but that can be wrong.
+"""
+
 TICK_SECONDS = (0.001, 0.1)
 """The shortest pause between two ticks, so that others have a turn, and the longest."""
 
@@ -101,6 +130,8 @@ class MasterNode:
         absolve: Callable[[], None] = lambda: None,
         wires: Wires | None = None,
         feed: FeedWire | None = None,
+        clock_behind_max_s: int = CLOCK_BEHIND_MAX_S,
+        reading: ReadingSettings | None = None,
     ) -> None:
         """Lead or follow with the log `events` of data centre `dc`; `secret` lets nodes link.
 
@@ -111,7 +142,9 @@ class MasterNode:
         of nodes that know them.
         `spawn` starts a secondary master. `suspicion` says why the log may not be whole; who leads
         nevertheless is not suspect any more, and `absolve` is called. `wires` lead to other data
-        centres, and `feed` to who follows the log.
+        centres, and `feed` to who follows the log. A start is refused where the clock is more than
+        `clock_behind_max_s` seconds before the log's last stamp. `reading` bounds what may be read
+        of the past.
         """
         self.log, self.metrics = events, CollectorRegistry()
         self.dc, self.name = dc, name
@@ -128,6 +161,12 @@ class MasterNode:
         )
         self.post = None if wires is None else Post(dc, wires, self._hear_letter)
         self.feed = None if feed is None else Feed(feed, events, self.committed_beyond)
+        self.past = PastReader(
+            events.path if isinstance(events, SqliteLog) else None,
+            reading or ReadingSettings(),
+            committed=lambda: self.durable,
+            present=self._present,
+        )
         self.order = GlobalOrder(
             dc,
             events,
@@ -145,14 +184,22 @@ class MasterNode:
         self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
         self._ahead_us = now_us() - boot_ns() // 1000
         self._writer = LogWriter(
-            events, self.metrics, tell=self._let, moment=self.moment, begin=self._begin
+            events,
+            self.metrics,
+            tell=self._let,
+            moment=self.moment,
+            begin=self._begin,
+            committed=lambda: self._core.replica.committed if self._core is not None else 0,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
         self._core: Master | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._stalls, self._wanted_ns = Stalls(), 0
         self._flush_is_due = self._is_over = False
         self._clock_is_sound = True
+        self._clock_behind_max_s = clock_behind_max_s
+        self._clock_told = set[tuple[str, int]]()
         self._role = ""
         self._life = 0
         self._dialler = Dialler(
@@ -218,6 +265,14 @@ class MasterNode:
         is_here = master == self.core.node or self.core.is_linked(master)
         return "connected" if is_here else "away"
 
+    def _present(self, what: Literal["names", "groups"], of: list[str]) -> dict[str, str]:
+        """What servers are called, or the groups of caps, for who reads the past."""
+        state = self.state
+        if what == "names":
+            return {each: state.nodes[each].name for each in of if each in state.nodes}
+        groups = {each: state.metas[each].definition.group for each in of if each in state.metas}
+        return {cap: group for cap, group in groups.items() if group}
+
     def now(self) -> int:
         """Microseconds UTC: the wall clock, or while it has jumped, what it would show if not.
 
@@ -234,8 +289,12 @@ class MasterNode:
     # ---- start and stop
 
     async def __aenter__(self) -> "MasterNode":
-        """Fold what is committed, and take part; a lone master leads when this returns."""
+        """Fold what is committed, and take part; a lone master leads when this returns.
+
+        Raises ClockBehind where the clock is too far behind the log.
+        """
         self._failed = asyncio.get_running_loop().create_future()
+        await self._check_clock()
         if self._is_lone:
             await self._found()
         await self._begin()
@@ -245,6 +304,21 @@ class MasterNode:
         if self.core.role == "leading":
             await self.view(lambda _: None)
         return self
+
+    async def _check_clock(self) -> None:
+        """Nothing can be recorded by a clock that is far behind but under stamps that stand still.
+
+        Raises ClockBehind.
+        """
+        last = await self.log.read((await self.log.head()).position - 1, limit=1)
+        ahead_s = (last[0].recorded_at - self.now()) // SECOND_US if last else 0
+        if ahead_s > self._clock_behind_max_s:
+            raise ClockBehind(
+                f"the clock of this machine is {ahead_s} s behind the last event of {self.name}'s"
+                f" log: set it right. If it is right, the log was written by a clock that was"
+                f' ahead: see "A clock that was wrong" in docs/operations.md, and start with'
+                f" --clock-behind-max-s {ahead_s + 60} to go on with it nevertheless"
+            )
 
     async def _found(self) -> None:
         """Be the only voter, of a new log or of one that this process alone has."""
@@ -339,9 +413,12 @@ class MasterNode:
         tasks = [*self._rest(), *self._tasks]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self.past.close(), return_exceptions=True)
         for future in self._waiting.values():
             future.cancel()
+        if self._failed is not None and not self._failed.done():
+            with suppress(LogClosed):
+                await self._writer.note_committed()
         self._save_snapshot()
 
     def _save_snapshot(self) -> None:
@@ -355,7 +432,10 @@ class MasterNode:
         if self._snapshot is None or self._failed.done() or not is_settled:
             return
         if core.replica.unfolded == 0 or leads:
-            save_snapshot(self._snapshot, take(self.state, core.replica.head))
+            try:
+                save_snapshot(self._snapshot, take(self.state, core.replica.head))
+            except OSError as error:
+                log.warning("no snapshot was kept: the next start replays more", error=str(error))
 
     async def failure(self) -> None:
         """Wait until this master cannot go on; raises why."""
@@ -467,7 +547,8 @@ class MasterNode:
                     future.set_result(outcome)
             case Keep(ballot):
                 # It is rare, and nothing behind it may leave before: waiting here is simplest.
-                self._ballots.keep(ballot)
+                with timed("ballot", epoch=ballot.promised):
+                    self._ballots.keep(ballot)
             case Fetch():
                 self._start(self._fetch(self._life, output), "fetch")
             case Close(connection, reason):
@@ -483,6 +564,8 @@ class MasterNode:
             case Acknowledge(delivery):
                 if self.post is not None:
                     self.post.acknowledge(delivery)
+            case Remark(what, details):
+                log.debug(what, **details)
             case Restart(reason):
                 self._end_life(reason)
             case Renew(reason):
@@ -505,7 +588,8 @@ class MasterNode:
         if epoch != self._led_epoch:
             self._rest()
             self._led_epoch = epoch
-            if self.post is not None and core.primary is not None and epoch:
+            is_heard = bool(epoch) and not core.state.is_apart
+            if self.post is not None and core.primary is not None and is_heard:
                 remote = core.primary.remote
                 self.post.lead(Reign(epoch, core.state.primacy.cluster, remote.cluster_of))
             if self.feed is not None and epoch:
@@ -550,10 +634,14 @@ class MasterNode:
             self._timer.cancel()
         wanted_s = (core.next_tick_ns(self.moment()) - boot_ns()) / 1e9
         delay_s = min(max(wanted_s, TICK_SECONDS[0]), TICK_SECONDS[1])
+        self._wanted_ns = boot_ns() + int(delay_s * 1e9)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
+        if self._core is not None:
+            self._stalls.look(self._core, self._wanted_ns)
         self._judge_clock(abs(now_us() - boot_ns() // 1000 - self._ahead_us))
+        self._tell_clocks()
         self._let(lambda core: core.tick(self.moment()))
 
     def _let(self, happen: Callable[[Master], None]) -> None:
@@ -577,6 +665,17 @@ class MasterNode:
             )
         self._clock_is_sound = is_sound
 
+    def _tell_clocks(self) -> None:
+        """Say once what is to be said of the clocks of the log and of other nodes."""
+        if self._core is None:
+            return
+        words = {each: clocks_differ(*each) for each in self._core.departures.values()}
+        if ahead := log_ahead(self._core, self.now()):
+            words["log", 0] = ahead
+        for subject in words.keys() - self._clock_told:
+            log.error(words[subject])
+        self._clock_told = set(words)
+
     # ---- the log
 
     async def _fetch(self, life: int, wanted: Fetch) -> None:
@@ -587,9 +686,7 @@ class MasterNode:
         if wanted.after:
             link, entries = entries[0].link, entries[1:]
         if life == self._life:
-            self._let(
-                lambda core: core.fetched(wanted.node, wanted.after, link, entries, self.moment())
-            )
+            self._let(lambda core: core.fetched(wanted, link, entries, self.moment()))
 
     # ---- beginning anew
 
@@ -720,4 +817,5 @@ class MasterNode:
             has_failed=self._failed.done(),
             is_full=self._writer.is_full,
             clock_is_sound=self._clock_is_sound,
+            now=self.now(),
         )

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.master import Master
+from vcap_es.events.facts import LogRestored
+from vcap_es.events.instants import LAST_INSTANT, SECOND_US, format_instant
 
 Check = tuple[str, bool, str]
 """A check, its verdict, and a word on it."""
@@ -71,21 +74,26 @@ def primacy_of(core: Master) -> PrimacyView:
 
 
 def checks_of(
-    core: Master | None, *, has_failed: bool, is_full: bool, clock_is_sound: bool
+    core: Master | None, *, has_failed: bool, is_full: bool, clock_is_sound: bool, now: int
 ) -> list[Check]:
-    """Whether a master can serve now; without a core it begins anew from its log."""
+    """Whether a master can serve at `now`; without a core it begins anew from its log."""
     if core is None:
         return [("primacy", False, "this master begins anew from its log")]
     troubled = core.primary.intervals.troubled if core.primary is not None else {}
+    restored = core.state.primacy.restored
     return [
         _log_check(core, has_failed=has_failed, is_full=is_full),
         _primacy_check(primacy_of(core)),
-        _clock_check(is_sound=clock_is_sound),
+        _clock_check(core, is_sound=clock_is_sound, now=now),
         ("calendar", True, _calendar_word(troubled)),
+        *([] if restored is None else [_restore_check(restored)]),
     ]
 
 
 def _log_check(core: Master, *, has_failed: bool, is_full: bool) -> Check:
+    doubt = core.primary.locals.doubt if core.primary is not None else ""
+    if doubt:
+        return "log", False, f"{doubt}; what it may have granted is withheld: see vcap restore"
     if is_full:
         word = "the disk is full: make room; nothing is acknowledged here until then"
     else:
@@ -110,8 +118,41 @@ def _primacy_check(view: PrimacyView) -> Check:
     return "primacy", in_sync, f"{word}, {'in sync' if in_sync else 'catching up'}, lag {view.lag}"
 
 
-def _clock_check(*, is_sound: bool) -> Check:
-    return "clock", is_sound, "sound" if is_sound else "the wall clock jumped: set it, then restart"
+def _clock_check(core: Master, *, is_sound: bool, now: int) -> Check:
+    """A clock that others do not share is told of, and served by: nobody knows which is right."""
+    words = [] if is_sound else ["the wall clock jumped: set it, then restart"]
+    ahead = log_ahead(core, now)
+    if ahead:
+        words.append(ahead)
+    words += [clocks_differ(*each) for each in core.departures.values()]
+    return "clock", is_sound, "; ".join(words) or "sound"
+
+
+def log_ahead(core: Master, now: int) -> str:
+    """By how much the log's time is ahead of the clock here, and until when; "" where it is not.
+
+    Stamps never run backwards, so the calendar stands still until the clock has come there.
+    """
+    ahead_s = (core.stamp - now) // SECOND_US
+    if core.stamp - now <= AHEAD_US:
+        return ""
+    until = format_instant(min(core.stamp, LAST_INSTANT))
+    return (
+        f"the log is stamped {ahead_s} s ahead of this clock: no period begins or ends before"
+        f' {until} (see "A clock that was wrong" in docs/operations.md)'
+    )
+
+
+def clocks_differ(name: str, ahead_us: int) -> str:
+    """How far the clock of a node was from this one, when it connected."""
+    way = "ahead of" if ahead_us > 0 else "behind"
+    seconds = abs(ahead_us) // SECOND_US
+    return f"the clock of {name} was {seconds} s {way} this one when it connected: set one right"
+
+
+def _restore_check(restored: LogRestored) -> Check:
+    word = f"position {restored.position} of {restored.was} was restored, as {restored.cluster}"
+    return "restore", True, f"{word}: what is withheld since, `vcap restore status` shows"
 
 
 def _calendar_word(troubled: Mapping[str, str]) -> str:

@@ -1,8 +1,9 @@
 """A volumecap server as it runs: the core, its journal on disk, and its links to the masters."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -17,9 +18,11 @@ from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.adapters.master_links import MasterLinks
 from vcap_es.adapters.neighbours import Neighbours
 from vcap_es.adapters.server_metrics import ServerMetrics
-from vcap_es.clock import boot_ns
+from vcap_es.adapters.share_metrics import ShareMetrics
+from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.commands import Command, Idempotency
-from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
+from vcap_es.components.holdings import Abandon, Limits, Output, Reply, SendToMaster, Write
+from vcap_es.components.key_records import KeyEntry
 from vcap_es.components.messages import (
     PROTOCOL,
     Broadcast,
@@ -27,13 +30,15 @@ from vcap_es.components.messages import (
     FromMaster,
     Hello,
     Keyring,
+    Readmitted,
     Standing,
     Whereabouts,
 )
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
+from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
 from vcap_es.components.timings import Timings
 from vcap_es.components.volumecap_server import VolumecapServer
-from vcap_es.errors import JournalError
+from vcap_es.errors import JournalError, ServerMoves
 from vcap_es.events.facts import ApiKeyCreated
 
 STOP_SECONDS = 5.0
@@ -90,11 +95,14 @@ class ServerNode:
             unlinked=self._unlinked,
             failed=self._fail,
             belonging=self._belonging,
+            readmitted=self._move,
             ballots=ballots,
             timings=timings or Timings(),
         )
         self.metrics.register(ServerMetrics(self.links, ballots))
+        self.metrics.register(ShareMetrics(self.core))
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._rewriter = ThreadPoolExecutor(1, thread_name_prefix="key files")
         self._flush_is_due = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns = 0
@@ -105,10 +113,14 @@ class ServerNode:
 
     def _open_core(self) -> None:
         self._files = JournalFiles(
-            self._directory, slots_max=self.limits.slots_max, synchronous=self._synchronous
+            self._directory,
+            slots_max=self.limits.slots_max,
+            synchronous=self._synchronous,
+            limits=self.limits,
         )
         journal = self._files.begin(incarnation=lambda: token_hex(16), session=self._session)
-        self.core = VolumecapServer(journal, self._files.cells, self.limits)
+        files = self._files
+        self.core = VolumecapServer(journal, files.cells, self.limits, has_room=files.has_room)
         self.incarnation, self._start = self.core.incarnation, journal.start
 
     # ---- clients
@@ -117,10 +129,15 @@ class ServerNode:
         """Take `amount` units of `cap` if the slice suffices; None: `submit` it instead."""
         return self.core.consume_now(cap, amount, boot_ns())
 
-    async def submit(self, command: Command, idempotency: Idempotency | None = None) -> Outcome:
-        """Do what a client asks; waits at most about the server's `max_wait_ms` and one fsync."""
+    async def submit(
+        self, command: Command, idempotency: Idempotency | None = None, owner: str = ""
+    ) -> Outcome:
+        """Do what a client asks; waits at most about the server's `max_wait_ms` and one fsync.
+
+        `owner` is the API key in whose share it is what the call makes grow here.
+        """
         return await self._ask(  # type: ignore[return-value]  # a command is answered so
-            lambda token, now_ns: self.core.submit(token, command, idempotency, now_ns)
+            lambda token, now_ns: self.core.submit(token, command, idempotency, now_ns, owner)
         )
 
     async def lookup(self, cap: str) -> Level | Refused:
@@ -172,6 +189,7 @@ class ServerNode:
         if self._alarm is not None:
             self._alarm.cancel()
         self._disk.shutdown()
+        self._rewriter.shutdown()
         self._is_closed = True
         self._files.close()
 
@@ -249,7 +267,7 @@ class ServerNode:
         if self.core.holdings.is_stopping and self.core.holdings.is_empty():
             self._drained.set()
 
-    def _do(self, output: SendToMaster | Write | Reply | Abandon) -> None:
+    def _do(self, output: Output) -> None:
         match output:
             case Reply(token, outcome):
                 future = self._waiting.get(token)
@@ -259,6 +277,14 @@ class ServerNode:
                 self._files.write(entries)
                 if ticket:
                     self._sync(ticket)
+            case WriteKeys(keys):
+                self._files.write_keys(keys)
+            case TurnKeys(number, begun):
+                self._files.turn_keys(number, begun)
+            case DropKeys(number):
+                self._files.drop_keys(number)
+            case RewriteKeys(number, pieces):
+                self._rewrite_keys(number, pieces)
             case SendToMaster(message):
                 self.links.post(message)
             case Abandon(reason):
@@ -266,16 +292,27 @@ class ServerNode:
                 self._fail(JournalError(f"{reason}; it was moved to {aside}: start again"))
 
     def _sync(self, ticket: int) -> None:
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._disk, self._files.sync)
+        self._by_the_side(
+            self._disk, self._files.sync, lambda: self.core.written(ticket, boot_ns())
+        )
 
-        def done(synced: asyncio.Future[None]) -> None:
-            if synced.cancelled() or self._is_closed:
+    def _rewrite_keys(self, number: int, pieces: Iterable[list[KeyEntry]]) -> None:
+        rewrite = partial(self._files.rewrite_keys, number, pieces)
+        self._by_the_side(self._rewriter, rewrite, lambda: self.core.keys.rewritten(number))
+
+    def _by_the_side(
+        self, thread: ThreadPoolExecutor, work: Callable[[], None], then: Callable[[], None]
+    ) -> None:
+        """Let another thread work on the disk, then the core know; a failure ends the server."""
+        future = asyncio.get_running_loop().run_in_executor(thread, work)
+
+        def done(worked: asyncio.Future[None]) -> None:
+            if worked.cancelled() or self._is_closed:
                 return
-            if synced.exception() is not None:
-                self._fail(synced.exception())
+            if worked.exception() is not None:
+                self._fail(worked.exception())
                 return
-            self._let(lambda: self.core.written(ticket, boot_ns()))
+            self._let(then)
 
         future.add_done_callback(done)
 
@@ -335,6 +372,8 @@ class ServerNode:
             voter=self._ballots.ballot.node if self._ballots is not None else "",
             stamp=self._start,
             cluster=self.cluster,
+            utc=now_us(),
+            committed=self.links.committed,
         )
 
     def _linked(self) -> None:
@@ -353,6 +392,16 @@ class ServerNode:
             case Broadcast() | Standing():
                 self.core.received(message, boot_ns())
                 self._flush_soon()
+
+    def _move(self, message: Readmitted) -> None:
+        """Belong to the restored cluster: what was promised and heard is of the one before."""
+        self._fail(
+            ServerMoves(
+                f"readmitted to {message.cluster}, which was restored from a backup of "
+                f"{message.was}: starts again as one of it",
+                lambda: self._belonging.move(message),
+            )
+        )
 
     # ---- health
 

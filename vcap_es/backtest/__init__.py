@@ -76,6 +76,7 @@ def _run(caps: CapsFile, trace: Trace, ledger: Ledger, directory: Path, servers:
     try:
         for cap, definition in caps.caps.items():
             centre.command(Define(cap=cap, definition=definition))
+            tally.defined(cap, first.at)
         for match, definition in caps.templates.items():
             centre.command(DefineTemplate(match=match, definition=definition))
         known = set(caps.caps)
@@ -83,6 +84,7 @@ def _run(caps: CapsFile, trace: Trace, ledger: Ledger, directory: Path, servers:
         while line is not None:
             if line.cap not in known:
                 _check_template(caps, trace, line)
+                tally.defined(line.cap, line.at)
                 known.add(line.cap)
             centre.advance(line.at)
             answer = centre.consume(line.place, line.cap, line.amount)

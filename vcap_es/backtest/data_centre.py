@@ -13,7 +13,8 @@ from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.limits import Limits
-from vcap_es.components.messages import PROTOCOL, Broadcast, Hello, Standing
+from vcap_es.components.liveness import PAUSE_US
+from vcap_es.components.messages import PROTOCOL, Broadcast, Hello, Report, Standing
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.components.primary_master import Answer, Close, Output, PrimaryMaster, Send
 from vcap_es.components.server_outputs import Abandon, Reply, SendToMaster, Write
@@ -24,12 +25,16 @@ from vcap_es.projections.states.data_centre import DataCentre, Fold
 LIMITS = Limits(
     clock_margin_permille=0,  # there is one clock, so an interval is served to its last instant
     fresh_ms=1 << 40,  # no link is ever lost, so a verdict holds until other news
-    lead_ms=50,  # and the next slice is filled in no time
+    lead_ms=0,  # and the next slice is filled in no time
+    refund_window_ms=0,  # nobody refunds
 )
 SURVEY_LINES = 1000
 SURVEY_US = 1_000_000
 SURVEYS_PER_ROUND = 20
 """Servers look at their rates after so many lines, and so long, in so many parts."""
+
+SIGNS_EVERY_US = 5_000_000
+"""Half a dozen signs of life, before the master takes silence for loss."""
 
 STEP_US = 10_000
 PATIENCE_STEPS = 1000
@@ -44,10 +49,11 @@ class BacktestServer:
     """One volumecap server, its core and its journal in `directory`."""
 
     def __init__(self, number: int, directory: Path) -> None:
-        self.connection = number
+        self.connection, self.due = number, NEVER
         self._files = JournalFiles(directory, slots_max=LIMITS.slots_max, synchronous=False)
         journal = self._files.begin(incarnation=lambda: f"{number:032x}", session=DC)
-        self.core = VolumecapServer(journal, self._files.cells, LIMITS)
+        files = self._files
+        self.core = VolumecapServer(journal, files.cells, LIMITS, has_room=files.has_room)
 
     def hello(self) -> Hello:
         """How it introduces itself."""
@@ -66,6 +72,11 @@ class BacktestServer:
             self._files.sync()
             self.core.written(output.ticket, now_ns)
 
+    def look(self) -> None:
+        """See when its next alarm rings."""
+        alarm_ns = self.core.holdings.next_alarm_ns()
+        self.due = NEVER if alarm_ns is None else _instant(alarm_ns)
+
     def close(self) -> None:
         """Give the journal's files back."""
         self._files.close()
@@ -78,7 +89,10 @@ class BacktestDataCentre:
         """Begin at the instant `now`, with the journals of `servers` servers in `directory`."""
         self.now = now
         self._ledger = ledger
-        self._master = PrimaryMaster(Fold(), dc=DC, name=MASTER, epoch=EPOCH, now=now)
+        self._master = PrimaryMaster(
+            Fold(), dc=DC, name=MASTER, epoch=EPOCH, now=now, on_demand=True
+        )
+        self._open_until: dict[str, int] = {}
         self._servers = [
             BacktestServer(number, directory / f"server{number}")
             for number in range(1, servers + 1)
@@ -86,7 +100,8 @@ class BacktestDataCentre:
         self._talking: dict[BacktestServer, None] = {}
         self._is_asked = True
         self._answers: dict[int, object] = {}
-        self._next_due, self._surveyed_at = NEVER, now
+        self._next_due = self._master_due = NEVER
+        self._surveyed_at = self._ticked_at = self._signs_at = now
         self._lines = 0
         for each in self._servers:
             self._master.received(each.connection, each.hello(), now)
@@ -117,6 +132,8 @@ class BacktestDataCentre:
     def consume(self, place: int, cap: str, amount: int) -> Consumed | Refused:
         """Ask the server at `place` for `amount` units of `cap`, now."""
         server = self._servers[place % len(self._servers)]
+        if self.now >= self._open_until.get(cap, 0):
+            self._open(cap)
         self._lines += 1
         if self._lines >= SURVEY_LINES:
             self._survey()
@@ -143,6 +160,19 @@ class BacktestDataCentre:
 
     # ---- what happens between two lines
 
+    def _open(self, cap: str) -> None:
+        """Let the current interval of `cap` be open: until its end nobody need look again."""
+        meta = self.state.metas.get(cap)
+        if meta is None:
+            return  # a template defines it as soon as a server asks, and opens its first interval
+        interval = meta.at(self.now)
+        if interval is None:
+            self._is_asked = True
+            self._master.open_now(cap, self.now)
+            interval = meta.at(self.now)
+        if interval is not None:
+            self._open_until[cap] = interval.end
+
     @property
     def _now_ns(self) -> int:
         """The boot clock of every server."""
@@ -167,12 +197,30 @@ class BacktestDataCentre:
         self.advance(self.now + STEP_US)
 
     def _ring(self) -> None:
-        """Tell everybody the time."""
-        self._next_due, self._is_asked = NEVER, True
-        self._master.tick(self.now)
-        for each in self._servers:
+        """Tell the time to everybody who wanted to hear it now."""
+        wants_signs = self._wants_signs()
+        due = [each for each in self._servers if wants_signs or each.due <= self.now]
+        if wants_signs or self._master_due <= self.now:
+            self._is_asked = True
+            self._master.tick(self.now)
+            self._ticked_at = self.now
+        for each in due:
             each.core.tick(self._now_ns)
-        self._talk(self._servers)
+        self._talk(due)
+
+    @property
+    def _listens(self) -> bool:
+        """Whether the master takes silence for loss: it was told the time a moment ago."""
+        return self.now - self._ticked_at <= PAUSE_US
+
+    def _wants_signs(self) -> bool:
+        """Whether everybody is to give a sign of life."""
+        if not self._listens:
+            self._signs_at = self.now
+        is_due = self.now - self._signs_at >= SIGNS_EVERY_US
+        if is_due:
+            self._signs_at = self.now
+        return is_due
 
     def _survey(self) -> None:
         """Let servers see how fast they spend, when it is worth a look."""
@@ -201,9 +249,8 @@ class BacktestDataCentre:
                 self._commit()
         # Only now: most alarms were for a consume that waited, and are called off again.
         for each in touched:
-            alarm_ns = each.core.holdings.next_alarm_ns()
-            if alarm_ns is not None:
-                self._next_due = min(self._next_due, _instant(alarm_ns))
+            each.look()
+        self._next_due = min(self._master_due, *(each.due for each in self._servers))
 
     def _commit(self) -> None:
         """One commit round of the master, if it has decided or has to say anything."""
@@ -214,12 +261,13 @@ class BacktestDataCentre:
             for output in self._master.round_committed(started, 0):
                 self._do(output)
         tick = self._master.next_tick(self.now)
-        if tick is not None:
-            self._next_due = min(self._next_due, tick)
+        self._master_due = NEVER if tick is None else tick
 
     def _flush(self, server: BacktestServer) -> None:
         for output in server.core.take(self._now_ns):
             match output:
+                case SendToMaster(Report(holdings=[])) if not self._listens:
+                    pass  # a sign of life that nobody misses
                 case SendToMaster(message):
                     self._is_asked = True
                     self._master.received(server.connection, message, self.now)

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from vcap_es.backtest.calendar import Calendar, Period
 from vcap_es.backtest.report import CapReport, IntervalReport
 from vcap_es.backtest.trace import Consumption
 from vcap_es.components.decisions.volumecap import released
 from vcap_es.components.outcomes import Consumed, Refused
-from vcap_es.events.instants import format_instant
+from vcap_es.events.facts import Definition
+from vcap_es.events.periods import Window, opening_total
 from vcap_es.projections.balances import IntervalBalance
 from vcap_es.projections.history import History
 from vcap_es.projections.states.data_centre import DataCentre
@@ -25,6 +27,7 @@ class Count(Struct):
 
 
 NOTHING: Mapping[int, Count] = {}
+NOBODY = Count()
 
 
 class Tally:
@@ -33,16 +36,19 @@ class Tally:
     def __init__(self) -> None:
         self.lines = 0
         self.outside = 0
-        self._first_at = self._last_at = 0
+        self._last_at = 0
         self.counts: dict[str, dict[int, Count]] = {}
+        self._defined_at: dict[str, int] = {}
+
+    def defined(self, cap: str, at: int) -> None:
+        """Cap `cap` is there from the instant `at` on."""
+        self._defined_at[cap] = at
 
     def count(self, line: Consumption, answer: Consumed | Refused, state: DataCentre) -> None:
         """Count one answer, given in the state of that moment.
 
         A shadow cap says yes where a hard one refuses: here that is a refusal.
         """
-        if self.lines == 0:
-            self._first_at = line.at
         self.lines += 1
         self._last_at = line.at
         if isinstance(answer, Consumed) and answer.shadow is None:
@@ -70,26 +76,33 @@ class Tally:
         return found
 
     def report(self, history: History) -> dict[str, CapReport]:
-        """What each cap did, by its intervals as the log has them.
+        """What each cap did, by its intervals: those on the log, and those that nobody asked for.
 
         Every unit counted is held against the log's own account: they must agree exactly.
         """
+        calendar = Calendar(self._last_at)
         return {
-            cap: CapReport(intervals=self._intervals(cap, history)) for cap in history.state.metas
+            cap: CapReport(intervals=self._intervals(cap, history, calendar))
+            for cap in history.state.metas
         }
 
-    def _intervals(self, cap: str, history: History) -> list[IntervalReport]:
+    def _intervals(self, cap: str, history: History, calendar: Calendar) -> list[IntervalReport]:
         balance = history.balance(cap)
         assert balance is not None, f"{cap} was never defined"
         counts = self.counts.get(cap, NOTHING)
+        opened = {each.end: each for each in balance.intervals}
         for each in balance.intervals:
             _check(cap, each, counts.get(each.end, Count()))
-        ends = {each.end for each in balance.intervals}
-        assert ends >= counts.keys(), f"{cap}: something was counted in no interval of the log"
+        assert opened.keys() >= counts.keys(), f"{cap}: something was counted in no interval"
+        definition = history.state.metas[cap].definition
+        periods = calendar.periods(definition, self._defined_at[cap])
+        seen = {each.end for each in periods if each.end in opened}
+        assert seen == opened.keys(), f"{cap}: an interval of the log is none of the calendar"
         return [
-            _interval(each, counts.get(each.end, Count()))
-            for each in balance.intervals
-            if each.start <= self._last_at and each.end > self._first_at
+            _interval(each, opened[each.end].total, counts[each.end])
+            if each.end in counts
+            else _interval(each, _total(definition, each), NOBODY)
+            for each in periods
         ]
 
 
@@ -108,11 +121,15 @@ def _check(cap: str, balance: IntervalBalance, count: Count) -> None:
     assert balance.held == balance.unreported == 0, f"{cap}: {balance} was not settled"
 
 
-def _interval(balance: IntervalBalance, count: Count) -> IntervalReport:
+def _total(definition: Definition, period: Period) -> int:
+    return opening_total(definition, Window(period.start, period.end))
+
+
+def _interval(period: Period, total: int, count: Count) -> IntervalReport:
     return IntervalReport(
-        start=format_instant(balance.start),
-        end=format_instant(balance.end),
-        total=balance.total,
+        start=period.begins,
+        end=period.ends,
+        total=total,
         consumed=count.consumed,
         refused=count.refused,
         stranded=count.stranded,

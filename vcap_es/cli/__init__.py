@@ -34,6 +34,8 @@ for verb, place, summary in (
     ("verify", "audit:verify", "Check every link and every equation of a log."),
     ("audit", "order:audit", "Read the events of all data centres in one order."),
     ("rebuild", "audit:rebuild", "Fold a whole log, and print the digest of all balances."),
+    ("backup", "backups:backup", "Write all that a master needs into one file."),
+    ("restore", "backups:restore", "Begin a deployment anew from a backup."),
     ("backtest", "rehearsal:backtest", "Tell what caps would have done on recorded traffic."),
 ):
     app.command(f"vcap_es.cli.{place}", name=verb, help=summary)

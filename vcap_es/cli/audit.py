@@ -9,10 +9,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from vcap_es.adapters.past.messages import BalancesThen, ConsumeOf, ReasonsOf
 from vcap_es.cli.control import DEFAULT, Control, Where, cap_path
 from vcap_es.cli.output import Json, print_fields, print_json, print_table
+from vcap_es.cli.past import LogFile, opened
 from vcap_es.cli.reading import LOG, LogPath, chunks
-from vcap_es.errors import LogDamaged
+from vcap_es.errors import InvalidInput, LogDamaged
+from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.events.instants import parse_instant
 from vcap_es.projections.balances import encode
 from vcap_es.projections.runner import evolve
 from vcap_es.projections.states.data_centre import Fold
@@ -21,7 +25,7 @@ from vcap_es.projections.verification import Verification
 Fields = dict[str, Any]
 
 AMOUNTS = (
-    *("total", "received", "sent", "available", "held"),
+    *("total", "received", "sent", "available", "withheld", "held"),
     *("spent", "refused", "expired", "unreported"),
 )
 
@@ -31,16 +35,26 @@ def balance(
     *,
     at: Annotated[str | None, Parameter(help="As it was at this RFC 3339 instant.")] = None,
     position: Annotated[int | None, Parameter(help="As it was after this event.")] = None,
+    log: LogFile = None,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Show where the units of a cap are, now or as it was, interval by interval."""
-    with Control(where) as control:
-        found = control.call("GET", cap_path(cap, "balances"), at=at, position=position)
+    if log is not None:
+        instant = None if at is None else parse_instant(at)
+        if instant is not None and position is not None:
+            raise InvalidInput("give --at or --position, not both")
+        with opened(log) as past:
+            found = past.ask(BalancesThen(cap, position, instant))
+    else:
+        with Control(where) as control:
+            found = control.call("GET", cap_path(cap, "balances"), at=at, position=position)
     if json:
         print_json(found)
         return
-    columns = ("number", "start", "end", *AMOUNTS)
+    columns = ["number", "start", "end", *AMOUNTS]
+    if not any(each["withheld"] for each in found["intervals"]):
+        columns.remove("withheld")
     print_table(columns, [[each.get(name) for name in columns] for each in found["intervals"]])
 
 
@@ -49,13 +63,32 @@ def explain(
     *,
     at: Annotated[str | None, Parameter(help="As it was at this RFC 3339 instant.")] = None,
     id: Annotated[str | None, Parameter(help="The id of a consume.")] = None,  # noqa: A002  # the option's name
+    log: LogFile = None,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Tell where every unit of a cap went, or what became of one consume, event by event."""
-    with Control(where) as control:
-        found = control.call("GET", cap_path(cap, "explain"), at=at, id=id)
+    if log is not None:
+        found = _explained(log, cap, at, id)
+    else:
+        with Control(where) as control:
+            found = control.call("GET", cap_path(cap, "explain"), at=at, id=id)
     print_json(found) if json else sys.stdout.write(found["text"] + "\n")
+
+
+def _explained(log: Path, cap: str, at: str | None, consume: str | None) -> Fields:
+    """The same from a log file, in which it is as late as its last event."""
+    if at is not None and consume is not None:
+        raise InvalidInput("give --at or --id, not both")
+    if consume is not None and parse_consume_id(consume).cap != cap:
+        raise InvalidInput(f"{consume} is a consume of another cap: ask there")
+    with opened(log) as past:
+        if consume is not None:
+            found = past.ask(ConsumeOf(cap, consume))
+        else:
+            instant = past.last_instant() if at is None else parse_instant(at)
+            found = past.ask(ReasonsOf(cap, instant))
+    return dict(found)
 
 
 # ---- the whole log

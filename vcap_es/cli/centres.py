@@ -67,6 +67,8 @@ def status(*, where: Where = DEFAULT, json: Json = False) -> None:
     _print_namesakes(found)
     for cap, centre in found["twins"].items():
         sys.stdout.write(f"\n{cap}: {centre} has another cap of this name: retire one of the two\n")
+    for subject, why in found["doubts"].items():
+        sys.stdout.write(f"\n{subject}: {why}\n")
 
 
 @dc.command

@@ -4,15 +4,19 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from vcap_es.adapters.past.messages import LogPage, OneEvent
 from vcap_es.cli.control import DEFAULT, Control, Where
 from vcap_es.cli.output import Json, print_json, print_json_line, print_row, print_table
+from vcap_es.cli.past import LogFile, PastFile, opened
 from vcap_es.cli.reading import LOG, LogPath, chunks
 from vcap_es.events.instants import format_instant
 
@@ -27,6 +31,8 @@ INSTANTS = {"start", "end", "expires_at"}
 Cap = Annotated[str | None, Parameter(help="Only events of this cap.")]
 Kind = Annotated[str | None, Parameter(help="Only facts of this kind, such as ToppedUp.")]
 Fields = dict[str, Any]
+PageOf = Callable[[int, int, str | None, str | None], Fields]
+"""Gives a page of events after a position, up to a limit; only of a cap, only of a kind."""
 
 
 @events.command
@@ -38,27 +44,35 @@ def read(
     limit: Annotated[int, Parameter(help="At most so many.", validator=Number(gte=1))] = 100,
     cap: Cap = None,
     kind: Kind = None,
+    log: LogFile = None,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Print events, oldest first."""
-    with Control(where) as control:
-        _print(_pages(control, after, limit, cap, kind), json=json)
+    with _source(log, where) as source:
+        _print(_pages(source.page, after, limit, cap, kind), json=json)
 
 
 @events.command
-def tail(*, cap: Cap = None, kind: Kind = None, where: Where = DEFAULT, json: Json = False) -> None:
+def tail(
+    *,
+    cap: Cap = None,
+    kind: Kind = None,
+    log: LogFile = None,
+    where: Where = DEFAULT,
+    json: Json = False,
+) -> None:
     """Print new events as they come, until Ctrl-C."""
-    with Control(where) as control:
-        after = control.call("GET", "/v1/log", limit=1)["head"]
-        _print(_coming(control, after, cap, kind), json=json)
+    with _source(log, where) as source:
+        after = source.page(0, 1, None, None)["head"]
+        _print(_coming(source.page, after, cap, kind), json=json)
 
 
 @events.command
-def show(position: int, *, where: Where = DEFAULT) -> None:
+def show(position: int, *, log: LogFile = None, where: Where = DEFAULT) -> None:
     """Print one event whole, as JSON."""
-    with Control(where) as control:
-        print_json(control.call("GET", f"/v1/log/{position}"))
+    with _source(log, where) as source:
+        print_json(source.event(position))
 
 
 @events.command
@@ -74,23 +88,70 @@ def stats(*, log: LogPath = LOG, json: Json = False) -> None:
     print_json(counts) if json else print_table(("kind", "events"), counts.most_common())
 
 
+class _Master:
+    """The log as a master tells it."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def page(self, after: int, limit: int, cap: str | None, kind: str | None) -> Fields:
+        """A page of the events after `after`."""
+        found: Fields = self._control.call(
+            "GET", "/v1/log", after=after, limit=limit, cap=cap, kind=kind
+        )
+        return found
+
+    def event(self, position: int) -> Fields:
+        """The event at `position`."""
+        found: Fields = self._control.call("GET", f"/v1/log/{position}")
+        return found
+
+
+class _File:
+    """The log as its file tells it."""
+
+    def __init__(self, past: PastFile) -> None:
+        self._past = past
+
+    def page(self, after: int, limit: int, cap: str | None, kind: str | None) -> Fields:
+        """A page of the events after `after`."""
+        self._past.grow()
+        found: Fields = self._past.ask(LogPage(after, limit, cap, kind))
+        return found
+
+    def event(self, position: int) -> Fields:
+        """The event at `position`."""
+        found: Fields = self._past.ask(OneEvent(position))
+        return found
+
+
+@contextmanager
+def _source(log: Path | None, where: Where) -> Iterator[_Master | _File]:
+    """Where events come from: a file, if one is given, or a master."""
+    if log is None:
+        with Control(where) as control:
+            yield _Master(control)
+    else:
+        with opened(log) as past:
+            yield _File(past)
+
+
 def _pages(
-    control: Control, after: int, limit: int, cap: str | None, kind: str | None
+    page_of: PageOf, after: int, limit: int, cap: str | None, kind: str | None
 ) -> Iterator[Fields]:
     """Up to `limit` events, page by page."""
     while limit > 0:
-        wanted = min(limit, PAGE)
-        page = control.call("GET", "/v1/log", after=after, limit=wanted, cap=cap, kind=kind)
+        page = page_of(after, min(limit, PAGE), cap, kind)
         yield from page["events"]
         if page["next"] is None:
             return
-        after, limit = page["next"], limit - wanted
+        after, limit = page["next"], limit - len(page["events"])
 
 
-def _coming(control: Control, after: int, cap: str | None, kind: str | None) -> Iterator[Fields]:
+def _coming(page_of: PageOf, after: int, cap: str | None, kind: str | None) -> Iterator[Fields]:
     """The events behind `after`, as they come, for ever."""
     while True:
-        for each in _pages(control, after, PAGE, cap, kind):
+        for each in _pages(page_of, after, PAGE, cap, kind):
             yield each
             after = each["position"]
         sys.stdout.flush()

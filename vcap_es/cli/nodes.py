@@ -43,6 +43,10 @@ class MasterOptions:
         Parameter(help="A node to ask who leads, as http://host:port; may be given again."),
     ] = None
     node_secret_file: Secret = None
+    clock_behind_max_s: Annotated[
+        int | None,
+        Parameter(help="Start though the log is up to so many seconds ahead of the clock here."),
+    ] = None
 
     def settings(self, slot: int) -> Settings:
         """All settings, with these above the others; `slot` where nothing says which."""
@@ -54,6 +58,7 @@ class MasterOptions:
             "master.port": self.port,
             "master.address": self.address,
             "master.peers": self.join,
+            "master.clock_behind_max_s": self.clock_behind_max_s,
             "node_secret_file": self.node_secret_file,
         }
         return load(self.config, os.environ, given, slot=slot)

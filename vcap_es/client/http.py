@@ -37,7 +37,8 @@ class VolumecapClient:
     """Consumes at the volumecap servers with these base URLs, over kept connections.
 
     Every call gets an idempotency key, its own or the one that is given, and is repeated with it up
-    to `retries` times when no answer comes; with `retries=0` no key is sent, which is fastest.
+    to `retries` times when no answer comes; with `retries=0` no key is sent, which is fastest. A
+    server knows the answer to a key for ten minutes, or as long as it is set to.
     The first server that can be reached is kept to. Every method raises Unreachable where none
     answers, RequestRefused where the request itself is at fault (its key, its form), and
     InvalidAmount for what is no amount. Use it as a context, from one thread or several.

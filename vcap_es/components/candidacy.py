@@ -59,7 +59,8 @@ class Candidacy:
         self.proposal: Config | None = None
         self.missed = 0
         self._node, self._voter = node, voter
-        self._position, self._transfer, self._gone = position, transfer, gone
+        self.transfer = transfer
+        self._position, self._gone = position, gone
         self._is_firm = False
         self._promises: dict[str, Promise] = {}
         self._accepted: set[str] = set()
@@ -68,7 +69,7 @@ class Candidacy:
     def begin(self) -> list[Ask]:
         """Ask everybody whether they would promise."""
         self._promises = {self._node: self._own_promise(is_firm=False)}
-        return self._ask(Prevote(epoch=self.epoch, transfer=self._transfer))
+        return self._ask(Prevote(epoch=self.epoch, transfer=self.transfer))
 
     def promised(self, voter: str, promise: Promise) -> list[Ask] | Ineligible:
         """A voter has said yes."""
@@ -126,7 +127,7 @@ class Candidacy:
         self._is_firm = True
         self._asked.clear()
         self._promises = {self._node: self._own_promise(is_firm=True)}
-        return self._ask(Prepare(epoch=self.epoch, transfer=self._transfer))
+        return self._ask(Prepare(epoch=self.epoch, transfer=self.transfer))
 
     def propose(self) -> list[Ask]:
         """Propose to lead alone; this master accepts it first."""
@@ -144,7 +145,7 @@ class Candidacy:
     def _repeat(self) -> list[Ask]:
         """A newer configuration may have voters that were not asked."""
         kind = Prepare if self._is_firm else Prevote
-        return self._ask(kind(epoch=self.epoch, transfer=self._transfer))
+        return self._ask(kind(epoch=self.epoch, transfer=self.transfer))
 
     def _ask(self, message: Prevote | Prepare | Accept) -> list[Ask]:
         others = [each for each in electorate(self.best) if each != self._node]

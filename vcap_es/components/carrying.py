@@ -52,10 +52,11 @@ class Carrier:
     ) -> None:
         """`conclude` or `deny` answers the token of each command, once.
 
-        Numbers begin with the `epoch`, so that no late answer is taken for that of another one.
+        Numbers begin with what of the `epoch` fits, so that no late answer is taken for that of
+        another one.
         """
         self._state, self._tell, self._conclude, self._deny = state, tell, conclude, deny
-        self._dc, self._numbers = dc, count(epoch << 32)
+        self._dc, self._numbers = dc, count(epoch % (1 << 30) << 32)
         self._carried: dict[int, Carried] = {}
 
     def carry(

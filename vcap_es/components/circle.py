@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
+from vcap_es.components.hearsay import Doubts, doubt_centre
 from vcap_es.components.transfer_messages import BetweenCentres, Members
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.centre import registers_of
@@ -44,6 +45,7 @@ class Circle:
         self.neighbours: list[str] = []
         self.weights: dict[str, int] = {}
         self.is_draining = False
+        self.doubts = Doubts()
         self._acquaintances = acquaintances
         self._heard: dict[str, int] = {}
         self._introduced: dict[tuple[str, Meeting], int] = {}
@@ -53,6 +55,12 @@ class Circle:
     def advance(self, now: int) -> None:
         """Time has passed."""
         self.now = max(self.now, now)
+
+    def believes(self, centre: str, subject: str, why_not: str) -> bool:
+        """Whether what another data centre tells of `subject` is believed; else that is noted."""
+        if why_not:
+            self.doubts.note(subject, f"{centre} tells what is not believed: {why_not}", self.now)
+        return not why_not
 
     # ---- who is heard
 
@@ -139,6 +147,7 @@ class Circle:
             each
             for each in message.registers
             if each.stamp > known.get(each.centre, NO_CENTRE).stamp
+            and self.believes(centre, each.centre, doubt_centre(each))
         ]
         for each in news:
             self.record(each)

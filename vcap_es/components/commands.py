@@ -58,7 +58,7 @@ Command = Consume | ConsumeAll | ConsumeEach | Hold | Commit | Cancel | Refund
 
 
 class Idempotency(Struct, frozen=True, kw_only=True, gc=False):
-    """A caller's key for one call, and a digest of that call: same key, same answer."""
+    """A caller's key for one call, and what that asks, in any bytes: same key, same answer."""
 
     key: str
     fingerprint: bytes

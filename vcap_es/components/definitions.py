@@ -16,6 +16,7 @@ from msgspec import structs
 from vcap_es.components.circle import Circle
 from vcap_es.components.decisions.centre import heir_of
 from vcap_es.components.decisions.inheritance import inherited
+from vcap_es.components.hearsay import doubt_register
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.transfer_messages import About, Inquiry, Register, Versions
 from vcap_es.errors import InvalidDefinition
@@ -106,6 +107,9 @@ class Definitions:
         """Another data centre tells a definition: the newer one holds."""
         learned, meta = register.meta, self._circle.state.metas.get(register.meta.cap)
         if meta is not None and not _is_newer(learned.version, meta):
+            return
+        doubt = doubt_register(learned, register.moved)
+        if not self._circle.believes(centre, learned.cap, doubt):
             return
         if learned.home != self._circle.dc:
             self._circle.record(learned)

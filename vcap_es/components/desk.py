@@ -15,8 +15,18 @@ from msgspec import Struct
 from vcap_es.components.decisions.volumecap import free, released_at, share
 from vcap_es.components.messages import Grant, Holding, Order, PoolVersion, Round, Verdict
 from vcap_es.errors import SuspectServer
-from vcap_es.events.facts import Fact, Returned, Spend, ToppedUp, TopupRecovered
+from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.facts import (
+    AmountWithheld,
+    Fact,
+    HoldingRecovered,
+    Returned,
+    Spend,
+    ToppedUp,
+    TopupRecovered,
+)
 from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.places import Account
 
 RECALL_US = 2_000_000
 DEBT_RECALL_US = 1_000_000
@@ -36,6 +46,12 @@ class Office(Protocol):
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
 
+    def is_from_before(self, incarnation: str, desk: "Desk", /) -> bool:
+        """Whether a generation before the restore of this log may have dealt with it here."""
+
+    def doubt_log(self, why: str) -> None:
+        """The log lacks what was acknowledged, though nobody has given it up."""
+
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
 
@@ -51,14 +67,21 @@ class Office(Protocol):
     def may_be_freed(self, desk: "Desk", /) -> bool:
         """Whether servers give units of the same period back, which are not counted here yet."""
 
-    def left_elsewhere(self, desk: "Desk", /) -> int:
-        """Units that other data centres may have, though fewer than were asked of them."""
+    def left_elsewhere(self, desk: "Desk", /) -> "Left":
+        """What other data centres may have, though fewer units than were asked of them."""
 
     def is_scarce(self, desk: "Desk", /) -> bool:
         """Whether nobody should get more than it needs now."""
 
     def reserved(self, desk: "Desk", now: int, /) -> int:
         """Units of the pool that are another data centre's before they are anybody's here."""
+
+
+class Left(Struct, frozen=True, gc=False):
+    """Units that may be in other data centres; more cannot be moved here if it `is_counted_out`."""
+
+    units: int = 0
+    is_counted_out: bool = False
 
 
 class Wish(Struct):
@@ -138,6 +161,8 @@ class Desk:
             self._take_newest(wish, incarnation, connection, order, holding)
             if first and self._pool.peek(incarnation).held > 0:
                 self.bump()
+        self._recover_holding(incarnation, holding)
+        self._doubt_log(incarnation, holding)
         self._recover_topup(incarnation, holding)
         news = self._take_totals(incarnation, holding, wish)
         self._count_answer(incarnation, holding)
@@ -152,10 +177,68 @@ class Desk:
         wish.need, wish.want, wish.queued = holding.need, holding.want, holding.queued
         wish.final = holding.final and holding.received >= self._pool.peek(incarnation).out
 
+    def _recover_holding(self, incarnation: str, holding: Holding) -> None:
+        """What a readmitted server tells first is how it stood with the generation before."""
+        account = self._pool.peek(incarnation)
+        if not account.recovered and self._office.is_from_before(incarnation, self):
+            self._take_recovered(incarnation, self._recovered(incarnation, holding))
+
+    def _doubt_log(self, incarnation: str, holding: Holding) -> None:
+        """Nothing leaves before it is durable: who was given more has seen a longer log than this.
+
+        Somebody put an older one back. Whatever is available may have been granted by the end that
+        is missing, and so counts as spent, until two operators accept that.
+        """
+        out = self._pool.peek(incarnation).out
+        if holding.received <= out or self._office.may_lack_topups:
+            return
+        told, number = self._recovered(incarnation, holding), self.interval.number
+        if self._pool.old is None:
+            amount = self._pool.available
+            self._office.record(AmountWithheld(cap=self.cap, number=number, amount=amount))
+        self._take_recovered(incarnation, told)
+        self._office.doubt_log(
+            f"{incarnation} was given {holding.received} units of {self.cap}, interval {number}, "
+            f"and this log knows of {out}: its end is missing"
+        )
+
+    def _recovered(self, incarnation: str, holding: Holding) -> HoldingRecovered:
+        """What a server tells of a log that is not this one, if it can be true."""
+        account = self._pool.peek(incarnation)
+        told = HoldingRecovered(
+            cap=self.cap,
+            number=self.interval.number,
+            incarnation=incarnation,
+            moved=max(account.out, holding.received),
+            returned=max(account.back, holding.returned),
+            spent=max(account.spent, holding.spent),
+            refunded=max(account.refunded, holding.refunded),
+        )
+        is_sound = told.refunded <= told.spent and (
+            told.returned + told.spent - told.refunded <= told.moved
+        )
+        more, back = told.moved - account.out, told.returned - account.back
+        pool = self._pool
+        there = pool.available if pool.old is None else pool.old
+        is_amount = more <= MAX_AMOUNT - max(pool.held, -pool.available)
+        if not (is_sound and is_amount and abs(there + back - more) <= MAX_AMOUNT):
+            raise SuspectServer(f"{incarnation} tells what cannot be of {self.cap}: {holding}")
+        return told
+
+    def _take_recovered(self, incarnation: str, told: HoldingRecovered) -> None:
+        self._office.record(told)
+        if self._pool.peek(incarnation).held:
+            self.bump()  # it may give back what others were told was nowhere
+
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
         """A topup may have been lost with who acknowledged it; who was given it has it still."""
-        is_lost = holding.received > self._pool.peek(incarnation).out
-        if is_lost and self._office.may_lack_topups:
+        more = holding.received - self._pool.peek(incarnation).out
+        if more > 0 and self._office.may_lack_topups:
+            if more > MAX_AMOUNT - max(self._pool.held, -self._pool.available):
+                raise SuspectServer(
+                    f"{incarnation} tells of {more} units more than are known of {self.cap},"
+                    f" interval {self.interval.number}: with what others hold, they are no amount"
+                )
             number, moved = self.interval.number, holding.received
             self._office.record(
                 TopupRecovered(cap=self.cap, number=number, incarnation=incarnation, moved=moved)
@@ -397,16 +480,24 @@ class Desk:
         returned, rest = self._pool.peek(head).back, max(0, available)
         more = self.paced and rest < self._pool.available
         until = released_at(self.interval, rest + 1) if more else 0
-        rest += self._office.left_elsewhere(self)
-        self._verdicts[head] = Verdict(rest, returned, self._pool_version(), until)
+        left = self._office.left_elsewhere(self)
+        rest = min(rest + left.units, MAX_AMOUNT)
+        version = self._pool_version()
+        self._verdicts[head] = Verdict(rest, returned, version, until, left.is_counted_out)
         self._office.tell(head, self)
 
     def _pool_version(self) -> PoolVersion:
         return (self._office.epoch, self._version)
 
     def grant(self, incarnation: str) -> Grant:
-        """Where `incarnation` stands with this interval."""
+        """Where `incarnation` stands with this interval.
+
+        One that was readmitted says first how it stood: the generation before may have closed the
+        interval since, and the server have forgotten it.
+        """
         account = self._pool.peek(incarnation)
+        if not account.recovered and self._office.is_from_before(incarnation, self):
+            account = Account()
         current = self._round
         recall = None
         if current and incarnation in current.waiting:
@@ -425,5 +516,6 @@ class Desk:
             verdict=self._verdicts.get(incarnation),
             available=max(0, self._pool.available),
             final=account.final,
+            withheld=self._pool.withheld,
             free=account.refunded if self._all_are_aware else 0,
         )

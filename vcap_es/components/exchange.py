@@ -9,6 +9,7 @@ phase is memory of one epoch: it comes back with what the others tell.
 from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import phase_of, stamp
+from vcap_es.components.desk import Left
 from vcap_es.components.gathering import Gathering
 from vcap_es.components.messages import Order
 from vcap_es.components.shared_interval import WISH_US, SharedInterval, Told
@@ -45,13 +46,13 @@ class Exchange:
         abroad, wishing = self.shared.abroad, self._wishing
         if self.shared.mode == "recall" or not abroad.others or abroad.is_draining:
             return False
-        if wishing.rests(now) and missing > wishing.left(now):
+        if wishing.rests(now) and missing > wishing.left(now).units:
             return False
         wishing.since = wishing.since or now
         return True
 
-    def left(self, now: int) -> int:
-        """Units that there were elsewhere when a wish of the own servers was refused lately."""
+    def left(self, now: int) -> Left:
+        """What there was elsewhere when a wish of the own servers was refused lately."""
         return self._wishing.left(now)
 
     def reserved(self, now: int) -> int:

@@ -1,4 +1,10 @@
-"""Where each follower's copy stands, and what it is sent next."""
+"""Where each follower's copy stands, and what it is sent next.
+
+A connection delivers in order or breaks, so nothing is sent twice to a follower that does not say
+that it lacks it. Who is silent for a while is asked, in a message without events, what it has; its
+answer tells where to go on. Whatever is waited for is asked for again after a while, and a late or
+second answer changes nothing that a first one would not.
+"""
 
 from collections.abc import Callable
 
@@ -6,16 +12,18 @@ from msgspec import Struct
 
 from vcap_es.components.primacy_messages import (
     BYTES_PER_MESSAGE,
-    ENTRIES_PER_MESSAGE,
     Append,
     Appended,
     Mismatch,
 )
 from vcap_es.components.replica import Replica, common_position
+from vcap_es.components.window import ENTRIES_UNDER_WAY_MAX, WINDOW, Window
 from vcap_es.events.chain import Stored
 
-ENTRIES_UNDER_WAY_MAX = 8 * ENTRIES_PER_MESSAGE
 MESSAGES_UNDER_WAY_MAX = 32
+
+DOUBLINGS_MAX = 4
+"""Each time that something is asked for in vain, the pause is twice as long, so often at most."""
 
 Tell = Callable[[str, Append], None]
 Fetch = Callable[[str, int, int], None]
@@ -25,53 +33,98 @@ class Follower(Struct):
     """One follower of this leader.
 
     `match` is the last position that it surely has, `agreed` the last at which the logs agree as
-    far as it told, and `next` the one behind which sending goes on;
+    far as it told, and `next` the one after which sending goes on;
     `sequence` counts what was sent and `confirmed` is the last of it that was answered. While
-    `is_probing`, it is not known where the logs agree. `moved_ns` is when it last got on, or had
-    nothing to do; `resent_ns` when something was sent to it again.
+    `is_probing`, it is not known where the logs agree. `turned` is the last that was sent before
+    sending went back. `moved_ns` is when it last got on, or had nothing to do.
+
+    `asked_ns` is since when an answer is waited for, and `asks` how often it was asked for in vain.
+    `fetches` is how often the events after `next` were asked of the log, last at `fetching_ns`;
+    both are 0 while they are not awaited.
+
+    `put_offs` is how often it took too long to be let in sync, which is not tried before
+    `put_off_ns`.
     """
 
     node: str
     next: int
     moved_ns: int
     heard_ns: int
-    resent_ns: int = 0
     match: int = 0
     agreed: int = 0
     sequence: int = 0
     confirmed: int = 0
+    turned: int = 0
     is_probing: bool = True
     is_linked: bool = True
     gone_ns: int = 0
+    asked_ns: int = 0
+    asks: int = 0
     fetching_ns: int = 0
+    fetches: int = 0
+    put_offs: int = 0
+    put_off_ns: int = 0
 
     @property
     def is_outstanding(self) -> bool:
         """Whether something sent was not answered yet."""
         return self.confirmed < self.sequence
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it has not told that it has everything that it was sent."""
+        return self.is_probing or self.is_outstanding or self.match < self.next
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it has everything that it was sent, and nothing is fetched for it."""
+        return not (self.is_awaited or self.fetches)
+
+    def go_to(self, position: int) -> None:
+        """Send what is after this position next; a fetch for another one is awaited no more."""
+        if position != self.next:
+            self.next = position
+            self.has_fetched()
+
+    def has_fetched(self) -> None:
+        """Nothing is fetched for it any more."""
+        self.fetches = self.fetching_ns = 0
+
 
 class Followers:
     """All followers of one leader in one epoch."""
 
     def __init__(
-        self, epoch: int, replica: Replica, tell: Tell, fetch: Fetch, patience_ns: int
+        self,
+        epoch: int,
+        replica: Replica,
+        tell: Tell,
+        fetch: Fetch,
+        patience_ns: int,
+        window: Window = WINDOW,
     ) -> None:
-        """Send what `replica` has at hand by `tell`; have older events fetched by `fetch`."""
+        """Send what `replica` has at hand by `tell`; have older events fetched by `fetch`.
+
+        What does not come for `patience_ns` nanoseconds is asked for again.
+        """
         self.known: dict[str, Follower] = {}
         self._epoch, self._replica = epoch, replica
         self._tell, self._fetch = tell, fetch
-        self._patience_ns = patience_ns
+        self._patience_ns, self._window = patience_ns, window
 
     def linked(self, node: str, now_ns: int) -> None:
-        """A follower is connected: ask whether it has our last event."""
-        found = self.known.get(node)
-        if found is None:
-            found = Follower(node, self._replica.end.position, now_ns, now_ns)
-            self.known[node] = found
-        found.is_linked, found.is_probing, found.fetching_ns = True, True, 0
-        found.next, found.moved_ns, found.heard_ns = self._replica.end.position, now_ns, now_ns
-        self._send(found, [])
+        """A follower is connected, or connected anew: ask whether it has our last event."""
+        end = self._replica.end.position
+        found = self.known.setdefault(node, Follower(node, end, now_ns, now_ns))
+        found.is_linked = found.is_probing = True
+        found.moved_ns = found.heard_ns = now_ns
+        found.go_to(end)
+        self._question(found, now_ns)
+
+    def rerouted(self, node: str, now_ns: int) -> None:
+        """The connection on which it was sent to is gone, and there is another one."""
+        if node in self.known:
+            self.linked(node, now_ns)
 
     def unlinked(self, node: str, now_ns: int) -> None:
         """Its connection is gone."""
@@ -93,112 +146,136 @@ class Followers:
         assert message.position <= self._replica.end.position, "it has what was never sent"
         found.heard_ns = now_ns
         if message.position > found.match or message.sequence > found.confirmed:
-            found.moved_ns = now_ns
+            _got_on(found, now_ns)
         found.is_probing = False
         found.match = max(found.match, message.position)
         found.agreed = max(found.agreed, found.match)
-        found.next = max(found.next, found.match)
         found.confirmed = max(found.confirmed, message.sequence)
+        found.go_to(max(found.next, found.match))
         self.pump(found, now_ns)
 
     def mismatched(self, node: str, message: Mismatch, now_ns: int) -> None:
         """It has not the event that we asked for: go on from where the logs surely agree.
 
         A disk may have lost what it had acknowledged: that is sent again, and waited for again.
+        What was sent before sending went back for this very reason says nothing new.
         """
         found = self.known.get(node)
         if found is None or message.epoch != self._epoch or message.sequence <= found.confirmed:
             return
-        found.heard_ns = found.moved_ns = now_ns
+        found.heard_ns = now_ns
+        _got_on(found, now_ns)
         found.confirmed = message.sequence
         common = common_position(self._replica.history, message.history)
         found.match = min(found.match, common)
-        found.agreed = found.next = common
-        found.is_probing, found.fetching_ns = False, 0
+        if message.sequence > found.turned:
+            found.turned = found.sequence
+            found.agreed = common
+            found.is_probing = False
+            found.go_to(common)
         self.pump(found, now_ns)
 
     def fetched(
         self, node: str, after: int, link: bytes, entries: list[Stored], now_ns: int
     ) -> None:
-        """Older events have come from the log."""
+        """Older events have come from the log; nothing happens where they are not awaited."""
         found = self.known.get(node)
-        if found is None or not found.fetching_ns or found.next != after:
+        if found is None or not found.is_linked or not found.fetches or found.next != after:
             return
-        found.fetching_ns = 0
+        found.has_fetched()
         if entries:
-            self._append(found, link, _fitting(entries))
+            self._append(found, after, link, _fitting(entries), now_ns)
         self.pump(found, now_ns)
 
     def pump(self, found: Follower, now_ns: int) -> None:
         """Send what it has not, as far as it may be under way."""
-        if not found.is_outstanding:
+        if found.is_at_rest:
             found.moved_ns = now_ns
-        while (
-            found.is_linked
-            and not found.is_probing
-            and not found.fetching_ns
-            and found.next < self._replica.end.position
-            and found.next - found.agreed < ENTRIES_UNDER_WAY_MAX
-            and found.sequence - found.confirmed < MESSAGES_UNDER_WAY_MAX
-        ):
+        while self._may_send(found):
             if found.next < self._replica.base.position:
-                found.fetching_ns = now_ns
-                self._fetch(found.node, found.next, ENTRIES_PER_MESSAGE)
-            else:
-                entries = self._replica.entries(found.next, ENTRIES_PER_MESSAGE)
-                self._send(found, _fitting(entries))
+                self._fetch_once(found, now_ns)
+                return
+            link = self._replica.link_at(found.next)
+            assert link is not None, "what is at hand has a link"
+            entries = self._replica.entries(found.next, self._window.message)
+            self._append(found, found.next, link, _fitting(entries), now_ns)
 
     def ask(self, node: str, now_ns: int) -> int:
         """Send what is new, or ask without; gives the sequence whose answer says it was heard."""
         found = self.known[node]
         before = found.sequence
         self.pump(found, now_ns)
-        if found.sequence == before and found.is_linked and not found.fetching_ns:
-            self._send(found, [])
+        if found.sequence == before and found.is_linked and not found.fetches:
+            self._question(found, now_ns)
         return max(found.sequence, before + 1)
 
     def retry(self, now_ns: int) -> None:
-        """Send again to whom nothing has got through for a while."""
+        """See to everybody: what was waited for long enough is asked for again."""
         for found in self.known.values():
-            stalled = found.is_outstanding or found.fetching_ns or found.is_probing
-            since_ns = max(found.moved_ns, found.resent_ns)
-            if found.is_linked and stalled and now_ns - since_ns > self._patience_ns:
-                found.resent_ns, found.fetching_ns = now_ns, 0
-                found.next = found.next if found.is_probing else found.agreed
-                self._again(found, now_ns)
+            if not found.is_linked:
+                continue
+            self.pump(found, now_ns)
+            if found.is_awaited and now_ns - found.asked_ns > self._pause_ns(found.asks):
+                asks = found.asks + 1
+                self._question(found, now_ns)
+                found.asked_ns, found.asks = now_ns, asks
 
     # ---- inside
 
-    def _again(self, found: Follower, now_ns: int) -> None:
-        before = found.sequence
-        if not found.is_probing:
-            self.pump(found, now_ns)
-        if found.sequence == before and not found.fetching_ns:
-            self._send(found, [])
+    def _may_send(self, found: Follower) -> bool:
+        return (
+            found.is_linked
+            and not found.is_probing
+            and found.next < self._replica.end.position
+            and found.next - found.agreed < self._window.under_way
+            and found.sequence - found.confirmed < MESSAGES_UNDER_WAY_MAX
+        )
 
-    def _send(self, found: Follower, entries: list[Stored]) -> None:
-        link = self._replica.link_at(found.next)
-        if link is None:  # it is older than what is at hand: ask about the oldest of that
-            found.next = self._replica.base.position
-            link, entries = self._replica.base.link, []
-            found.is_probing = True
-        self._append(found, link, entries)
+    def _fetch_once(self, found: Follower, now_ns: int) -> None:
+        """Have the events after `next` fetched, unless they are awaited, and not for too long."""
+        if found.fetches and now_ns - found.fetching_ns <= self._pause_ns(found.fetches - 1):
+            return
+        found.fetches, found.fetching_ns = found.fetches + 1, now_ns
+        self._fetch(found.node, found.next, self._window.message)
 
-    def _append(self, found: Follower, link: bytes, entries: list[Stored]) -> None:
+    def _pause_ns(self, times: int) -> int:
+        """How long to wait before something is asked for again that was so often in vain."""
+        return self._patience_ns << min(times, DOUBLINGS_MAX)
+
+    def _question(self, found: Follower, now_ns: int) -> None:
+        """Ask whether it has all that it was sent; if that is not at hand any more, the oldest."""
+        base = self._replica.base
+        at, link = found.next, self._replica.link_at(found.next)
+        if link is None:
+            at, link = base.position, base.link
+        self._append(found, at, link, [], now_ns)
+
+    def _append(
+        self, found: Follower, after: int, link: bytes, entries: list[Stored], now_ns: int
+    ) -> None:
+        if not found.is_outstanding:
+            found.asked_ns, found.asks = now_ns, 0
         found.sequence += 1
         self._tell(
             found.node,
             Append(
                 epoch=self._epoch,
                 sequence=found.sequence,
-                after=found.next,
-                prior=self._replica.epoch_at(found.next),
+                after=after,
+                prior=self._replica.epoch_at(after),
                 link=link,
                 entries=entries,
                 committed=self._replica.committed,
             ),
         )
-        found.next += len(entries)
+        if entries:
+            found.go_to(after + len(entries))
+
+
+def _got_on(found: Follower, now_ns: int) -> None:
+    """It has answered: whatever else is waited for may take its time anew."""
+    found.moved_ns = found.asked_ns = now_ns
+    found.asks = 0
 
 
 def _fitting(entries: list[Stored]) -> list[Stored]:
@@ -209,3 +286,6 @@ def _fitting(entries: list[Stored]) -> list[Stored]:
         if count and size > BYTES_PER_MESSAGE:
             return entries[:count]
     return entries
+
+
+__all__ = ["ENTRIES_UNDER_WAY_MAX", "Follower", "Followers"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import phase_of, stamp, threshold
+from vcap_es.components.desk import Left
 from vcap_es.components.messages import Order
 from vcap_es.components.shared_interval import WISH_US, SharedInterval, Told
 from vcap_es.components.transfer_messages import Wish
@@ -184,10 +185,16 @@ class Gathering:
         mine = stamp(phase_of(shared.interval))
         return all(
             shared.told.get(each, Told()).phase >= mine
-            and shared.told[each].available <= 0
+            and (shared.told[each].available <= 0 or not shared.countable_from(each))
             and not shared.in_transit(each)
             for each in shared.abroad.fresh
         )
+
+    def _left(self) -> Left:
+        """Nothing comes any more; there may be something that cannot be counted here."""
+        shared = self._shared
+        rich = [each for each in shared.abroad.fresh if self._may_hold(each)]
+        return Left(0, is_counted_out=any(not shared.countable_from(each) for each in rich))
 
     def _gather_if_low(self, is_met: bool, now: int) -> None:
         shared, others = self._shared, self._shared.abroad.others
@@ -222,7 +229,7 @@ class Gathering:
             search.at = now
             self._ask_all(search)
         if self._is_gathered() and shared.demand.waiting and not self._wishing.rests(now):
-            self._wishing.refuse(0, now)
+            self._wishing.refuse(self._left(), now)
 
     def _may_hold(self, centre: str) -> bool:
         told = self._shared.told.get(centre)

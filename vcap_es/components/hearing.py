@@ -207,7 +207,7 @@ class Hearing:
         # A restart forgets that everything was told: what came back after that would be lost.
         found.is_final = found.is_final or grant.final
         found.heard_ns = max(found.heard_ns, message.echo_ns)
-        found.pool_available = grant.available
+        found.pool_available, found.pool_withheld = grant.available, grant.withheld
         found.free = max(found.free, grant.free)
         self._bound(found, message.now, message.echo_ns)
         if grant.ended:

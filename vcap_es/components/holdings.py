@@ -33,19 +33,26 @@ class Holdings:
     """All slices of one incarnation. Plain code: it is told the boot clock and never waits.
 
     `dropped`, `heard` and `noted` are called when a slice is gone, when the master has spoken of
-    a slice, and when it has told what a cap is.
+    a slice, and when it has told what a cap is; `surveyed` once a report period for each slice.
     """
 
-    def __init__(self, journal: Journal, cells: Cells, limits: Limits) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        cells: Cells,
+        limits: Limits,
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self.incarnation, self.limits, self.cells = journal.incarnation, limits, cells
         self.outputs: list[Output] = []
         self.dropped: Callable[[Slice], None] = lambda _: None
         self.heard: Callable[[Slice], None] = lambda _: None
         self.noted: Callable[[str], None] = lambda _: None
+        self.surveyed: Callable[[Slice], None] = lambda _: None
         self.alarms = TimingWheel()
         self.shelf = Shelf(journal.incarnation, cells, limits)
         self.current, self.slices = self.shelf.current, self.shelf.slices
-        self.keeper = Keeper(journal, self.shelf, self.outputs)
+        self.keeper = Keeper(journal, self.shelf, self.outputs, has_room)
         self.telling = Telling(journal.start, self.shelf, self.outputs)
         self._queues = Queues(self.shelf, self.keeper, self.telling, self.alarms, self.wake)
         self._giving = GivingBack(self.shelf, self.keeper, self.telling)
@@ -67,6 +74,7 @@ class Holdings:
         self._is_waking = False
         self._rounds: list[Slice] = []
         self._reason = ""
+        self._heard_at = (0, 0)
 
     # ---- looking at a slice
 
@@ -186,15 +194,23 @@ class Holdings:
             if found.freeing:
                 self._freed(found)
 
+    @property
+    def utc_us(self) -> int:
+        """The master's clock in microseconds UTC, about; 0 where it was not heard yet."""
+        at_ns, now_us = self._heard_at
+        return now_us + (self.now_ns - at_ns) // 1000 if now_us else 0
+
     def broadcast(self, message: Broadcast, now_ns: int) -> None:
         """Intervals exist, have changed or have ended."""
         self.shelf.now_ns = now_ns
+        self._heard_at = now_ns, message.now
         if not self.shelf.is_abandoned:
             self._hearing.broadcast(message)
 
     def standing(self, message: Standing, now_ns: int) -> None:
         """Where we stand with the pools of some intervals."""
         self.shelf.now_ns = now_ns
+        self._heard_at = now_ns, message.now
         if not self.shelf.is_abandoned:
             self._hearing.standing(message)
 
@@ -242,6 +258,7 @@ class Holdings:
         for found in self._rounds[-share:]:
             if not found.closed and (found.received or now_ns >= found.deadline_ns):
                 self._survey(found)
+                self.surveyed(found)
         del self._rounds[-share:]
 
     def _survey(self, found: Slice) -> None:

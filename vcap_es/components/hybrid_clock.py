@@ -9,6 +9,14 @@ AHEAD_US = 5_000_000
 """A clock that is further ahead than this is wrong, and is not followed."""
 
 
+def departure(utc: int, now: int) -> int:
+    """How far the clock of another node at `utc` is ahead of ours at `now`, in microseconds.
+
+    0 where it does not tell, or where that is no more than clocks may differ.
+    """
+    return utc - now if utc and abs(utc - now) > AHEAD_US else 0
+
+
 class HybridClock:
     """The stamps of one master's epoch."""
 

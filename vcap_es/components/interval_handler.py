@@ -7,10 +7,11 @@ between two chunks everybody else is served.
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from vcap_es.components.decisions.interval import due, next_due
-from vcap_es.errors import InvalidDefinition
+from vcap_es.components.decisions.interval import AHEAD, due, next_due
+from vcap_es.errors import InvalidDefinition, InvalidInput
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.meta import Meta
 
 CHUNK = 200
 """Metas looked at in one step."""
@@ -24,11 +25,21 @@ class IntervalHandler:
 
     `troubled` are the caps whose periods cannot be computed (a zone that new time zone data has not
     any more), and why: they stand still, and nobody else does.
+
+    `on_demand`, time alone opens nothing but the first interval of a meta: `open` does.
     """
 
-    def __init__(self, state: DataCentre, record: Callable[[Fact], None], now: int) -> None:
+    def __init__(
+        self,
+        state: DataCentre,
+        record: Callable[[Fact], None],
+        now: int,
+        *,
+        on_demand: bool = False,
+    ) -> None:
         self._state = state
         self._record = record
+        self._on_demand = on_demand
         self._due: dict[str, int] = dict.fromkeys(state.metas, now)
         self._heap = [(now, cap) for cap in state.metas]
         self._soon: dict[str, None] = {}
@@ -40,16 +51,31 @@ class IntervalHandler:
         try:
             self._schedule(cap, self._look(cap, now))
             self.troubled.pop(cap, None)
-        except InvalidDefinition as trouble:
+        except (InvalidDefinition, InvalidInput) as trouble:
             self.troubled[cap] = str(trouble)
             self._schedule(cap, now + TROUBLED_US)
 
+    def open(self, cap: str, now: int) -> None:
+        """Somebody asks for `cap`: let the interval that `now` lies in be open, if there is one."""
+        meta = self._state.metas[cap]
+        for fact in due(meta, now, ahead=0):
+            self._record(fact)
+        self.look_at(cap, now)
+
     def _look(self, cap: str, now: int) -> int | None:
         meta = self._state.metas[cap]
-        while facts := due(meta, now):
+        primacy = self._state.primacy
+        restored = primacy.restored if primacy.is_withholding else None
+        restored_at = restored.restored_at if restored is not None else None
+        while facts := due(meta, now, self._ahead(meta), restored_at):
             for fact in facts:
                 self._record(fact)
-        return next_due(meta, now)
+        return next_due(meta, now, self._ahead(meta))
+
+    def _ahead(self, meta: Meta) -> int | None:
+        if not self._on_demand:
+            return AHEAD
+        return None if meta.next_number else 0
 
     def look_later(self, cap: str) -> None:
         """Something about `cap` may have become due: look at it in the next chunk."""

@@ -9,8 +9,11 @@ from typing import Protocol
 
 from msgspec import Struct, field, msgpack, structs
 
+from vcap_es.components.key_ledger import KeyLedger
+from vcap_es.components.key_records import KeyFile
 from vcap_es.components.outcomes import Outcome
 from vcap_es.errors import JournalDamaged
+from vcap_es.events.amounts import MAX_AMOUNT
 
 
 class Cells(Protocol):
@@ -60,17 +63,24 @@ class Dropped(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """Of the consume that spent the range `[first, last)`, `refunded` units came back in all."""
+    """Of the consume that spent the range `[first, last)`, `refunded` units came back in all.
+
+    `owner` is the API key in whose share the mark is.
+    """
 
     cap: str
     number: int
     first: int
     last: int
     refunded: int
+    owner: str = ""
 
 
 class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The hold of the range `[first, last)` is open until `expires_ns`, or settled."""
+    """The hold of the range `[first, last)` is open until `expires_ns`, or settled.
+
+    `owner` is the API key in whose share it is.
+    """
 
     cap: str
     number: int
@@ -79,13 +89,27 @@ class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     expires_ns: int
     is_open: bool
     spent: int
+    owner: str = ""
+
+
+class Aged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The units below `floor` are too old to be refunded, and their marks are gone.
+
+    `seen` are instants in microseconds UTC, and the running total spent of each.
+    """
+
+    cap: str
+    number: int
+    floor: int
+    seen: list[tuple[int, int]]
 
 
 class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The call with this idempotency key was answered so.
+    """The call with this idempotency key was answered so: in the record that has what was done.
 
     `spent` are the running totals that the answer stands for, by cap and interval number: they
-    hold even where a cell was not written any more.
+    hold even where a cell was not written any more. Journals from before key files have all keys
+    so, without their `caller`.
     """
 
     key: str
@@ -94,26 +118,34 @@ class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     cap: str
     number: int
     spent: list[tuple[str, int, int]]
+    caller: str | None = None
 
 
-Entry = Begun | Kept | Dropped | Marked | HoldNoted | Keyed
+Entry = Begun | Kept | Dropped | Marked | HoldNoted | Aged | Keyed
 Key = tuple[str, int]
 Range = tuple[int, int]
 
 
 class Journal(Struct):
-    """What the entries of a journal say together. `names` are the keys of each slice."""
+    """What the entries of a journal say together.
+
+    `keyed` are the keys that frames have, and `names` those of each slice; `keys` are all others,
+    up to `key_file`.
+    """
 
     incarnation: str = ""
     start: int = 0
     session: str = ""
     boot: str = ""
     kept: dict[Key, Kept] = field(default_factory=dict)
-    marks: dict[Key, dict[Range, int]] = field(default_factory=dict)
+    marks: dict[Key, dict[Range, Marked]] = field(default_factory=dict)
     holds: dict[Key, dict[Range, HoldNoted]] = field(default_factory=dict)
+    aged: dict[Key, Aged] = field(default_factory=dict)
     keyed: dict[str, Keyed] = field(default_factory=dict)
     names: dict[Key, list[str]] = field(default_factory=dict)
     spent: dict[Key, int] = field(default_factory=dict)
+    keys: KeyLedger = field(default_factory=KeyLedger)
+    key_file: KeyFile = field(default_factory=lambda: KeyFile(0, 0))
 
     def fold(self, entry: Entry) -> None:
         """Take in the next entry."""
@@ -125,9 +157,11 @@ class Journal(Struct):
                 self.kept[(entry.cap, entry.number)] = entry
             case Marked():
                 marks = self.marks.setdefault((entry.cap, entry.number), {})
-                marks[(entry.first, entry.last)] = entry.refunded
+                marks[(entry.first, entry.last)] = entry
             case HoldNoted():
                 self._fold_hold(entry)
+            case Aged():
+                self._fold_aged(entry)
             case Keyed():
                 self._fold_keyed(entry)
             case Dropped():
@@ -138,6 +172,13 @@ class Journal(Struct):
         self.holds.setdefault(key, {})[(entry.first, entry.last)] = entry
         self.spent[key] = max(self.spent.get(key, 0), entry.spent)
 
+    def _fold_aged(self, entry: Aged) -> None:
+        key = (entry.cap, entry.number)
+        self.aged[key] = entry
+        for known in (self.marks.get(key, {}), self.holds.get(key, {})):
+            for span in [each for each in known if each[0] < entry.floor]:
+                del known[span]
+
     def _fold_keyed(self, entry: Keyed) -> None:
         self.keyed[entry.key] = entry
         self.names.setdefault((entry.cap, entry.number), []).append(entry.key)
@@ -145,7 +186,7 @@ class Journal(Struct):
             self.spent[(cap, number)] = max(self.spent.get((cap, number), 0), spent)
 
     def _drop(self, key: Key) -> None:
-        for known in (self.kept, self.marks, self.holds, self.spent):
+        for known in (self.kept, self.marks, self.holds, self.aged, self.spent):
             known.pop(key, None)
         for name in self.names.pop(key, ()):
             at = self.keyed.get(name)
@@ -157,13 +198,16 @@ class Journal(Struct):
         begun = Begun(
             incarnation=self.incarnation, start=self.start, session=self.session, boot=self.boot
         )
-        marks = [
-            Marked(cap=cap, number=number, first=first, last=last, refunded=refunded)
-            for (cap, number), ranges in self.marks.items()
-            for (first, last), refunded in ranges.items()
-        ]
+        marks = [each for ranges in self.marks.values() for each in ranges.values()]
         holds = [each for ranges in self.holds.values() for each in ranges.values()]
-        return [begun, *self.kept.values(), *marks, *holds, *self.keyed.values()]
+        return [
+            begun,
+            *self.kept.values(),
+            *marks,
+            *holds,
+            *self.aged.values(),
+            *self.keyed.values(),
+        ]
 
 
 encode = msgpack.Encoder().encode
@@ -182,7 +226,8 @@ def settle_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> None:
     for key, kept in journal.kept.items():
         if kept.slot < 0:
             continue
-        spent = cells[kept.slot] if same_boot else kept.ceiling
+        # A ceiling above all that can be counted was written once; no cell was ever there.
+        spent = cells[kept.slot] if same_boot else min(kept.ceiling, MAX_AMOUNT)
         cells[kept.slot] = max(spent, journal.spent.get(key, 0) if same_boot else 0)
         if not same_boot:
             cells[kept.slot + 1] = 0

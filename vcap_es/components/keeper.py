@@ -1,5 +1,6 @@
 """The keeping of a journal: what must survive the machine, one record and one fsync at a time."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 
@@ -7,6 +8,7 @@ from vcap_es.components.journal_records import Dropped, Entry, Journal, Kept
 from vcap_es.components.server_outputs import Output, Write
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import CELLS_PER_SLOT, NO_SLOT, Slice
+from vcap_es.events.amounts import MAX_AMOUNT
 
 WAITERS_COUNTED = 64
 
@@ -14,8 +16,15 @@ WAITERS_COUNTED = 64
 class Keeper:
     """Writes the totals of slices, raises their ceilings, and gives them their slots."""
 
-    def __init__(self, journal: Journal, shelf: Shelf, outputs: list[Output]) -> None:
-        self._shelf, self._outputs = shelf, outputs
+    def __init__(
+        self,
+        journal: Journal,
+        shelf: Shelf,
+        outputs: list[Output],
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Go on from `journal`; `has_room` says whether there are cells for the first slots."""
+        self._shelf, self._outputs, self._has_room = shelf, outputs, has_room
         self._to_write: dict[Slice, None] = {}
         self._more_entries: list[Entry] = []
         self._after_write: list[Callable[[], None]] = []
@@ -32,10 +41,17 @@ class Keeper:
             found.received = kept.received
             found.returned = found.returned_kept = kept.returned
             found.refunded = found.refunded_kept = kept.refunded
-            found.ceiling = kept.ceiling
-            found.marks = dict(journal.marks.get(key, {})) or None
-            found.holds = dict(journal.holds.get(key, {})) or None
-            found.spans = sorted({*(found.marks or ()), *(found.holds or ())}) or None
+            found.ceiling = min(kept.ceiling, MAX_AMOUNT)
+            marks, holds = journal.marks.get(key, {}), journal.holds.get(key, {})
+            found.marks = dict(marks) or None
+            found.holds = dict(holds) or None
+            aged = journal.aged.get(key)
+            if aged is not None:
+                found.floor, found.seen = aged.floor, tuple(aged.seen)
+            found.spans = sorted({*marks, *holds}) or None
+            owners = {span: each.owner for span, each in marks.items()}
+            owners |= {span: each.owner for span, each in holds.items()}
+            found.owners = dict(Counter(owners.values())) or None
         used = {kept.slot for kept in journal.kept.values()}
         self._slots_used = max(used, default=-CELLS_PER_SLOT) // CELLS_PER_SLOT + 1
         slots = range(0, self._slots_used * CELLS_PER_SLOT, CELLS_PER_SLOT)
@@ -54,7 +70,10 @@ class Keeper:
     @property
     def is_full(self) -> bool:
         """Whether the journal has no slot for a further slice."""
-        return not self._free_slots and self._slots_used >= self._shelf.limits.slots_max
+        if self._free_slots:
+            return False
+        is_used_up = self._slots_used >= self._shelf.limits.slots_max
+        return is_used_up or not self._has_room(self._slots_used + 1)
 
     def keep(self, found: Slice) -> None:
         """Let the totals of this slice be in the next record."""
@@ -63,6 +82,10 @@ class Keeper:
     def note(self, *entries: Entry) -> None:
         """Write entries that need only survive the process, before what is answered next."""
         self._outputs.append(Write(list(entries)))
+
+    def bare(self, found: Slice) -> Kept:
+        """The record of a slice without a slot, which is known from here on and spends nothing."""
+        return self._kept(found, 0)
 
     def keep_with(self, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
         """Let entries be fsynced in one record with the totals of their slice; then call `then`."""
@@ -105,7 +128,7 @@ class Keeper:
         if found.spans:
             key = found.key
             self._more_entries = [each for each in self._more_entries if _key_of(each) != key]
-        if found.slot != NO_SLOT or found.keys:
+        if found.slot != NO_SLOT or found.name:
             self.note(Dropped(cap=found.cap, number=found.number))
         if found.slot != NO_SLOT:
             self._free_slots.append(found.slot)
@@ -121,6 +144,9 @@ class Keeper:
         ceiling = self._ceiling_wanted(found) if found.slot != NO_SLOT else 0
         found.ceiling = min(found.ceiling, ceiling)
         found.limit = min(found.limit, found.ceiling - found.pinned)
+        return self._kept(found, ceiling)
+
+    def _kept(self, found: Slice, ceiling: int) -> Kept:
         return Kept(
             cap=found.cap,
             number=found.number,

@@ -19,7 +19,7 @@ from vcap_es.components.decisions.primacy import (
     with_voters,
     withdrawn,
 )
-from vcap_es.components.followers import Follower, Followers
+from vcap_es.components.followers import DOUBLINGS_MAX, Follower, Followers
 from vcap_es.components.primacy_messages import (
     Accept,
     Append,
@@ -29,9 +29,12 @@ from vcap_es.components.primacy_messages import (
     Mismatch,
 )
 from vcap_es.components.primary_master import Output, PrimaryMaster, Round
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Replica, Store
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import MS, Keep, Voter
+from vcap_es.components.window import WINDOW, Window
+from vcap_es.events.chain import Stored
 from vcap_es.events.facts import ConfigDecided
 from vcap_es.events.log import BATCH_EVENTS_MAX
 from vcap_es.events.sealing import seal
@@ -45,8 +48,9 @@ LAG_TO_JOIN = 1024
 
 
 class Fetch(Struct, frozen=True, gc=False):
-    """Read up to `limit` events behind `after`, for the follower `node`."""
+    """Read up to `limit` events after the position `after`, for the follower `node` of `epoch`."""
 
+    epoch: int
     node: str
     after: int
     limit: int
@@ -55,16 +59,18 @@ class Fetch(Struct, frozen=True, gc=False):
 class UnderWay(Struct, frozen=True, gc=False):
     """A commit round that ends at the position `end`.
 
-    `asked` are the sequences whose answers show that each follower still followed when it began.
+    `asked` are the sequences whose answers show that each follower still followed when it began,
+    which was at `begun_ns`.
     """
 
     round: Round
     end: int
     asked: dict[str, int]
+    begun_ns: int
 
 
 ToFollower = Append | Accept | Heartbeat
-LeaderOutput = Keep | Store | Fetch | Output
+LeaderOutput = Keep | Store | Fetch | Remark | Output
 
 
 class Leadership:
@@ -82,18 +88,21 @@ class Leadership:
         tell: Callable[[str, ToFollower], None],
         emit: Callable[[LeaderOutput], None],
         now_ns: int,
+        window: Window = WINDOW,
     ) -> None:
         """Lead by `config`, which a majority holds."""
         self.config = config
         self.proposal: Config | None = None
         self.awaited = ""
+        self._awaited_ns = 0
         self.is_full = False
         self.followers = Followers(
             config.epoch,
             replica,
             tell,
-            lambda follower, after, limit: emit(Fetch(follower, after, limit)),
+            lambda node, after, limit: emit(Fetch(config.epoch, node, after, limit)),
             patience_ns=3 * timings.heartbeat_ms * MS,
+            window=window,
         )
         self._node, self._primary, self._replica, self._voter = node, primary, replica, voter
         self._timings, self._tell, self._emit = timings, tell, emit
@@ -105,6 +114,9 @@ class Leadership:
         self._answered_ns: dict[str, int] = dict.fromkeys(electorate(config), now_ns)
         self._heartbeat_ns = now_ns
         self._has_majority = True
+        self._stored, self._stored_ns = replica.head.position, now_ns
+        self._witnesses: Collection[str] = ()
+        self._is_news = False
         primary.note(self._decided(), 0)
 
     # ---- what is true
@@ -150,6 +162,32 @@ class Leadership:
         is_equal = partner is not None and partner.match == self._replica.end.position
         return self.is_settled and is_equal
 
+    def hindrance(self, now_ns: int) -> tuple[int, str]:
+        """How many nanoseconds the oldest round has waited, and for what; (0, "") without one."""
+        if not self._rounds:
+            return 0, ""
+        oldest = self._rounds[0]
+        reasons = [] if self._has_majority else ["a majority of the voters to answer"]
+        if self._replica.head.position < oldest.end:
+            reasons.append("its own disk")
+        for node in sorted(self.needed - {self._node}):
+            if self._match(node) < oldest.end or self._confirmed(node) < oldest.asked.get(node, 0):
+                reasons.append(f"{node}{' (being let in)' if node not in self.config.isr else ''}")
+        return now_ns - oldest.begun_ns, ", ".join(reasons)
+
+    def is_held_up(self, now_ns: int) -> bool:
+        """Whether its own disk alone keeps it from acknowledging, and for so long that it must go.
+
+        Voters hear it all the while, so nobody else would stand for election.
+        """
+        partner = self.partner
+        if not self._rounds or partner is None or self._is_gone(partner, now_ns):
+            return False
+        oldest = self._rounds[0]
+        has_it = self._replica.head.position < oldest.end <= partner.match
+        since_ns = max(oldest.begun_ns, self._stored_ns)
+        return has_it and now_ns - since_ns > self._timings.degrade_ms * MS
+
     # ---- what is heard
 
     def answered(self, node: str, message: HeartbeatAnswer, now_ns: int) -> None:
@@ -162,8 +200,9 @@ class Leadership:
 
     def accepted(self, node: str, epoch: int, version: int) -> None:
         """A node holds a configuration of this leader's, so from now on it may vote."""
-        if epoch == self.epoch:
+        if epoch == self.epoch and node not in self._admitted:
             self._admitted.add(node)
+            self._is_news = True
         if self._newest.stamp == (epoch, version):
             self._accepted.add(node)
             self._decide()
@@ -171,33 +210,50 @@ class Leadership:
     def appended(self, node: str, message: Appended, now_ns: int) -> None:
         """A follower has copied something."""
         self.followers.appended(node, message, now_ns)
+        self._is_news |= node not in self.config.isr
 
     def mismatched(self, node: str, message: Mismatch, now_ns: int) -> None:
         """A follower's log is another."""
         self.followers.mismatched(node, message, now_ns)
 
+    def fetched(self, wanted: Fetch, link: bytes, entries: list[Stored], now_ns: int) -> None:
+        """What a `Fetch` asked for; that of another epoch may have been set aside since."""
+        if wanted.epoch == self.epoch:
+            self.followers.fetched(wanted.node, wanted.after, link, entries, now_ns)
+
     # ---- what is done
 
     def tick(self, now_ns: int, witnesses: Collection[str]) -> None:
         """Time has passed: beat, ask again, and see to who is in sync. `witnesses` are linked."""
+        self._witnesses = witnesses
+        if self._replica.head.position > self._stored:
+            self._stored, self._stored_ns = self._replica.head.position, now_ns
         self._count(now_ns)
         if now_ns >= self._heartbeat_ns:
             self._heartbeat_ns = now_ns + self._timings.heartbeat_ms * MS
             self._beat(now_ns, witnesses)
             self.followers.retry(now_ns)
-        self.steer(now_ns, witnesses)
+        self.steer(now_ns)
 
-    def steer(self, now_ns: int, witnesses: Collection[str]) -> None:
+    def steer(self, now_ns: int) -> None:
         """Propose the next configuration, if there should be one; one at a time."""
+        self._is_news = False
         if self.proposal is None:
-            wanted = self._wanted(now_ns, witnesses)
+            wanted = self._wanted(now_ns, self._witnesses)
         else:
             wanted = withdrawn(self.proposal) if self._is_hopeless(now_ns) else None
         if wanted is not None:
             self._propose(wanted, now_ns)
 
     def go_on(self, now_ns: int, utc: int) -> None:
-        """Let out what is committed, and begin the next round."""
+        """Let out what is committed, and begin the next round.
+
+        Where something was decided, somebody was admitted, or a follower got on that is not in
+        sync, what is to be proposed next is so at once: until both masters are in sync, and all
+        vote who should, the loss of one of them stops everything.
+        """
+        if self._is_news:
+            self.steer(now_ns)
         self._release()
         while self._may_begin:
             started = self._primary.begin_round(utc)
@@ -229,7 +285,7 @@ class Leadership:
         for node, follower in self.followers.known.items():
             if node not in asked:
                 self.followers.pump(follower, now_ns)
-        self._rounds.append(UnderWay(started, self._replica.end.position, asked))
+        self._rounds.append(UnderWay(started, self._replica.end.position, asked, now_ns))
 
     def _ask(self, node: str, now_ns: int) -> int:
         return self.followers.ask(node, now_ns) if node in self.followers.known else 1
@@ -300,27 +356,43 @@ class Leadership:
     def _is_gone(self, follower: Follower, now_ns: int) -> bool:
         if not follower.is_linked:
             return now_ns - follower.gone_ns > self._timings.reset_ms * MS
-        since_ns = min(follower.heard_ns, follower.moved_ns if follower.is_outstanding else now_ns)
-        return now_ns - since_ns > self._timings.degrade_ms * MS
+        moved_ns = now_ns if follower.is_at_rest else follower.moved_ns
+        return now_ns - min(follower.heard_ns, moved_ns) > self._timings.degrade_ms * MS
 
     def _joining(self, now_ns: int) -> str | None:
         """Who is to be in sync: first it is waited for, then it has all that was let out."""
         if self.awaited:
             follower = self.followers.known[self.awaited]
-            if self._is_gone(follower, now_ns) or not follower.is_linked:
-                self.awaited = ""
-            elif self._has_all(follower):
+            if follower.is_linked and self._has_all(follower):
                 return self.awaited
+            if not follower.is_linked:
+                self.awaited = ""
+            elif self._has_waited_for(follower, now_ns):
+                self._put_off(follower, now_ns)
             return None
         for node, follower in self.followers.known.items():
             if node not in self.config.isr and self._is_near(follower, now_ns):
-                self.awaited = node
+                self.awaited, self._awaited_ns = node, now_ns
+                lag = self._replica.end.position - follower.match
+                self._emit(Remark("is let in", {"follower": node, "lag": lag}))
                 return self._joining(now_ns)
         return None
 
+    def _has_waited_for(self, follower: Follower, now_ns: int) -> bool:
+        """Whether who is let in has held up what all others wait for, for long enough."""
+        patience_ms = self._timings.join_ms << min(follower.put_offs, DOUBLINGS_MAX)
+        return now_ns - self._awaited_ns > min(patience_ms, self._timings.degrade_ms) * MS
+
+    def _put_off(self, follower: Follower, now_ns: int) -> None:
+        """Go on without who was to be let in; it is tried again later, and then longer."""
+        follower.put_offs += 1
+        follower.put_off_ns = now_ns + self._timings.degrade_ms * MS
+        self.awaited = ""
+        self._emit(Remark("is not let in", {"follower": follower.node}))
+
     def _is_near(self, follower: Follower, now_ns: int) -> bool:
         lag = self._replica.end.position - follower.match
-        is_there = follower.is_linked and not follower.is_probing
+        is_there = follower.is_linked and not follower.is_probing and now_ns >= follower.put_off_ns
         return is_there and lag <= LAG_TO_JOIN and not self._is_gone(follower, now_ns)
 
     def _has_all(self, follower: Follower) -> bool:
@@ -337,6 +409,7 @@ class Leadership:
 
     def _propose(self, config: Config, now_ns: int) -> None:
         self.proposal, self._accepted = config, {self._node}
+        self._emit(_remark("proposed", config))
         self._proposed_ns = now_ns
         self._emit(self._voter.accept(config))
         self._send_newest()
@@ -358,6 +431,8 @@ class Leadership:
         if self.proposal is None or not is_quorum(self.proposal, self._accepted):
             return
         self.config, self.proposal, self.awaited = self.proposal, None, ""
+        self._is_news = True
+        self._emit(_remark("decided", self.config))
         self._primary.note(self._decided(), 0)
 
     def _decided(self) -> ConfigDecided:
@@ -388,3 +463,9 @@ class Leadership:
         oldest_ns = now_ns - self._timings.lead_ms * MS
         answered = {node for node, at_ns in self._answered_ns.items() if at_ns >= oldest_ns}
         return answered | {self._node}
+
+
+def _remark(what: str, config: Config) -> Remark:
+    told = {"isr": config.isr, "voters": config.voters, "before": config.before}
+    words = {name: ", ".join(nodes) for name, nodes in told.items()}
+    return Remark(what, {"epoch": config.epoch, "version": config.version, **words})

@@ -75,6 +75,11 @@ class Links:
         routes = self._routes.get(node)
         return routes[-1] if routes else None
 
+    def is_way_to(self, connection: int) -> bool:
+        """Whether whoever is at its other end is sent to on this connection."""
+        node = self._nodes.get(connection)
+        return node is not None and self.connection_to(node) == connection
+
     @property
     def connections(self) -> list[int]:
         """All connections on which somebody introduced itself."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from vcap_es.components.decisions.interval import next_begin
-from vcap_es.components.desk import Demand, Desk
+from vcap_es.components.desk import Demand, Desk, Left
 from vcap_es.components.liveness import Liveness, Sighting
 from vcap_es.components.messages import (
     NEVER_BOUNDED,
@@ -24,6 +24,7 @@ from vcap_es.components.messages import (
     Holding,
     Keyring,
     Notice,
+    NoticeState,
     Period,
     Report,
     Standing,
@@ -34,6 +35,7 @@ from vcap_es.components.whereabouts import masters_of, servers_of
 from vcap_es.errors import SuspectServer
 from vcap_es.events.facts import (
     Fact,
+    HoldingRecovered,
     IntervalHeard,
     Spend,
     SpendReported,
@@ -87,8 +89,8 @@ class Abroad(Protocol):
     def touch(self, key: Key) -> None:
         """Something about an interval has changed here."""
 
-    def left(self, key: Key) -> int:
-        """Units that there may be, though fewer than were asked for."""
+    def left(self, key: Key) -> Left:
+        """What there may be, though fewer units than were asked for."""
 
     def is_scarce(self, key: Key) -> bool:
         """Whether the rest of the interval is gathered at one of them."""
@@ -107,9 +109,9 @@ class Nowhere:
     def touch(self, _key: Key) -> None:
         """Nobody cares."""
 
-    def left(self, _key: Key) -> int:
+    def left(self, _key: Key) -> Left:
         """Nothing is there."""
-        return 0
+        return Left()
 
     def is_scarce(self, _key: Key) -> bool:
         """Nothing is gathered."""
@@ -131,6 +133,7 @@ class LocalHandler:
         now: int,
     ) -> None:
         self.servers: dict[str, Server] = {}
+        self.doubt = ""
         self._state = state
         self._record = record
         self._define_by_template = define_by_template
@@ -179,12 +182,41 @@ class LocalHandler:
         """Whether the log has lost acknowledged events, by a forced promotion."""
         return bool(self._state.primacy.forced)
 
+    def was_given(self, incarnation: str) -> bool:
+        """Whether something of what is not closed was ever moved to this incarnation."""
+        return bool(self._holders.keys_of(incarnation))
+
+    def doubt_log(self, why: str) -> None:
+        """The log lacks what was acknowledged: the first reason tells people where to look."""
+        self.doubt = self.doubt or why
+
+    def _doubt_opening(self, incarnation: str, holding: Holding) -> None:
+        """Units of an interval that was never opened here: it was by an end that is missing."""
+        meta = self._state.metas.get(holding.cap)
+        is_known = meta is not None and holding.number < meta.next_number
+        if not is_known and incarnation not in self._state.primacy.readmitted:
+            self.doubt_log(
+                f"{incarnation} was given {holding.received} units of {holding.cap}, interval "
+                f"{holding.number}, which this log has never opened: its end is missing"
+            )
+
+    def is_from_before(self, incarnation: str, desk: Desk) -> bool:
+        """Whether a generation before the restore of this log may have dealt with it here.
+
+        What this one opens has numbers of its own; another data centre goes on with the same ones.
+        """
+        if incarnation not in self._state.primacy.readmitted:
+            return False
+        interval = desk.interval
+        is_foreign = interval.sharing is not None and bool(interval.sharing.minter)
+        return is_foreign or interval.number < self._state.first_number
+
     def may_come(self, desk: Desk, missing: int, now: int) -> bool:
         """Whether other data centres may have so many units more."""
         return self.abroad.may_come((desk.cap, desk.interval.number), missing, now)
 
-    def left_elsewhere(self, desk: Desk) -> int:
-        """Units that other data centres may have."""
+    def left_elsewhere(self, desk: Desk) -> Left:
+        """What other data centres may have."""
         return self.abroad.left((desk.cap, desk.interval.number))
 
     def is_scarce(self, desk: Desk) -> bool:
@@ -327,6 +359,8 @@ class LocalHandler:
             if desk is not None:
                 news += desk.hear(incarnation, connection, message.order, holding)
                 touched.append((desk, holding))
+            elif holding.received and not self.may_lack_topups:
+                self._doubt_opening(incarnation, holding)
         if news:
             self._record(SpendReported(incarnation=incarnation, entries=news))
         for desk, holding in touched:
@@ -428,7 +462,7 @@ class LocalHandler:
                 desk.bump()
             self._serve(desk, now)
 
-    def topped_up(self, fact: ToppedUp | TopupRecovered) -> None:
+    def topped_up(self, fact: ToppedUp | TopupRecovered | HoldingRecovered) -> None:
         """An amount was moved to a server."""
         self._holders.add(fact.incarnation, (fact.cap, fact.number))
 
@@ -537,8 +571,9 @@ class LocalHandler:
             return desk.grant(incarnation)
         cap, number = key
         meta = self._state.metas.get(cap)
-        if meta is None or number >= meta.next_number:
-            return None
+        is_unknown = meta is None and incarnation not in self._state.primacy.readmitted
+        if is_unknown or (meta is not None and number >= meta.next_number):
+            return None  # else it is closed, or what a generation before has opened alone
         return Grant(cap, number, 0, 0, 0, 0, True, True, (self.epoch, 0), None, None, 0)
 
     def _notice(self, cap: str, now: int) -> Notice:
@@ -666,7 +701,7 @@ def _unheard_bounds(meta: Meta, now: int) -> Iterator[Interval]:
             yield each
 
 
-def _notice_state(meta: Meta, now: int) -> str:
+def _notice_state(meta: Meta, now: int) -> NoticeState:
     if meta.retired:
         return "retired"
     if meta.paused:

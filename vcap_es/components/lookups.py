@@ -82,4 +82,5 @@ class Lookups:
             resets_at=found.end,
             name=notice.interval if notice else "",
             mode=notice.mode if notice else "hard",
+            withheld=found.pool_withheld,
         )

@@ -7,14 +7,15 @@ Plain code: it is told the time and rolls no dice of its own. What it wants done
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vcap_es.components.approvals import Approved
 from vcap_es.components.candidacy import Candidacy
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.components.leadership import Leadership
+from vcap_es.components.hybrid_clock import departure
+from vcap_es.components.leadership import Fetch, Leadership
 from vcap_es.components.links import Links
 from vcap_es.components.master_outputs import (
     Elsewhere,
@@ -24,7 +25,7 @@ from vcap_es.components.master_outputs import (
     Restart,
     SwitchedOver,
 )
-from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Report, Watch
+from vcap_es.components.messages import PROTOCOL, FromMaster, Hello, Readmitted, Report, Watch
 from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primacy_messages import (
     Accept,
@@ -44,13 +45,22 @@ from vcap_es.components.primacy_messages import (
     Refusal,
     Transfer,
 )
-from vcap_es.components.primary_master import Answer, Close, PrimaryMaster, Send, Spawn
+from vcap_es.components.primary_master import (
+    COPIED,
+    Answer,
+    Close,
+    PrimaryMaster,
+    Send,
+    Spawn,
+)
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Replica, Store
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
 from vcap_es.components.transfer_messages import BetweenCentres, Hearing, Sender
 from vcap_es.components.voter import MS, Ballot, Keep, Voter
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
@@ -71,7 +81,10 @@ APPROVAL_MS = 600_000
 BACKLOG_MAX = 20_000
 """With more facts than this that no majority lets it commit, a leader listens to no server."""
 
-Message = BetweenMasters | FromMaster
+STRANGERS_MAX = 1000
+"""So many servers of generations before are known, who knocked last; any more may knock again."""
+
+Message = BetweenMasters | FromMaster | Readmitted
 
 
 class Moment(NamedTuple):
@@ -112,19 +125,21 @@ class Master:
         random: Callable[[int], int],
         moment: Moment,
         suspicion: str = "",
+        window: Window = WINDOW,
     ) -> None:
         """Begin with what the disk has; `random(n)` gives 0 to n-1.
 
         `suspicion` says why the log may not be what was acknowledged, "" where nothing does.
         """
         self.identity, self.timings = identity, timings
-        self.replica = Replica(held)
+        self.replica, self._window = Replica(held, window.recent), window
         self.voter = Voter(ballot, timings, moment.boot_ns)
         self.secondary = SecondaryMaster(self.replica, self.voter)
         self.primary: PrimaryMaster | None = None
         self.leadership: Leadership | None = None
         self.suspicion = suspicion or _short_of(ballot, held)
         self.promotion: dict[str, Approval] = {}
+        self.strangers: dict[str, Hello] = {}
         self._random = random
         self._outputs: list[Output] = []
         self._links = Links()
@@ -136,8 +151,11 @@ class Master:
             ask=lambda asked: self._tell(asked.node, asked.message),
             keep=self._outputs.append,
             doubt=self._doubt,
+            remark=self._outputs.append,
             now_ns=moment.boot_ns,
         )
+        self.departures: dict[int, tuple[str, int]] = {}
+        """Who connected with another clock, by connection: its name, and microseconds ahead."""
         self._tokens: dict[int, None] = {}
         self._switching: int | None = None
         self._switched: int | None = None
@@ -178,6 +196,11 @@ class Master:
         return self.leadership.epoch if self.leadership is not None else self.secondary.epoch
 
     @property
+    def stamp(self) -> int:
+        """The instant that stamps have come to, as far as is known here, in microseconds UTC."""
+        return self.primary.now if self.primary is not None else self.replica.recorded_at
+
+    @property
     def config(self) -> Config | None:
         """The newest configuration that is known here."""
         return self.leadership.config if self.leadership else self.voter.ballot.config
@@ -203,8 +226,8 @@ class Master:
         """Whether another master or a witness can be reached."""
         return self._links.has(node)
 
-    def greeting(self) -> Greeting:
-        """How this master introduces itself."""
+    def greeting(self, utc: int = 0) -> Greeting:
+        """How this master introduces itself, and what its wall clock shows."""
         return Greeting(
             protocol=PROTOCOL,
             node=self.node,
@@ -213,6 +236,7 @@ class Master:
             address=self.identity.address,
             stamp=self.voter.ballot.start,
             cluster=self.cluster,
+            utc=utc,
         )
 
     def _leading(self) -> Leading:
@@ -222,8 +246,7 @@ class Master:
 
     def connected(self, connection: int, moment: Moment) -> None:
         """This node has connected to another master."""
-        del moment
-        self._send(connection, self.greeting())
+        self._send(connection, self.greeting(moment.utc))
 
     def heard(self, connection: int, message: AtMaster, moment: Moment) -> None:
         """A message has come; the first one on a connection says who speaks."""
@@ -252,12 +275,16 @@ class Master:
 
     def disconnected(self, connection: int, moment: Moment) -> None:
         """A connection is gone."""
+        was_way = self._links.is_way_to(connection)
         hello, node = self._links.gone(connection)
         self._unheard.pop(connection, None)
+        self.departures.pop(connection, None)
         if hello is not None and self.primary is not None:
             self.primary.disconnected(connection)
         if node and not self._links.has(node):
             self._lost(node, moment)
+        elif was_way and self.leadership is not None:
+            self.leadership.followers.rerouted(node, moment.boot_ns)
 
     def _lost(self, node: str, moment: Moment) -> None:
         self.voter.lost(node)
@@ -292,26 +319,75 @@ class Master:
 
     def _hello(self, connection: int, hello: Hello, moment: Moment) -> None:
         trouble = _other_protocol(hello.protocol) or self._other_cluster(hello.cluster)
+        if trouble and hello.cluster in self.state.primacy.before:
+            self._hear_stranger(connection, hello, hello.cluster, trouble)
+            return
+        if not trouble and self._has_forgotten_its_cluster(hello):
+            was = self.state.primacy.before[-1]
+            self._hear_stranger(connection, hello, was, difference(self.cluster, was))
+            return
         if trouble:
             self._close(connection, trouble)
             return
+        if not self._lets_in(connection, hello, moment):
+            return
+        self._compare_clocks(connection, hello.name, hello.utc, moment)
         self._links.greeted_by_server(connection, hello)
         if hello.voter:
             self._send(connection, self.greeting())  # a voter must know who asks for its promise
+        if self.primary is not None:
+            self._send(connection, self._leading())
+
+    def _compare_clocks(self, connection: int, name: str, utc: int, moment: Moment) -> None:
+        """Nothing follows from it but words: nobody can tell which of two clocks is right."""
+        self.departures.pop(connection, None)
+        if ahead := departure(utc, moment.utc):
+            self.departures[connection] = name, ahead
+
+    def _lets_in(self, connection: int, hello: Hello, moment: Moment) -> bool:
+        """Whether a server is not refused by who leads here: others hear of nobody who is.
+
+        Its line is closed at once, and not when something is committed: it may be the witness that
+        is needed for that, of which an older line is not known to be broken. It comes again.
+        """
         if self.primary is None:
-            return
-        self._send(connection, self._leading())
+            return True
         self.primary.received(connection, hello, moment.utc)
+        if not self.primary.has_let_in(connection, hello.incarnation):
+            self._close(connection, COPIED)
+            return False
         self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        return True
+
+    def _has_forgotten_its_cluster(self, hello: Hello) -> bool:
+        """Whether a server that names none was given something before the log was restored."""
+        if hello.cluster or self.primary is None or not self.state.primacy.before:
+            return False
+        return self.primary.locals.was_given(hello.incarnation)
+
+    def _hear_stranger(self, connection: int, hello: Hello, was: str, trouble: str) -> None:
+        """A server of a generation before is refused, until an operator has readmitted it."""
+        if self.primary is not None and hello.incarnation in self.state.primacy.readmitted:
+            readmitted = Readmitted(
+                incarnation=hello.incarnation, was=hello.cluster, cluster=self.cluster
+            )
+            self.primary.afterwards(Send(connection, readmitted))  # it is not known elsewhere yet
+            return
+        self.strangers.pop(hello.incarnation, None)
+        self.strangers[hello.incarnation] = structs.replace(hello, cluster=was)
+        if len(self.strangers) > STRANGERS_MAX:
+            del self.strangers[next(iter(self.strangers))]
+        self._close(connection, f"{trouble}; an operator can readmit {hello.name}")
 
     def _greeted(self, connection: int, greeting: Greeting, moment: Moment) -> None:
         trouble = self._trouble(greeting)
         if trouble:
             self._close(connection, trouble)
             return
-        is_new = not self._links.has(greeting.node)
-        if self._links.greeted_by_master(connection, greeting):
-            self._send(connection, self.greeting())
+        self._compare_clocks(connection, greeting.name, greeting.utc, moment)
+        is_new = self._links.greeted_by_master(connection, greeting)
+        if is_new:
+            self._send(connection, self.greeting(moment.utc))
         if self.leadership is not None:
             self._send(connection, self._leading())
             if is_new:
@@ -327,6 +403,12 @@ class Master:
             return trouble
         if greeting.node == self.node:
             return "you are me: one directory serves one process"
+        known = self._links.masters.get(greeting.node)
+        if known is not None and greeting.stamp < known.stamp:
+            return (
+                f"this is start {greeting.stamp} of {greeting.name}, after its start {known.stamp}:"
+                " its directory is an older copy; move it away, and start with an empty one"
+            )
         if greeting.slot == self.identity.slot:
             return f"slot {greeting.slot} is mine: give the other master the other slot"
         return ""
@@ -382,7 +464,7 @@ class Master:
             case Accepted():
                 self._accepted(node, message, moment)
             case Refusal():
-                self._refused(message, moment)
+                self._refused(node, message, moment)
             case Diverged() if self.primary is not None and message.epoch == self.epoch:
                 self._note_divergence(node, message, moment)
             case Transfer():
@@ -411,7 +493,7 @@ class Master:
         self._heed_promise(moment)
         if self._is_over:
             return False
-        self._standing.led(moment.boot_ns)
+        self._standing.led(epoch, moment.boot_ns)
         self.promotion.clear()  # somebody leads: that is not what was approved
         self.secondary.heard_of(node, epoch)
         self._tell_switched()
@@ -424,6 +506,12 @@ class Master:
             self._switched = None
             outcome = SwitchedOver(leader=leader.name, address=leader.address)
             self._outputs.append(Answer(token, outcome))
+
+    def _give_up_switched(self, moment: Moment) -> None:
+        """Nobody is heard to lead: who asked for the switchover must not wait for that for ever."""
+        if self._switched is not None and moment.boot_ns >= self._transfer_ns:
+            token, self._switched = self._switched, None
+            self._answer_elsewhere(token)
 
     def _vote(self, node: str, message: Prevote | Prepare | Accept, moment: Moment) -> None:
         if isinstance(message, Accept):
@@ -452,7 +540,9 @@ class Master:
             won = self._standing.accepted(node, message, moment.boot_ns)
             self._lead_if_won(won, moment)
 
-    def _refused(self, message: Refusal, moment: Moment) -> None:
+    def _refused(self, node: str, message: Refusal, moment: Moment) -> None:
+        told: dict[str, str | int] = {"by": node, "epoch": message.epoch}
+        self._outputs.append(Remark("refused", told | {"promised": message.promised}))
         self._standing.refused(message.promised, moment.boot_ns)
         if self.leadership is not None and message.promised > self.leadership.epoch:
             self._step_down(f"a voter has promised epoch {message.promised}", moment)
@@ -479,12 +569,10 @@ class Master:
         if self.secondary.leader:
             self._tell(self.secondary.leader, diverged)
 
-    def fetched(
-        self, node: str, after: int, link: bytes, entries: list[Stored], moment: Moment
-    ) -> None:
-        """What a `Fetch` asked for, with the link of the event at `after`."""
+    def fetched(self, wanted: Fetch, link: bytes, entries: list[Stored], moment: Moment) -> None:
+        """What a `Fetch` asked for, with the link of the event at its `after`."""
         if self.leadership is not None:
-            self.leadership.followers.fetched(node, after, link, entries, moment.boot_ns)
+            self.leadership.fetched(wanted, link, entries, moment.boot_ns)
 
     def disk_full(self, *, is_full: bool, moment: Moment) -> None:
         """The oldest `Store` finds no room, and will be tried again; or it found some.
@@ -494,10 +582,16 @@ class Master:
         if self.leadership is None:
             return
         self.leadership.is_full = is_full
+        if is_full:
+            self._leave_to_partner("the disk is full", moment)
+
+    def _leave_to_partner(self, reason: str, moment: Moment) -> None:
+        """Whoever is in sync, and linked, shall lead at once."""
+        assert self.leadership is not None
         partner = self.leadership.partner
-        if is_full and partner is not None and partner.is_linked:
+        if partner is not None and partner.is_linked:
             self._tell(partner.node, Transfer(epoch=self.epoch))
-            self._step_down("the disk is full", moment)
+            self._step_down(reason, moment)
 
     # ---- operators
 
@@ -602,7 +696,10 @@ class Master:
 
     def tick(self, moment: Moment) -> None:
         """Time has passed."""
-        if self._is_over or self.suspicion:
+        if self._is_over:
+            return
+        self._give_up_switched(moment)
+        if self.suspicion:
             return
         if self.leadership is not None:
             self._lead_on(moment)
@@ -614,7 +711,10 @@ class Master:
         if self.suspicion or self._is_over:
             return moment.boot_ns + self.timings.heartbeat_ms * MS
         if self.leadership is None or self.primary is None:
-            return max(self._standing.due_ns, moment.boot_ns)
+            wanted = self._standing.due_ns
+            if self._switched is not None:
+                wanted = min(wanted, self._transfer_ns)
+            return max(wanted, moment.boot_ns)
         wanted = self.leadership.next_tick_ns
         due = self.primary.next_tick(moment.utc)
         if due is not None:
@@ -639,6 +739,9 @@ class Master:
         assert self.leadership is not None
         assert self.primary is not None
         self.leadership.tick(moment.boot_ns, self._links.witnesses)
+        if self.leadership.is_held_up(moment.boot_ns):
+            self._leave_to_partner("the disk does not answer", moment)
+            return
         self._listen_again()
         if self.leadership.is_active and self._switching is None:
             self.primary.tick(moment.utc)
@@ -755,6 +858,7 @@ class Master:
             tell=self._tell,
             emit=self._outputs.append,
             now_ns=moment.boot_ns,
+            window=self._window,
         )
         self.promotion.clear()
         self._unheard.clear()  # they hear of a new epoch, and tell everything anew
@@ -781,10 +885,9 @@ class Master:
         assert self.leadership is not None
         for connection in self._links.connections:
             self._send(connection, self._leading())
-        for connection, hello in self._links.hellos.items():
-            assert self.primary is not None
-            self.primary.received(connection, hello, moment.utc)
-            self._see(hello.incarnation, hello.name, "server", hello.address, hello.stamp, moment)
+        for connection, hello in list(self._links.hellos.items()):
+            if not self._lets_in(connection, hello, moment):
+                self._links.gone(connection)
         for each in (self.greeting(), *self._links.masters.values()):
             self._see(each.node, each.name, "master", each.address, each.stamp, moment)
             if self._links.has(each.node):

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from vcap_es.components.leadership import Fetch
 from vcap_es.components.primary_master import Acknowledge, Answer, Close, Forward, Send, Spawn
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Store
 from vcap_es.components.voter import Keep
 
@@ -51,6 +52,7 @@ Output = (
     | Spawn
     | Forward
     | Acknowledge
+    | Remark
     | Restart
     | Renew
     | Halt

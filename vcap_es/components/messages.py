@@ -5,30 +5,27 @@ repeating or reordering them changes nothing but time. The others say who is the
 intervals exist, and which API keys are good.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.clusters import ClusterName
 from vcap_es.events.facts import ApiKeyCreated, Version
+from vcap_es.events.facts.bounds import Count, Long, Total
 from vcap_es.events.facts.node import Role
 
 PROTOCOL = 3
 
-Total = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
-"""A running total that may come to the log: one that it cannot keep is not understood."""
-
 NEVER_BOUNDED = Version(0, 0)
 """The version of bounds that an interval was opened with."""
 
-Order = tuple[int, int]
+Order = tuple[Count, Count]
 """(start counter of the journal, number of the message since that start): newer is larger."""
 
-Round = tuple[int, int]
+Round = tuple[Count, Count]
 """(epoch, number of the recall round in it)."""
 
-PoolVersion = tuple[int, int]
+PoolVersion = tuple[Count, Count]
 """(epoch, version of the pool in it): a verdict of an older version is not held against newer."""
 
 
@@ -37,23 +34,27 @@ class Hello(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     `voter` is the node that its ballot is for, "" where it is no witness; `stamp` counts starts.
     `cluster` is the one that its journal belongs to, "" where it is new.
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it. A
+    witness has heard that the log of the cluster is `committed` up to this position.
     """
 
-    protocol: int
+    protocol: Long
     incarnation: str
     session: str
     name: str
     address: str
     voter: str = ""
-    stamp: int = 0
+    stamp: Count = 0
     cluster: ClusterName = ""
+    utc: Total = 0
+    committed: Total = 0
 
 
 class Watch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Tell me of the intervals of these caps, now and whenever they change."""
 
     caps: list[str]
-    sent_ns: int
+    sent_ns: Total
 
 
 class Holding(Struct, frozen=True, array_like=True, gc=False):
@@ -67,17 +68,17 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     """
 
     cap: str
-    number: int
+    number: Total
     received: Total
     returned: Total
     spent: Total
     refunded: Total
     refused: Total
-    need: int
-    want: int
+    need: Total
+    want: Total
     final: bool
     answered: Round
-    queued: int = 0
+    queued: Total = 0
     version: PoolVersion = (0, 0)
 
 
@@ -89,7 +90,7 @@ class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     incarnation: str
     order: Order
-    sent_ns: int
+    sent_ns: Total
     holdings: list[Holding]
     heard: list[tuple[str, Version]] = []
 
@@ -102,45 +103,49 @@ class Unheard(Struct, frozen=True, kw_only=True):
 
     server: str
     name: str
-    until: int
+    until: Total
 
 
 class Verdict(Struct, frozen=True, array_like=True, gc=False):
     """Elsewhere there were at most `rest` units, having seen `returned` from you, at `version`.
 
     A paced cap's verdict ends at `until`, microseconds UTC, when the next unit is released, if one
-    will be; 0 otherwise.
+    will be; 0 otherwise. Where it is `counted_out`, more may be in other data centres, and cannot
+    be moved here any more, as a running total is at its bound.
     """
 
-    rest: int
-    returned: int
+    rest: Total
+    returned: Total
     version: PoolVersion
-    until: int = 0
+    until: Total = 0
+    counted_out: bool = False
 
 
 class Grant(Struct, frozen=True, array_like=True, gc=False):
     """Where a server stands with the pool of one interval.
 
     All but `recall` and `verdict` are running totals. `recall` asks the server to return until
-    the running total is the target. `available` is what the pool has, for people to read; after
-    a report that was `final`, nothing changes here any more. Of refunds up to the running total
-    `free` everybody has heard who was refused before.
+    the running total is the target. `available` is what the pool has, for people to read, and
+    `withheld` what counts as spent since the log was restored; after a report that was `final`,
+    nothing changes here any more. Of refunds up to the running total `free` everybody has heard who
+    was refused before.
     """
 
     cap: str
-    number: int
-    moved: int
-    returned: int
-    spent: int
-    refunded: int
+    number: Total
+    moved: Total
+    returned: Total
+    spent: Total
+    refunded: Total
     ended: bool
     closed: bool
     version: PoolVersion
-    recall: tuple[Round, int] | None
+    recall: tuple[Round, Total] | None
     verdict: Verdict | None
-    available: int
+    available: Total
     final: bool = False
-    free: int = 0
+    withheld: Total = 0
+    free: Total = 0
 
 
 class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -150,11 +155,11 @@ class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     microseconds UTC; `echo_ns` the newest `sent_ns` it has from this server.
     """
 
-    epoch: int
-    number: int
+    epoch: Count
+    number: Count
     incarnation: str
-    now: int
-    echo_ns: int
+    now: Total
+    echo_ns: Total
     grants: list[Grant]
 
 
@@ -164,23 +169,25 @@ class Period(Struct, frozen=True, array_like=True, gc=False):
     The bounds are those of `version`: of a newer one they hold, whatever was heard before.
     """
 
-    number: int
-    start: int
-    end: int
-    total: int
+    number: Total
+    start: Total
+    end: Total
+    total: Total
     version: Version = NEVER_BOUNDED
+
+
+NoticeState = Literal["active", "unknown", "retired", "paused", "not_started", "over"]
 
 
 class Notice(Struct, frozen=True, array_like=True, gc=False):
     """What a cap is, and the intervals that it has open; an unknown cap has no periods.
 
-    `state` is `active`, `unknown`, `retired`, `paused`, `not_started` or `over`. `version` is that
-    of its definition; who is asked (`asks`) tells that it was heard. `begins` is when it serves
-    next, in microseconds UTC, where it does not now and that is known; 0 otherwise.
+    `version` is that of its definition; who is asked (`asks`) tells that it was heard. `begins` is
+    when it serves next, in microseconds UTC, where it does not now and that is known; 0 otherwise.
     """
 
     cap: str
-    state: str
+    state: NoticeState
     interval: str
     mode: str
     pacing: str
@@ -188,24 +195,35 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
     periods: list[Period]
     version: Version = NEVER_BOUNDED
     asks: bool = False
-    begins: int = 0
+    begins: Total = 0
 
 
 class Broadcast(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Intervals that a server watches were opened, changed or ended; numbered like `Standing`."""
 
-    epoch: int
-    number: int
-    now: int
-    echo_ns: int
+    epoch: Count
+    number: Count
+    now: Total
+    echo_ns: Total
     notices: list[Notice]
 
 
 class Keyring(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """All API keys in force; they replace what the server had."""
 
-    epoch: int
+    epoch: Count
     keys: list[ApiKeyCreated]
+
+
+class Readmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation, which is of the cluster `was`, belongs to `cluster` from now on.
+
+    An operator has said so, and it is on the log: the cluster was restored from a backup of `was`.
+    """
+
+    incarnation: str
+    was: ClusterName
+    cluster: ClusterName
 
 
 Presence = Literal["connected", "away", "lost", ""]
@@ -220,7 +238,7 @@ class Whereabouts(Struct, frozen=True, array_like=True, gc=False):
     name: str
     role: Role
     address: str
-    stamp: int
+    stamp: Count
     presence: Presence
 
 
@@ -230,7 +248,7 @@ class Directory(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     They are its masters, its connected servers, and those servers that went last.
     """
 
-    epoch: int
+    epoch: Count
     nodes: list[Whereabouts]
 
 

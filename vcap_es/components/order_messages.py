@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from vcap_es.events.envelope import Recorded
+from vcap_es.events.facts.bounds import Total
 
 
 class PassStamp(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -11,8 +12,8 @@ class PassStamp(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     A stamp of 0 asks for nothing but how far you are.
     """
 
-    number: int
-    stamp: int
+    number: Total
+    stamp: Total
 
 
 class StampPassed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -23,10 +24,10 @@ class StampPassed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     `why` says why it could not be, "" where it was.
     """
 
-    number: int
-    passed: int = 0
-    before: int = 0
-    below: int = 0
+    number: Total
+    passed: Total = 0
+    before: Total = 0
+    below: Total = 0
     members: list[str] = []
     why: str = ""
 
@@ -34,15 +35,15 @@ class StampPassed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class ReadEvents(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Tell me up to `limit` of your events after this position."""
 
-    number: int
-    after: int
-    limit: int
+    number: Total
+    after: Total
+    limit: Total
 
 
 class EventsRead(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """To your `number`: these events, in the order of their positions."""
 
-    number: int
+    number: Total
     events: list[Recorded]
 
 

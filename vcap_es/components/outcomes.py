@@ -11,9 +11,10 @@ RefusalCode = Literal[
     "paused",
     "capped",
     "paced",
+    "counted_out",
     "unavailable",
     "key_reused",
-    "keys_full",
+    "share_full",
     "unknown_id",
     "settled",
 ]
@@ -108,7 +109,8 @@ class Level(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """What is left of a cap: `here` at this server, `remaining` here and in the data centre.
 
     Both are as last heard, in units. `start` and `resets_at` bound the interval, in microseconds
-    UTC. `name` is the kind of the interval.
+    UTC. `name` is the kind of the interval. What is `withheld` counts as spent since the log was
+    restored from a backup.
     """
 
     cap: str
@@ -119,6 +121,7 @@ class Level(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     resets_at: int
     name: str
     mode: str
+    withheld: int = 0
 
 
 Outcome = Consumed | Held | Settled | Refunded | Refused | ConsumedAll | ConsumedEach

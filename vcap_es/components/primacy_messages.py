@@ -9,8 +9,8 @@ from msgspec import Struct
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.events.chain import Stored
 from vcap_es.events.clusters import ClusterName
+from vcap_es.events.facts.bounds import Count, Long, Total
 
-ENTRIES_PER_MESSAGE = 2000
 BYTES_PER_MESSAGE = 4 * 1024 * 1024
 
 
@@ -18,21 +18,23 @@ class Greeting(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A master introduces itself on a connection. `stamp` counts its starts.
 
     `cluster` is the one that it belongs to, "" where it has an empty store and joins.
+    `utc` is its wall clock in microseconds, 0 where it does not tell: only people are told of it.
     """
 
-    protocol: int
+    protocol: Long
     node: str
-    slot: int
+    slot: Long
     name: str
     address: str
-    stamp: int
+    stamp: Count
     cluster: ClusterName = ""
+    utc: Total = 0
 
 
 class Leading(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The sender leads `epoch` of `cluster`: whoever knows of no later one reports to it."""
 
-    epoch: int
+    epoch: Count
     node: str
     cluster: ClusterName = ""
 
@@ -40,15 +42,15 @@ class Leading(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Prevote(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Would you promise `epoch` to me? `transfer` is the epoch whose leader asked me to lead."""
 
-    epoch: int
-    transfer: int
+    epoch: Count
+    transfer: Count
 
 
 class Prepare(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Promise `epoch` to me: accept nothing of a lower one from now on."""
 
-    epoch: int
-    transfer: int
+    epoch: Count
+    transfer: Count
 
 
 class Promise(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -58,17 +60,17 @@ class Promise(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     be committed.
     """
 
-    epoch: int
+    epoch: Count
     is_firm: bool
     config: Config
-    committed: int
+    committed: Total
 
 
 class Refusal(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """No: the sender has promised `promised`, or follows a leader that it hears."""
 
-    epoch: int
-    promised: int
+    epoch: Count
+    promised: Count
 
 
 class Accept(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -80,23 +82,23 @@ class Accept(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Accepted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The sender holds the configuration of that epoch and version, durably."""
 
-    epoch: int
-    version: int
+    epoch: Count
+    version: Count
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The sender leads `epoch`; everything up to the position `committed` is committed."""
 
-    epoch: int
-    committed: int
-    sent_ns: int
+    epoch: Count
+    committed: Total
+    sent_ns: Total
 
 
 class HeartbeatAnswer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Heard, and no higher epoch is promised. `sent_ns` is that of the heartbeat."""
 
-    epoch: int
-    sent_ns: int
+    epoch: Count
+    sent_ns: Total
 
 
 class Append(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -107,44 +109,44 @@ class Append(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     answers. Without entries it asks whether the follower has the event at `after`.
     """
 
-    epoch: int
-    sequence: int
-    after: int
-    prior: int
+    epoch: Count
+    sequence: Count
+    after: Total
+    prior: Count
     link: bytes
     entries: list[Stored]
-    committed: int
+    committed: Total
 
 
 class Appended(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The sender's log is the leader's up to `position`, durably; nothing higher is promised."""
 
-    epoch: int
-    sequence: int
-    position: int
+    epoch: Count
+    sequence: Count
+    position: Total
 
 
 class Mismatch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The sender has no such event. `history` are (epoch, its last position) of its own log."""
 
-    epoch: int
-    sequence: int
-    history: list[tuple[int, int]]
+    epoch: Count
+    sequence: Count
+    history: list[tuple[Count, Total]]
 
 
 class Diverged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The sender set aside `count` events behind `after`, the last of which had `link`."""
 
-    epoch: int
-    after: int
-    count: int
+    epoch: Count
+    after: Total
+    count: Total
     link: bytes
 
 
 class Transfer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Lead now: the leader of `epoch` has stopped and you have everything."""
 
-    epoch: int
+    epoch: Count
 
 
 ToVoter = Prevote | Prepare | Accept | Heartbeat

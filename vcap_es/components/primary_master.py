@@ -7,7 +7,7 @@ A failed append is not reported here: the process stops and comes back by replay
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vcap_es.components.approvals import Approvals
 from vcap_es.components.carrying import Carrier
@@ -15,6 +15,7 @@ from vcap_es.components.confirmations import Confirmations
 from vcap_es.components.decisions.centre import NEEDS_TWO
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
+from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
 from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler import LocalHandler, Nowhere
@@ -23,6 +24,7 @@ from vcap_es.components.messages import (
     FromMaster,
     FromServer,
     Hello,
+    Readmitted,
     Report,
     Unheard,
     Watch,
@@ -50,6 +52,7 @@ from vcap_es.events.facts import (
     ClusterCreated,
     EpochStarted,
     Fact,
+    HoldingRecovered,
     HomeMoved,
     IntervalBounded,
     IntervalClosed,
@@ -71,6 +74,7 @@ from vcap_es.events.facts import (
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
+    WithheldReleased,
 )
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
@@ -82,6 +86,10 @@ PASS_EVERY_US = 1_000_000
 
 BACKLOG_FACTS_MAX = 1000
 """With more facts than this undurable, intervals wait: servers come before the calendar."""
+
+
+COPIED = "this incarnation is connected already: its journal was copied"
+"""Why a second line of a server is refused, unless the first one is about to break."""
 
 
 class Done(Struct, frozen=True, kw_only=True, gc=False):
@@ -99,7 +107,7 @@ class Send(Struct, frozen=True, gc=False):
     """Send `message` on `connection`."""
 
     connection: int
-    message: FromMaster | BetweenMasters
+    message: FromMaster | Readmitted | BetweenMasters
 
 
 class Close(Struct, frozen=True, gc=False):
@@ -174,10 +182,12 @@ class PrimaryMaster:
         epoch: int,
         now: int,
         founding: ClusterCreated | None = None,
+        on_demand: bool = False,
     ) -> None:
         """Lead `epoch` from the folded state; `EpochStarted` is the first fact to be appended.
 
-        On a log of a new cluster, `founding` comes before it.
+        On a log of a new cluster, `founding` comes before it. `on_demand`, an interval is opened
+        when somebody asks for it (`open_now`), and not by time.
         """
         self.dc = dc
         self.name = name
@@ -196,7 +206,7 @@ class PrimaryMaster:
             dc=dc,
             await_cap=lambda cap, home: self.remote.await_cap(cap, home),
         )
-        self.intervals = IntervalHandler(self.state, self._record, now)
+        self.intervals = IntervalHandler(self.state, self._record, now, on_demand=on_demand)
         self.locals = LocalHandler(self.state, self._record, self.metas.define_by_template, now)
         self.remote = RemoteHandler(
             self.state,
@@ -241,6 +251,11 @@ class PrimaryMaster:
             self._outputs.append(Close(connection, str(suspicion)))
         finally:
             self._actor = self.name
+
+    def has_let_in(self, connection: int, incarnation: str) -> bool:
+        """Whether a server that said hello on `connection` is served there."""
+        server = self.locals.servers.get(incarnation)
+        return server is not None and server.connection == connection
 
     def _take(self, connection: int, message: FromServer) -> None:
         match message:
@@ -301,6 +316,11 @@ class PrimaryMaster:
         if denied is not None:
             self._outputs.append(Forward(centre, Answered(number=ask.number, denied=denied)))
 
+    def open_now(self, cap: str, now: int) -> None:
+        """Somebody asks for `cap`: let its current interval be open, if it has one."""
+        self._advance(now)
+        self.intervals.open(cap, self._now)
+
     def disconnected(self, connection: int) -> None:
         """A connection is gone."""
         self.locals.goodbye(connection, self._now)
@@ -319,11 +339,13 @@ class PrimaryMaster:
         What two must want is answered with `Approved` where another one is still needed.
         """
         self._advance(now)
-        if isinstance(command, NEEDS_TWO):
+        if isinstance(command, (*NEEDS_TWO, AcceptLoss)):
             approved = self._approvals.approve(command, actor, self._now)
             if not approved.is_under_way:
                 self._outputs.append(Answer(token, approved))
                 return
+            if isinstance(command, AcceptLoss):
+                command = structs.replace(command, approved_by=tuple(approved.approved_by))
         denied = self._handle(token, command, actor, correlation)
         if denied is None:
             return
@@ -408,6 +430,11 @@ class PrimaryMaster:
         return min((each for each in instants if each is not None), default=None)
 
     @property
+    def now(self) -> int:
+        """The instant up to which time has come on this log, in microseconds UTC."""
+        return self._now
+
+    @property
     def backlog(self) -> int:
         """How many facts were decided that no commit round has taken yet."""
         return len(self._drafts)
@@ -471,8 +498,7 @@ class PrimaryMaster:
             return
         before = self.locals.servers.get(message.incarnation)
         if not self.locals.hello(connection, message, self._now):
-            reason = "this incarnation is connected already: its journal was copied"
-            self._outputs.append(Close(connection, reason))
+            self._outputs.append(Close(connection, COPIED))
         elif before is not None:
             self._outputs.append(Close(before.connection, "the server has connected anew"))
 
@@ -527,7 +553,7 @@ class PrimaryMaster:
             case IntervalLearned():
                 self.intervals.look_later(fact.cap)
                 self.locals.changed(fact.cap)
-            case IntervalTotalChanged():
+            case IntervalTotalChanged() | WithheldReleased():
                 self.locals.total_changed(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
                 self.remote.total_changed((fact.cap, fact.number))
@@ -539,7 +565,7 @@ class PrimaryMaster:
                 self.locals.ended(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
                 self.remote.touch((fact.cap, fact.number))
-            case ToppedUp() | TopupRecovered():
+            case ToppedUp() | TopupRecovered() | HoldingRecovered():
                 self.locals.topped_up(fact)
                 self.remote.touch((fact.cap, fact.number))
             case IntervalClosed():

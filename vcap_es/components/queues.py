@@ -7,7 +7,7 @@ from vcap_es.components.keeper import Keeper
 from vcap_es.components.limits import MS
 from vcap_es.components.messages import Verdict
 from vcap_es.components.outcomes import Refused
-from vcap_es.components.refusals import capped, paced, unavailable
+from vcap_es.components.refusals import capped, counted_out, paced, unavailable
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 from vcap_es.components.telling import Telling
@@ -121,10 +121,11 @@ class Queues:
 
     def _take_what_is_here(self, found: Slice, waiter: Waiter) -> bool:
         """The last chance of a consume that would take less than it asked."""
-        amount = min(waiter.maximum, found.balance(self._shelf.cells))
+        cells = self._shelf.cells
+        amount = min(waiter.maximum, found.balance(cells), found.countable(cells))
         if amount < waiter.minimum or waiter.minimum == waiter.maximum:
             return False
-        if not found.within_ceiling(self._shelf.cells, amount):
+        if not found.within_ceiling(cells, amount):
             return False
         self._take(found, waiter, amount)
         return True
@@ -150,10 +151,19 @@ class Queues:
             found.waiters.popleft()
             self._refuse(waiter, self._exhausted(found, waiter, waiter.minimum - amount))
             return True
+        countable = found.countable(self._shelf.cells)
+        if countable < waiter.minimum <= found.total:  # of more there is none: it will be capped
+            found.waiters.popleft()
+            is_gone = waiter.minimum > found.total - found.net_spent(self._shelf.cells)
+            why = self._exhausted(found, waiter, waiter.minimum) if is_gone else None
+            self._refuse(waiter, why or self._counted_out(found, waiter))
+            return True
+        amount = min(amount, countable)
         if amount < waiter.minimum or amount > found.balance(self._shelf.cells):
             return False
         if not found.within_ceiling(self._shelf.cells, amount):
-            self._keeper.keep(found)
+            if found.ceiling < MAX_AMOUNT:  # else some of it is set aside, and comes free or not
+                self._keeper.keep(found)
             return False
         found.waiters.popleft()
         self._take(found, waiter, amount)
@@ -188,6 +198,8 @@ class Queues:
 
     def _exhausted(self, found: Slice, waiter: Waiter, missing: int) -> Refused:
         """Refused: `missing` more units than there are would be needed."""
+        if found.verdict is not None and found.verdict.counted_out:
+            return self._counted_out(found, waiter)
         self.count_refused(found, waiter.minimum)
         verdict = found.verdict
         if verdict is not None and verdict.until and missing <= found.pool_available - verdict.rest:
@@ -195,7 +207,12 @@ class Queues:
             length, total = found.end - found.start, max(1, found.total)
             until = min(found.end, verdict.until - (-(missing - 1) * length // total))
             return paced(waiter.cap, waiter.minimum, self._wait_ms(found, until))
-        return capped(waiter.cap, waiter.minimum, self._wait_ms(found, found.end))
+        wait_ms = self._wait_ms(found, found.end)
+        return capped(waiter.cap, waiter.minimum, wait_ms, withheld=found.pool_withheld)
+
+    def _counted_out(self, found: Slice, waiter: Waiter) -> Refused:
+        self.count_refused(found, waiter.minimum)
+        return counted_out(found, self._wait_ms(found, found.end))
 
     def _wait_ms(self, found: Slice, until: int) -> int:
         return max(1, -(-(self._instant_ns(found, until) - self._shelf.now_ns) // MS))

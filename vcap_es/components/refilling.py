@@ -9,6 +9,7 @@ from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import TimingWheel
+from vcap_es.events.amounts import MAX_AMOUNT
 
 
 class Refilling:
@@ -32,9 +33,9 @@ class Refilling:
             self._ask_ahead(found)
             return
         spent, pinned = found.spent(self._shelf.cells), found.pinned
-        here = found.received - found.returned + found.refunded
+        here = found.spendable
         found.limit = min(here, found.ceiling) - pinned
-        found.reach = here - pinned + found.pool_available
+        found.reach = spent + found.balance(self._shelf.cells) + found.pool_available
         if self._ask_ahead(found):
             return
         low = here - pinned - found.desired // 2
@@ -56,7 +57,9 @@ class Refilling:
             return False
         if balance > found.desired // 2 or self._is_exhausted(found):
             return False
-        want = found.received + found.desired - balance
+        want = min(found.received + found.desired - balance, MAX_AMOUNT)
+        if want <= found.received or found.countable(self._shelf.cells) <= balance:
+            return False  # no more can be counted, or spent
         if want > found.want:
             found.want = want
             self._telling.tell(found)
@@ -84,7 +87,7 @@ class Refilling:
     def remember_to_roll(self, found: Slice) -> None:
         """Shortly before the interval ends, hear the time again and fill the next slice."""
         lead_ns = min(self._shelf.limits.lead_ms * MS, (found.end - found.start) * 100)
-        if found.deadline_ns < NEVER_NS:
+        if lead_ns and found.deadline_ns < NEVER_NS:
             self._alarms.at(found.deadline_ns - lead_ns, lambda _: self._roll(found, lead_ns))
 
     def _roll(self, found: Slice, lead_ns: int) -> None:

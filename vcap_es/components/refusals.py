@@ -1,8 +1,13 @@
 """The refusals of a volumecap server, in words."""
 
+import re
 from collections.abc import Callable
 
 from vcap_es.components.outcomes import Refused
+from vcap_es.components.slice import Slice
+from vcap_es.events.amounts import MAX_AMOUNT
+
+_CAPPED = re.compile(r"fewer than (\d+) units of (\S+) are left in this interval")
 
 
 def unavailable(cap: str, why: str) -> Refused:
@@ -10,16 +15,40 @@ def unavailable(cap: str, why: str) -> Refused:
     return Refused(code="unavailable", cap=cap, detail=why, retry_after_ms=1000)
 
 
-def capped(cap: str, amount: int, retry_after_ms: int) -> Refused:
-    """So many units are not left; the next interval begins in `retry_after_ms`."""
+def capped(cap: str, amount: int, retry_after_ms: int, *, withheld: int = 0) -> Refused:
+    """So many units are not left; the next interval begins in `retry_after_ms`.
+
+    What is `withheld` may be spent already: only operators can find out, or accept the loss.
+    """
     detail = f"fewer than {amount} units of {cap} are left in this interval"
+    if withheld:
+        detail += (
+            f"; {withheld} count as spent since the log was restored from a backup, until old"
+            " servers are readmitted or two operators release them"
+        )
     return Refused(code="capped", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def capped_amount(refused: Refused) -> int | None:
+    """How many units were refused so; None where the words are others than those of `capped`."""
+    told = _CAPPED.fullmatch(refused.detail)
+    return int(told[1]) if told is not None and told[2] == refused.cap else None
 
 
 def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:
     """So many units are not released yet; they are in `retry_after_ms`, if nobody else comes."""
     detail = f"{cap} is released evenly over its interval: wait for {amount} units"
     return Refused(code="paced", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
+
+
+def counted_out(found: Slice, retry_after_ms: int) -> Refused:
+    """A running total of this interval would pass its bound; those of the next one begin at 0."""
+    detail = (
+        f"so many units of {found.cap}, interval {found.number}, were moved here and spent already"
+        f" that a running total would pass {MAX_AMOUNT}: ask another server, or wait for the next"
+        " interval"
+    )
+    return Refused(code="counted_out", cap=found.cap, detail=detail, retry_after_ms=retry_after_ms)
 
 
 def _unknown(cap: str, _begins_in_ms: int | None) -> Refused:

@@ -11,8 +11,9 @@ from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.circle import Circle
 from vcap_es.components.closing import Closing
 from vcap_es.components.definitions import Definitions
-from vcap_es.components.desk import Demand
+from vcap_es.components.desk import Demand, Left
 from vcap_es.components.exchange import Exchange
+from vcap_es.components.hearsay import doubt_about, doubt_movement
 from vcap_es.components.local_handler import Key, LocalHandler
 from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.shared_settings import SharedSettings
@@ -116,6 +117,10 @@ class RemoteHandler:
         since = self._circle.now - TWIN_US
         return {cap: centre for cap, (centre, at) in self._twins.items() if at >= since}
 
+    def doubts(self) -> dict[str, str]:
+        """What others told and was not believed lately: of which cap or register, and why."""
+        return self._circle.doubts.lately(self._circle.now)
+
     # ---- what an exchange asks for
 
     @property
@@ -200,10 +205,10 @@ class RemoteHandler:
         self._touched[key] = None
         return exchange.may_come(missing, now)
 
-    def left(self, key: Key) -> int:
-        """Units that others may have, though fewer than were asked of them."""
+    def left(self, key: Key) -> Left:
+        """What others may have, though fewer units than were asked of them."""
         found = self._exchanges.get(key)
-        return found.left(self._circle.now) if found is not None else 0
+        return found.left(self._circle.now) if found is not None else Left()
 
     def is_scarce(self, key: Key) -> bool:
         """Whether the rest of an interval is gathered at one data centre."""
@@ -343,6 +348,8 @@ class RemoteHandler:
 
         Who drains learns of one only where the message `brings` something, to send it on.
         """
+        if not self._circle.believes(centre, about.cap, doubt_about(about)):
+            return None
         self._definitions.compare(centre, about.cap, about.version)
         meta = self._state.metas.get(about.cap)
         if meta is None:
@@ -400,6 +407,9 @@ class RemoteHandler:
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
         pool, number = exchange.shared.pool, exchange.shared.interval.number
+        doubt = doubt_movement(pool, centre, message.moved)
+        if not self._circle.believes(centre, exchange.shared.cap, doubt):
+            return
         if message.moved > pool.received.get(centre, 0):
             self.record(
                 TransferReceived(

@@ -11,14 +11,12 @@ from itertools import islice
 
 from msgspec import Struct
 
+from vcap_es.components.window import RECENT_ENTRIES
 from vcap_es.events.chain import Stored
 from vcap_es.events.codec import decode
 from vcap_es.events.log import Head
 from vcap_es.projections.runner import evolve
 from vcap_es.projections.states.data_centre import Fold
-
-RECENT_ENTRIES = 4096
-"""So many events stay at hand for a follower that is a little behind."""
 
 
 class Held(Struct, kw_only=True):
@@ -54,15 +52,15 @@ class Cut(Struct, frozen=True, gc=False):
 class Replica:
     """The log's end here: `head` is durable, `end` has what is being stored as well."""
 
-    def __init__(self, held: Held) -> None:
-        """Go on where the log left off."""
+    def __init__(self, held: Held, recent: int = RECENT_ENTRIES) -> None:
+        """Go on where the log left off, and keep so many `recent` events at hand."""
         self.head = self.end = held.head
         self.committed = self._mark = held.committed
         self.fold = held.fold
         self.history = list(held.history)
         self.recorded_at = held.recorded_at
         self.is_leading = False
-        self._base = held.folded
+        self._base, self._recent_max = held.folded, recent
         self._recent: deque[Stored] = deque(held.tail)
         self._folded = held.folded.position
         self._under_way: deque[Head | None] = deque()
@@ -185,7 +183,7 @@ class Replica:
 
     def _trim(self) -> None:
         """Let go of what is folded and durable, but for the last few thousand."""
-        keep_from = min(self.committed, self.head.position, self.end.position - RECENT_ENTRIES)
+        keep_from = min(self.committed, self.head.position, self.end.position - self._recent_max)
         while self._base.position < keep_from:
             entry = self._recent.popleft()
             self._base = Head(position=entry.position, epoch=entry.epoch, link=entry.link)

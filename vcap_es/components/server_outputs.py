@@ -1,8 +1,11 @@
 """What the core of a volumecap server wants done, in order."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from vcap_es.components.journal_records import Entry
+from vcap_es.components.key_records import FileBegun, KeyEntry
 from vcap_es.components.messages import FromServer
 
 
@@ -22,6 +25,38 @@ class Write(Struct, frozen=True, gc=False):
     ticket: int = 0
 
 
+class WriteKeys(Struct, frozen=True, gc=False):
+    """Write one frame to the key file; it need only survive the process.
+
+    It must be there before any reply that comes after it leaves.
+    """
+
+    entries: list[KeyEntry]
+
+
+class TurnKeys(Struct, frozen=True, gc=False):
+    """Let the key file `number` be the one that is written from here on; it begins with `begun`."""
+
+    number: int
+    begun: FileBegun
+
+
+class DropKeys(Struct, frozen=True, gc=False):
+    """Nobody needs the key file `number` any more."""
+
+    number: int
+
+
+class RewriteKeys(Struct, frozen=True):
+    """Write all of `pieces` into the key file `number`, by the side, and then say so.
+
+    It must be there whole and durable, or not at all. What is written meanwhile goes elsewhere.
+    """
+
+    number: int
+    pieces: Iterable[list[KeyEntry]]
+
+
 class Reply(Struct, frozen=True, gc=False):
     """Answer the call `token`."""
 
@@ -38,4 +73,4 @@ class Abandon(Struct, frozen=True, gc=False):
     reason: str
 
 
-Output = SendToMaster | Write | Reply | Abandon
+Output = SendToMaster | Write | WriteKeys | TurnKeys | DropKeys | RewriteKeys | Reply | Abandon

@@ -11,22 +11,22 @@ from vcap_es.components.commands import Cancel, Commit, Refund
 from vcap_es.components.holdings import Holdings
 from vcap_es.components.journal_records import Entry, HoldNoted, Marked, Range
 from vcap_es.components.outcomes import Outcome, Refunded, Refused, Settled
+from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.refusals import unavailable
 from vcap_es.components.slice import Slice
 from vcap_es.events.consume_ids import find_consume_id
 
 
 class Caller(Protocol):
-    """Who asked, as far as a settlement knows it."""
+    """Who asked, as far as a settlement knows it: the API key `owner`, "" where none is needed."""
+
+    owner: str
 
     def entries(self, outcome: Outcome) -> list[Entry]:
         """What the journal keeps of this answer: nothing, or the key of the call."""
 
-    def reply(self, outcome: Outcome) -> None:
-        """Give the answer, whose entries are kept already."""
-
     def finish(self, outcome: Outcome) -> None:
-        """Keep the entries and give the answer."""
+        """Keep the answer for the key, and give it."""
 
 
 def format_id(found: Slice, last: int, amount: int) -> str:
@@ -35,30 +35,60 @@ def format_id(found: Slice, last: int, amount: int) -> str:
 
 
 class Settlement:
-    """Commits, cancels and refunds by id. The consumes that are known by themselves are bounded."""
+    """Commits, cancels and refunds by id. The consumes that are known by themselves are bounded.
+
+    `known` says how many of them are in whose share. A share is as large as what is left for all:
+    so no API key has more than half of the room, and there is always some for the next one. The
+    rule is the dynamic threshold of A. Choudhury and E. Hahne, "Dynamic Queue Length Thresholds
+    for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 6(2), 1998. Who asks
+    without an API key is the process that the server is a part of, and has all the room there is.
+    """
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
-        self._known = 0
+        self.known: dict[str, int] = {}
+        self.known_in_all = self.refused = 0
+        RefundAges(holdings, lambda owner: self._count(owner, -1))
         for found in holdings.slices.values():
-            self._known += len(found.spans or ())
+            for owner, count in (found.owners or {}).items():
+                self._count(owner, count)
             for span, hold in (found.holds or {}).items():
                 if hold.is_open:
                     self._expire_later(found, span, hold.expires_ns)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further hold or refund can be kept."""
-        return self._known >= self._holdings.limits.marks_max
+    def full(self, cap: str, owner: str) -> Refused | None:
+        """The refusal of one more hold or refund of `owner`, where its share is full."""
+        left = self._holdings.limits.marks_max - self.known_in_all
+        mine = self.known.get(owner, 0)
+        if left > (mine if owner else 0):
+            return None
+        self.refused += 1
+        detail = (
+            f"this API key has {mine} holds and refunds of open intervals at this server, and has "
+            "filled its share: there is room again when an interval closes"
+        )
+        return Refused(code="share_full", cap=cap, detail=detail, retry_after_ms=1000)
 
     def forget(self, found: Slice) -> None:
         """The slice is gone, and what was known of its consumes."""
-        self._known -= len(found.spans or ())
+        for owner, count in (found.owners or {}).items():
+            self._count(owner, -count)
 
-    def hold(self, found: Slice, span: Range, expires_ns: int) -> None:
+    def _know(self, found: Slice, span: Range, owner: str) -> None:
+        if found.know_span(span, owner):
+            self._count(owner, 1)
+
+    def _count(self, owner: str, more: int) -> None:
+        self.known_in_all += more
+        known = self.known[owner] = self.known.get(owner, 0) + more
+        if not known:
+            del self.known[owner]
+
+    def hold(self, found: Slice, span: Range, expires_ns: int, owner: str) -> None:
         """The units of `span` are held until `expires_ns`, on the boot clock."""
-        self._known += found.know_span(span)
-        self._holdings.keeper.note(self._noted(found, span, expires_ns, is_open=True))
+        self._know(found, span, owner)
+        noted = self._noted(found, span, expires_ns, owner, is_open=True)
+        self._holdings.keeper.note(noted)
         self._expire_later(found, span, expires_ns)
 
     def commit(self, command: Commit, caller: Caller) -> None:
@@ -76,7 +106,7 @@ class Settlement:
             caller.finish(place)
             return
         found, span = place
-        refusal = self._refund_refused(found, span, command.amount)
+        refusal = self._refund_refused(found, span, command.amount, caller.owner)
         if refusal is not None:
             caller.finish(refusal)
             return
@@ -91,9 +121,12 @@ class Settlement:
         self._give_back(found, span, amount, refunded, caller)
 
     def _left(self, found: Slice, span: Range) -> int:
-        return span[1] - span[0] - (found.marks or {}).get(span, 0)
+        mark = (found.marks or {}).get(span)
+        return span[1] - span[0] - (mark.refunded if mark is not None else 0)
 
-    def _refund_refused(self, found: Slice, span: Range, amount: int | None) -> Refused | None:
+    def _refund_refused(
+        self, found: Slice, span: Range, amount: int | None, owner: str
+    ) -> Refused | None:
         hold, left = (found.holds or {}).get(span), self._left(found, span)
         if found.is_final:
             return _ended(found.cap, found.number)
@@ -105,7 +138,7 @@ class Settlement:
             asked = "more" if amount is None else amount
             return _settled(found.cap, f"{left} units of it are left to refund, not {asked}")
         is_new = span not in (found.marks or ()) and hold is None
-        return full(found.cap) if is_new and self.is_full else None
+        return self.full(found.cap, owner) if is_new else None
 
     def _settle(self, text: str, wanted: int | None, caller: Caller) -> None:
         place = self._find(text)
@@ -138,7 +171,7 @@ class Settlement:
         if back:
             self._give_back(found, span, back, outcome, caller)
         else:
-            self._holdings.keeper.note(self._noted(found, span, 0, is_open=False))
+            self._holdings.keeper.note(self._noted_settled(found, span))
             caller.finish(outcome)
 
     def _take_more(self, found: Slice, amount: int) -> bool:
@@ -166,6 +199,8 @@ class Settlement:
         if found is None:
             return _ended(named.cap, named.number)
         span = (named.start, named.end)
+        if named.start < found.floor:
+            return Refused(code="ended", cap=named.cap, detail="it is too old to be refunded")
         if named.end > found.spent(self._holdings.cells) or found.overlaps(span):
             return _unknown(named.cap, text)
         return found, span
@@ -176,25 +211,37 @@ class Settlement:
         """Let `amount` units of `span` come back, with the answer and its key in one record."""
         if found.marks is None:
             found.marks = {}
-        self._known += found.know_span(span)
-        refunded = found.marks[span] = found.marks.get(span, 0) + amount
+        known = found.marks.get(span) or (found.holds or {}).get(span)
+        owner = known.owner if known is not None else caller.owner if caller is not None else ""
+        self._know(found, span, owner)
+        mark = found.marks[span] = Marked(
+            cap=found.cap,
+            number=found.number,
+            first=span[0],
+            last=span[1],
+            refunded=span[1] - span[0] - self._left(found, span) + amount,
+            owner=owner,
+        )
         found.refunded += amount
-        entries: list[Entry] = [
-            Marked(
-                cap=found.cap, number=found.number, first=span[0], last=span[1], refunded=refunded
-            )
-        ]
+        entries: list[Entry] = [mark]
         if span in (found.holds or ()):
-            entries.append(self._noted(found, span, 0, is_open=False))
+            entries.append(self._noted_settled(found, span))
         if caller is None:
             self._holdings.keep_with(entries, found, lambda: None)
         else:
             entries += caller.entries(outcome)
-            total, reply = found.refunded, partial(caller.reply, outcome)
-            when_free = partial(self._holdings.when_free, found, total, reply)
+            total, finish = found.refunded, partial(caller.finish, outcome)
+            when_free = partial(self._holdings.when_free, found, total, finish)
             self._holdings.keep_with(entries, found, when_free)
 
-    def _noted(self, found: Slice, span: Range, expires_ns: int, *, is_open: bool) -> HoldNoted:
+    def _noted_settled(self, found: Slice, span: Range) -> HoldNoted:
+        """The hold is open no more, and stays in the share of its owner."""
+        assert found.holds is not None, "only what was held is settled"
+        return self._noted(found, span, 0, found.holds[span].owner, is_open=False)
+
+    def _noted(
+        self, found: Slice, span: Range, expires_ns: int, owner: str, *, is_open: bool
+    ) -> HoldNoted:
         noted = HoldNoted(
             cap=found.cap,
             number=found.number,
@@ -203,6 +250,7 @@ class Settlement:
             expires_ns=expires_ns,
             is_open=is_open,
             spent=found.spent(self._holdings.cells),
+            owner=owner,
         )
         if found.holds is None:
             found.holds = {}
@@ -242,9 +290,4 @@ def _ended(cap: str, number: int) -> Refused:
     return Refused(code="ended", cap=cap, detail=f"the books of interval {number} are closed")
 
 
-def full(cap: str) -> Refused:
-    """There is no room for what must be known of one more hold or refund."""
-    return Refused(code="unavailable", cap=cap, detail="the journal is full of holds and refunds")
-
-
-__all__ = ["Caller", "Settlement", "format_id", "full"]
+__all__ = ["Caller", "Settlement", "format_id"]

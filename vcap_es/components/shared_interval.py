@@ -162,6 +162,10 @@ class SharedInterval:
         sent = self.pool.sent.get(centre)
         return sent.moved - sent.settled if sent is not None else 0
 
+    def countable_from(self, centre: str) -> int:
+        """The most that another data centre may still move here: that is a running total."""
+        return MAX_AMOUNT - self.pool.received.get(centre, 0)
+
     # ---- the own servers
 
     def recall(self, missing: int) -> bool:
@@ -184,15 +188,18 @@ class SharedInterval:
         units = spare(
             self.pool.available, self.demand.short, self.mode, is_gatherer=self.is_gatherer
         )
+        target = min(target, MAX_AMOUNT)
         given = gift(target, self.pool.sent_to(centre), atom, units)
         if given:
             self.send(centre, given, asked=target)
         return given
 
     def send(self, centre: str, amount: int, *, asked: int) -> None:
-        """Move `amount` units to another data centre."""
-        moved = self.pool.sent_to(centre) + amount
-        number = self.interval.number
+        """Move `amount` units to another data centre, or as many as can be counted."""
+        before, number = self.pool.sent_to(centre), self.interval.number
+        moved = min(before + amount, MAX_AMOUNT)
+        if moved == before:
+            return
         self.abroad.record(
             TransferSent(cap=self.cap, number=number, to=centre, moved=moved, asked=asked)
         )
@@ -238,8 +245,11 @@ class SharedInterval:
         self.abroad.tell(centre, Reply(about=about, order=order, gave=gave, left=left))
 
     def set_phase(self, phase: Phase, split: int) -> None:
-        """The interval is in this phase from now on; `split` units were shared out last."""
-        number = self.interval.number
+        """The interval is in this phase from now on; `split` units were shared out last.
+
+        Of a split no more is remembered than can be recorded: it only says when to share again.
+        """
+        number, split = self.interval.number, min(split, MAX_AMOUNT)
         self.abroad.record(PhaseChanged(cap=self.cap, number=number, phase=phase, split=split))
 
     def next_phase(self, mode: Mode) -> Phase:

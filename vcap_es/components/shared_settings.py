@@ -12,6 +12,7 @@ from msgspec import Struct, msgpack, structs
 
 from vcap_es.components.circle import Circle
 from vcap_es.components.decisions.placement import NO_PLACEMENT
+from vcap_es.components.hearsay import doubt_setting
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.transfer_messages import Inquiry, Setting, Settings
 from vcap_es.events.facts import PlacementChanged, Stamp, TemplateLearned
@@ -55,7 +56,8 @@ class SharedSettings:
     def heard(self, centre: str, message: Settings) -> None:
         """Another data centre tells what it knows, and with a digest asks whether that is all."""
         for each in message.registers:
-            if _rank(each) > self._known(each):
+            is_news = _rank(each) > self._known(each)
+            if is_news and self._circle.believes(centre, _name(each), doubt_setting(each)):
                 self._circle.record(each)
         now = self._circle.now
         is_due = now >= self._all_told.get(centre, 0) + TELL_ALL_US
@@ -124,6 +126,10 @@ class SharedSettings:
             is_due = self._circle.now >= awaited.due
             if cap in self._state.metas or (is_due and self._define(cap)):
                 del self._awaited[cap]
+
+
+def _name(setting: Setting) -> str:
+    return setting.match if isinstance(setting, TemplateLearned) else setting.placement
 
 
 def _content(setting: Setting) -> bytes:

@@ -2,6 +2,7 @@
 
 balance = received - returned - spent + refunded
 usable  = min(balance, ceiling - spent) - pinned
+ceiling <= MAX_AMOUNT
 
 The balance has refunds and returns as they are decided. The ceiling is that of a fsynced record,
 within what that record has: so nothing is spent of a refund that a crash may take back.
@@ -11,10 +12,11 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
-from vcap_es.components.journal_records import Cells, HoldNoted, Range
+from vcap_es.components.journal_records import Cells, HoldNoted, Marked, Range
 from vcap_es.components.messages import NEVER_BOUNDED, PoolVersion, Round, Verdict
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.timing_wheel import Alarm
+from vcap_es.events.amounts import MAX_AMOUNT
 
 CELLS_PER_SLOT = 2
 NO_SLOT = -1
@@ -62,8 +64,8 @@ class Waiter:
 class Slice:
     """All that a server knows of its part of one interval. Running totals only grow.
 
-    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order;
-    `expiries` are the alarms of those that are held still.
+    `spans` are the ranges of consumes that are known by themselves (held or refunded), in order,
+    and `owners` says how many are whose; `expiries` are the alarms of those that are held still.
     `free` are the refunds, as a running total, that can be had everywhere, and `freeing` the
     answers that wait for that.
     `told_ns` is when the master was first told of it since the start or since the server stops.
@@ -86,6 +88,7 @@ class Slice:
         "ended",
         "ended_at_ns",
         "expiries",
+        "floor",
         "free",
         "freeing",
         "heard_ns",
@@ -94,14 +97,17 @@ class Slice:
         "is_confirmed",
         "is_final",
         "is_paused",
-        "keys",
         "limit",
         "lookups",
         "marks",
+        "name",
+        "named_in",
         "number",
         "opens_ns",
+        "owners",
         "pinned",
         "pool_available",
+        "pool_withheld",
         "rate",
         "rated_ns",
         "rated_spent",
@@ -114,6 +120,7 @@ class Slice:
         "returned",
         "returned_heard",
         "returned_kept",
+        "seen",
         "slot",
         "spans",
         "start",
@@ -139,11 +146,16 @@ class Slice:
         self.limit, self.reach = -1, 0
         self.waiters: deque[Waiter] = deque()
         self.lookups: dict[int, None] = {}
-        self.marks: dict[Range, int] | None = None
+        self.marks: dict[Range, Marked] | None = None
         self.holds: dict[Range, HoldNoted] | None = None
         self.spans: list[Range] | None = None
+        self.owners: dict[str, int] | None = None
+        # What was spent below `floor` is too old to be refunded; `seen` are totals noted since.
+        self.floor = 0
+        self.seen: tuple[tuple[int, int], ...] = ()
         self.expiries: dict[Range, Alarm] | None = None
-        self.keys: list[str] | None = None
+        # What the records of answered keys call it, and the key file that was told so last.
+        self.name = self.named_in = 0
         self.ended = self.closed = self.is_final = self.is_paused = False
         self.bounded = NEVER_BOUNDED
         self.free = 0
@@ -156,7 +168,7 @@ class Slice:
         self.answering: Round | None = None
         self.answered: Round = (0, 0)
         self.heard_ns = -NEVER_NS
-        self.pool_available = 0
+        self.pool_available = self.pool_withheld = 0
         self.deadline_ns, self.opens_ns, self.end_ns = -1, NEVER_NS, NEVER_NS
         self.desired = self.want = 0
         self.rate = self.rated_spent = 0
@@ -179,10 +191,27 @@ class Slice:
         """The running total spent, as the cell has it."""
         return cells[self.slot] if self.slot >= 0 else 0
 
+    def net_spent(self, cells: Cells) -> int:
+        """Units that were spent here and are nowhere any more."""
+        return self.spent(cells) - self.refunded
+
     def balance(self, cells: Cells) -> int:
         """The units that are here and not pinned by an all-or-none consume."""
         here = self.received - self.returned - self.spent(cells) + self.refunded
         return here - self.pinned
+
+    @property
+    def spendable(self) -> int:
+        """The running total that may be spent of what is here, as far as a cell can count it."""
+        return min(self.received - self.returned + self.refunded, MAX_AMOUNT)
+
+    def countable(self, cells: Cells) -> int:
+        """The most that consumes may still take here before a running total is at its bound.
+
+        What is spent is counted up to `MAX_AMOUNT`, and so is what was moved here.
+        """
+        here = self.balance(cells) + self.pinned
+        return min(MAX_AMOUNT - self.spent(cells), here + MAX_AMOUNT - self.received)
 
     def within_ceiling(self, cells: Cells, amount: int) -> bool:
         """Whether `amount` more may be spent without raising the ceiling first."""
@@ -191,8 +220,7 @@ class Slice:
     def ceiling_wanted(self, cells: Cells, waiting: int, step: int) -> int:
         """The ceiling to write next: a step above what is spent, within what is here."""
         spent = self.spent(cells) + self.pinned
-        within = self.received - self.returned + self.refunded
-        return max(spent, min(spent + max(step, waiting), within))
+        return max(spent, min(spent + max(step, waiting), self.spendable))
 
     def is_open(self, now_ns: int) -> bool:
         """Whether it may be spent from now: surely inside the interval's bounds."""
@@ -213,7 +241,7 @@ class Slice:
             and self.heard_ns >= self.told_ns
         )
 
-    def know_span(self, span: Range) -> bool:
+    def know_span(self, span: Range, owner: str) -> bool:
         """Remember that a consume spent exactly this range; whether that is news."""
         if self.spans is None:
             self.spans = []
@@ -221,7 +249,20 @@ class Slice:
         if at < len(self.spans) and self.spans[at] == span:
             return False
         insort(self.spans, span)
+        if self.owners is None:
+            self.owners = {}
+        self.owners[owner] = self.owners.get(owner, 0) + 1
         return True
+
+    def forget_span(self, span: Range) -> str:
+        """Let go what is known of a consume, but for its place in `spans`; gives its owner."""
+        mark = self.marks.pop(span, None) if self.marks else None
+        hold = self.holds.pop(span, None) if self.holds else None
+        known = hold or mark
+        assert known is not None, "a span is held or refunded"
+        assert self.owners is not None, "every span has an owner"
+        self.owners[known.owner] -= 1
+        return known.owner
 
     def overlaps(self, span: Range) -> bool:
         """Whether the range is not a consume's: it cuts into one that is known."""

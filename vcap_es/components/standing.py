@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
 from vcap_es.components.decisions.primacy import is_quorum, next_epoch
 from vcap_es.components.primacy_messages import Accepted, Promise
+from vcap_es.components.remark import Remark
 from vcap_es.components.timings import Timings
 from vcap_es.components.voter import MS, Keep, Voter
 
@@ -29,15 +30,18 @@ class Standing:
         ask: Callable[[Ask], None],
         keep: Callable[[Keep], None],
         doubt: Callable[[str], None],
+        remark: Callable[[Remark], None],
         now_ns: int,
     ) -> None:
         """Stand with epochs of `slot`.
 
         `random(n)` gives 0 to n-1; `ask` sends, `keep` makes a ballot durable before what is sent
-        behind it, and `doubt` hears why this master must not lead, where its log is to blame.
+        behind it, `doubt` hears why this master must not lead, where its log is to blame, and
+        `remark` what people may want to read.
         """
         self._slot, self._voter, self._timings = slot, voter, timings
         self._random, self._ask, self._keep, self._doubt = random, ask, keep, doubt
+        self._remark = remark
         self._candidacy: Candidacy | None = None
         self._highest = voter.ballot.promised
         self._tries = 0
@@ -58,8 +62,10 @@ class Standing:
         """The connection to who led is gone: there is nothing to be patient for."""
         self._tries, self.due_ns = FAST_TRIES, now_ns
 
-    def led(self, now_ns: int) -> None:
-        """Somebody leads: an attempt is over."""
+    def led(self, epoch: int, now_ns: int) -> None:
+        """Somebody leads `epoch`: an attempt is over, unless that leader has asked for it."""
+        if self._candidacy is not None and self._candidacy.transfer == epoch:
+            return
         self._candidacy, self._tries = None, 0
         self.put_off(now_ns)
 
@@ -95,6 +101,7 @@ class Standing:
             forced=is_forced,
             gone=gone,
         )
+        self._remark(Remark("stands for election", {"epoch": self._candidacy.epoch}))
         return self._go_on(self._candidacy.begin(), now_ns)
 
     def promised(self, voter: str, promise: Promise, now_ns: int) -> Candidacy | None:
@@ -112,6 +119,8 @@ class Standing:
 
     def refused(self, promised: int, now_ns: int) -> None:
         """A voter has promised `promised` to somebody; who only refuses need not be needed."""
+        if promised > self._voter.ballot.promised and not self._voter.is_next(promised):
+            return  # nobody can have got there
         self._highest = max(self._highest, promised)
         if self._candidacy is not None and promised >= self._candidacy.epoch:
             self._give_up(now_ns)
@@ -147,6 +156,7 @@ class Standing:
         obstacle = candidacy.obstacle()
         if obstacle is None:
             return True
+        self._remark(Remark("must not lead", {"epoch": candidacy.epoch, "why": obstacle.reason}))
         if obstacle.is_suspect:
             self._doubt(obstacle.reason)
         self._give_up(now_ns)

@@ -7,6 +7,7 @@ from vcap_es.components.messages import Holding, Order, Report, Round, Watch
 from vcap_es.components.server_outputs import Output, SendToMaster
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import Slice
+from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Version
 
 HOLDINGS_PER_REPORT = 2000
@@ -226,7 +227,7 @@ class Telling:
             return need
         waiting = (each.minimum for each in found.waiters if not each.is_done)
         queued = need + sum(islice(waiting, 1, QUEUED_MAX))
-        return max(need, min(queued, found.received + found.total))
+        return max(need, min(queued, found.received + found.total, MAX_AMOUNT))
 
     def _need(self, found: Slice) -> int:
         """The running total that would serve the first waiting consume."""
@@ -234,10 +235,10 @@ class Telling:
         if waiter is None or self._shelf.is_stopping or found.ended:
             return 0
         balance = found.balance(self._shelf.cells)
-        verdict, aim = found.verdict, waiter.maximum
+        verdict, aim = found.verdict, min(waiter.maximum, found.countable(self._shelf.cells))
         if verdict is not None and waiter.minimum < waiter.maximum:
             aim = max(waiter.minimum, min(aim, balance + verdict.rest))
-        return found.received + aim - balance if aim > balance else 0
+        return min(found.received + aim - balance, MAX_AMOUNT) if aim > balance else 0
 
     def _is_final(self, found: Slice) -> bool:
         """Nothing here will ever change again: over, empty, nothing open, everything kept."""

@@ -15,7 +15,9 @@ class Timings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     anything. A follower stands for election after `sticky_ms` and up to `spread_ms` of silence,
     and again after `retry_ms` to three times that. A leader goes on alone when its follower is
     silent for `degrade_ms`, or its connection is gone for `reset_ms`; with `is_strict` it never
-    does. A leader without a follower for `spawn_ms` starts one, again after twice as long, up to
+    does. Who is let in sync holds up acknowledgements for `join_ms` at most; the leader then goes
+    on without it, and tries again after `degrade_ms`, with twice the patience each time, up to
+    that. A leader without a follower for `spawn_ms` starts one, again after twice as long, up to
     `spawn_max_ms`. A switchover is given up after `transfer_ms`.
     """
 
@@ -26,6 +28,7 @@ class Timings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_ms: Milliseconds = 150
     degrade_ms: Milliseconds = 2000
     reset_ms: Milliseconds = 500
+    join_ms: Milliseconds = 300
     spawn_ms: Milliseconds = 3000
     spawn_max_ms: Milliseconds = 60_000
     transfer_ms: Milliseconds = 2000

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
-from vcap_es.components.messages import Order, Total, Unheard
+from vcap_es.components.messages import Order, Unheard
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -22,6 +22,7 @@ from vcap_es.events.facts import (
     TemplateLearned,
     Version,
 )
+from vcap_es.events.facts.bounds import Balance, Total
 
 Hearing = Literal["heard", "met", "namesake", "nobody"]
 """What became of messages: two only met, or one is a namesake, or nobody can hear now."""
@@ -48,13 +49,13 @@ class About(Struct, frozen=True, array_like=True, gc=False):
 
     cap: str
     version: Version
-    number: int
-    start: int
-    end: int
+    number: Total
+    start: Total
+    end: Total
     minter: str
     phase: Phase | None
-    available: int
-    held: int
+    available: Balance
+    held: Total
     bounded: Version | None = None
 
 
@@ -83,8 +84,8 @@ class Wish(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     about: About
     order: Order
     target: Total
-    atom: int
-    ahead: int = 0
+    atom: Total
+    ahead: Total = 0
 
 
 class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -92,8 +93,8 @@ class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     about: About
     order: Order
-    gave: int
-    left: int
+    gave: Total
+    left: Total
 
 
 class Status(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -137,7 +138,7 @@ class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    until: int = 0
+    until: Total = 0
 
 
 class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -175,8 +176,8 @@ class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     The newest of my events has the stamp `recorded`, not counting those that only pass stamps.
     """
 
-    stamp: int
-    recorded: int
+    stamp: Total
+    recorded: Total
 
 
 class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -185,11 +186,11 @@ class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     Nobody waits for it after `until`, microseconds UTC: then do not do it.
     """
 
-    number: int
+    number: Total
     command: CapCommand
     actor: str
     correlation: str
-    until: int
+    until: Total
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -198,9 +199,9 @@ class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     Who is `unheard` may serve by the definition before.
     """
 
-    number: int
+    number: Total
     facts: list[Fact] = []
-    position: int = 0
+    position: Total = 0
     unheard: list[Unheard] = []
     denied: Denied | None = None
 

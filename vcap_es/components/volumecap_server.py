@@ -20,8 +20,8 @@ from vcap_es.components.commands import (
     Refund,
 )
 from vcap_es.components.holdings import MS, Holdings, Limits, Output, Reply
-from vcap_es.components.idempotency import KeyStore, sticks
-from vcap_es.components.journal_records import Cells, Entry, Journal, Keyed
+from vcap_es.components.idempotency import KeyStore, Pending
+from vcap_es.components.journal_records import Cells, Entry, Journal
 from vcap_es.components.lookups import Lookups
 from vcap_es.components.messages import Broadcast, FromMaster, Standing
 from vcap_es.components.outcomes import (
@@ -32,34 +32,40 @@ from vcap_es.components.outcomes import (
     Outcome,
     Refused,
 )
-from vcap_es.components.settlement import Settlement, format_id, full
-from vcap_es.components.slice import NO_SLOT, Slice, Waiter
+from vcap_es.components.settlement import Settlement, format_id
+from vcap_es.components.slice import Slice, Waiter
 
-_SHADOWED = ("capped", "paced")
+_SHADOWED = ("capped", "paced", "counted_out")
 
 
 class VolumecapServer:
     """One incarnation of a volumecap server."""
 
-    def __init__(self, journal: Journal, cells: Cells, limits: Limits | None = None) -> None:
-        """Go on where `journal` and `cells` left off; `cells` must outlive the process."""
+    def __init__(
+        self,
+        journal: Journal,
+        cells: Cells,
+        limits: Limits | None = None,
+        *,
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Go on where `journal` and `cells` left off; `cells` must outlive the process.
+
+        `has_room` says whether the cells of the first so many slots may be touched.
+        """
         self.limits = limits or Limits()
-        self.holdings = Holdings(journal, cells, self.limits)
+        self.holdings = Holdings(journal, cells, self.limits, has_room)
         self.incarnation = journal.incarnation
         self._cells = cells
         self._current = self.holdings.current
-        self._settlement = Settlement(self.holdings)
+        self.settlement = Settlement(self.holdings)
         self._lookups = Lookups(self.holdings, self._reply)
-        self.keys = KeyStore(self.limits.keys_max, journal.keyed)
+        self.keys = KeyStore(self.holdings, journal)
         self.holdings.dropped = self._dropped
-        for key, keyed in journal.keyed.items():
-            found = self.holdings.slices.get((keyed.cap, keyed.number))
-            if found is not None:
-                self.keys.adopt(key, found)
 
     def _dropped(self, found: Slice) -> None:
         self.keys.forget(found)
-        self._settlement.forget(found)
+        self.settlement.forget(found)
 
     # ---- clients
 
@@ -88,14 +94,25 @@ class VolumecapServer:
         )
 
     def submit(
-        self, token: int, command: Command, idempotency: Idempotency | None, now_ns: int
+        self,
+        token: int,
+        command: Command,
+        idempotency: Idempotency | None,
+        now_ns: int,
+        owner: str = "",
     ) -> None:
-        """Do what a client asks; `token` is answered by a `Reply` in the outputs."""
+        """Do what a client asks; `token` is answered by a `Reply` in the outputs.
+
+        What the call makes grow here is in the share of `owner`, the API key that it came with.
+        """
         self.holdings.tick(now_ns)
-        admitted = self.keys.admit(idempotency, token, now_ns) if idempotency is not None else True
-        if admitted is True:
-            self._do(command, Call(self, token, idempotency))
-        elif admitted is not False:
+        if idempotency is None:
+            self._do(command, Call(self, token, owner))
+            return
+        admitted = self.keys.admit(owner, idempotency, token)
+        if isinstance(admitted, Pending):
+            self._do(command, KeyedCall(self, token, owner, idempotency, admitted))
+        elif admitted is not None:
             self._reply(token, admitted)
 
     def lookup(self, token: int, cap: str, now_ns: int) -> None:
@@ -118,17 +135,17 @@ class VolumecapServer:
                 self._consume_each(command, call)
             case Commit():
                 self._touch(command.id, call)
-                self._settlement.commit(command, call)
+                self.settlement.commit(command, call)
             case Cancel():
                 self._touch(command.id, call)
-                self._settlement.cancel(command, call)
+                self.settlement.cancel(command, call)
             case Refund():
                 self._touch(command.id, call)
-                self._settlement.refund(command, call)
+                self.settlement.refund(command, call)
 
     def _touch(self, text: str, call: "Call") -> None:
         """The slice of an id keeps the key of the call."""
-        found = self._settlement.slice_of(text)
+        found = self.settlement.slice_of(text)
         call.touched += [found] if found else []
 
     def _consume(
@@ -137,6 +154,14 @@ class VolumecapServer:
         touched: list[Slice],
         finish: Callable[[Consumed | Refused], None],
     ) -> None:
+        """Consume at once if the slice suffices, or else as soon as it does."""
+        if command.minimum == command.maximum:
+            fast = self.consume_now(command.cap, command.maximum, self.holdings.now_ns)
+            if fast is not None:
+                touched.append(self._current[command.cap])
+                finish(fast)
+                return
+
         def taken(found: Slice, amount: int) -> None:
             touched.append(found)
             finish(self._consumed(found, amount))
@@ -186,15 +211,16 @@ class VolumecapServer:
         )
 
     def _hold(self, command: Hold, call: "Call") -> None:
-        if self._settlement.is_full:
-            call.finish(full(command.cap))
+        refusal = self.settlement.full(command.cap, call.owner)
+        if refusal is not None:
+            call.finish(refusal)
             return
 
         def taken(found: Slice, amount: int) -> None:
             call.touched.append(found)
             last = found.spent(self._cells)
             expires_ns = self.holdings.now_ns + command.lifetime_ms * MS
-            self._settlement.hold(found, (last - amount, last), expires_ns)
+            self.settlement.hold(found, (last - amount, last), expires_ns, call.owner)
             call.finish(self._held(found, last, amount, command.lifetime_ms))
 
         consume = Consume(cap=command.cap, minimum=command.amount, maximum=command.amount)
@@ -229,14 +255,7 @@ class VolumecapServer:
                 call.finish(ConsumedEach(items=[answers[each] for each in sorted(answers)]))
 
         for index, item in enumerate(command.items):
-            fast = None
-            if item.minimum == item.maximum:
-                fast = self.consume_now(item.cap, item.maximum, self.holdings.now_ns)
-            if fast is not None:
-                call.touched.append(self._current[item.cap])
-                put(index, fast)
-            else:
-                self._consume(item, call.touched, partial(put, index))
+            self._consume(item, call.touched, partial(put, index))
 
     # ---- the master, the journal, the clock
 
@@ -264,6 +283,7 @@ class VolumecapServer:
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
         self.holdings.tick(now_ns)
+        self.keys.tick(now_ns)
 
     def stop(self, now_ns: int) -> None:
         """Serve no more, and give everything back."""
@@ -275,53 +295,42 @@ class VolumecapServer:
 
 
 class Call:
-    """One call of a client. Its key, if it has one, lives with a slice that the call touched."""
+    """One call of a client, of the API key `owner`; `touched` are the slices that it was about."""
 
-    def __init__(
-        self, server: VolumecapServer, token: int, idempotency: Idempotency | None
-    ) -> None:
+    def __init__(self, server: VolumecapServer, token: int, owner: str) -> None:
         self.touched: list[Slice] = []
-        self._server, self._token, self._idempotency = server, token, idempotency
+        self.owner = owner
+        self._server, self._token = server, token
+
+    def entries(self, outcome: Outcome) -> list[Entry]:  # noqa: ARG002  # a keyed call has some
+        """What the record of what was done says of the answer."""
+        return []
 
     def finish(self, outcome: Outcome) -> None:
-        """Answer, and keep the answer for the key."""
-        entries = self.entries(outcome)
-        if entries:
-            self._server.holdings.keeper.note(*entries)
-        self.reply(outcome)
+        """Give the answer."""
+        self._server.holdings.outputs.append(Reply(self._token, outcome))
+
+
+class KeyedCall(Call):
+    """A call with a key, which lives with the slices that the call touched."""
+
+    def __init__(
+        self,
+        server: VolumecapServer,
+        token: int,
+        owner: str,
+        idempotency: Idempotency,
+        pending: Pending,
+    ) -> None:
+        super().__init__(server, token, owner)
+        self._idempotency, self._pending = idempotency, pending
 
     def entries(self, outcome: Outcome) -> list[Entry]:
-        """What the journal keeps of this answer: nothing, or the key of the call."""
-        found = self._keeps(outcome)
-        if self._idempotency is None or found is None:
-            return []
-        cells = self._server.holdings.cells
-        if found.slot == NO_SLOT:
-            self._server.holdings.keeper.keep(found)
-        return [
-            Keyed(
-                key=self._idempotency.key,
-                fingerprint=self._idempotency.fingerprint,
-                outcome=outcome,
-                cap=found.cap,
-                number=found.number,
-                spent=[(each.cap, each.number, each.spent(cells)) for each in self.touched],
-            )
-        ]
+        """The key of the call and its answer, if it sticks."""
+        keys = self._server.keys
+        return keys.entries(self.owner, self._idempotency, outcome, self.touched)
 
-    def reply(self, outcome: Outcome) -> None:
-        """Answer everybody who waits for this call."""
-        waiting = [self._token]
-        if self._idempotency is not None:
-            keys, key = self._server.keys, self._idempotency.key
-            waiting = keys.finish(key, outcome, self._keeps(outcome))
-        for token in waiting:
+    def finish(self, outcome: Outcome) -> None:
+        """Keep the answer for the key, and give it to everybody who waits for this call."""
+        for token in self._server.keys.finish(self._pending, outcome, self.touched):
             self._server.holdings.outputs.append(Reply(token, outcome))
-
-    def _keeps(self, outcome: Outcome) -> Slice | None:
-        """The slice that the key lives with; None where the key does not stick to this answer."""
-        if not sticks(outcome):
-            return None
-        if isinstance(outcome, Refused) and not self.touched:
-            return self._server.holdings.current.get(outcome.cap)
-        return next((each for each in self.touched if not each.closed), None)

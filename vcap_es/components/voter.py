@@ -24,6 +24,9 @@ from vcap_es.events.clusters import ClusterName
 
 MS = 1_000_000
 
+EPOCH_LEAP_MAX = 1 << 30
+"""An epoch so far above all that was promised is not believed: no elections come to so many."""
+
 
 class Ballot(Struct, frozen=True, kw_only=True, gc=False):
     """What a voter keeps through everything.
@@ -103,9 +106,15 @@ class Voter:
 
     def follows(self, sender: str, epoch: int) -> bool:
         """Whether nothing was promised that forbids to follow `sender` in `epoch`."""
-        return (epoch, sender) == (self.ballot.promised, self.ballot.promised_to) or (
-            epoch > self.ballot.promised
-        )
+        is_promised = (epoch, sender) == (self.ballot.promised, self.ballot.promised_to)
+        return is_promised or self.is_next(epoch)
+
+    def is_next(self, epoch: int) -> bool:
+        """Whether an epoch comes after what was promised, and is none that nobody can have got to.
+
+        Else a single message could use up all that can be counted.
+        """
+        return self.ballot.promised < epoch <= self.ballot.promised + EPOCH_LEAP_MAX
 
     def join(self, cluster: str) -> Keep:
         """Belong to `cluster` from now on, and to no other one ever."""
@@ -134,7 +143,7 @@ class Voter:
             return False  # no leader has admitted this voter: an empty store must not decide
         if (epoch, candidate) == (self.ballot.promised, self.ballot.promised_to):
             return True
-        return epoch > self.ballot.promised and self._is_free(candidate, transfer, now_ns)
+        return self.is_next(epoch) and self._is_free(candidate, transfer, now_ns)
 
     def _is_free(self, candidate: str, transfer: int, now_ns: int) -> bool:
         """Nobody else leads, as far as can be heard; or who led has asked for this."""

@@ -2,7 +2,7 @@
 
 from msgspec import msgpack
 
-from vcap_es.components.messages import FromMaster, FromServer
+from vcap_es.components.messages import FromMaster, FromServer, Readmitted
 from vcap_es.components.order_messages import InOrder
 from vcap_es.components.primacy_messages import (
     BetweenMasters,
@@ -15,7 +15,7 @@ from vcap_es.components.transfer_messages import BetweenCentres
 AtMaster = FromServer | BetweenMasters
 """What a master may hear, from servers, witnesses and the other master."""
 
-AtServer = FromMaster | Greeting | Leading | ToVoter
+AtServer = FromMaster | Readmitted | Greeting | Leading | ToVoter
 """What a server may hear from a master; a witness is greeted before it is asked for anything."""
 
 encode = msgpack.Encoder().encode

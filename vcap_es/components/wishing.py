@@ -6,6 +6,7 @@ each time, until somebody tells of more.
 
 from msgspec import Struct
 
+from vcap_es.components.desk import Left
 from vcap_es.components.messages import Order
 from vcap_es.components.pace import Pace
 from vcap_es.components.shared_interval import WISH_US, SharedInterval
@@ -36,7 +37,8 @@ class Wishing:
         self._asked: Asked | None = None
         self._withdrawn: Asked | None = None
         self._tried: set[str] = set()
-        self._refusals = self._left = self._rests_until = self._refused_at = 0
+        self._left = Left()
+        self._refusals = self._rests_until = self._refused_at = 0
         self._seen: dict[str, tuple[int, int]] | None = None
 
     # ---- refusals
@@ -45,11 +47,11 @@ class Wishing:
         """Whether a wish was refused lately, everywhere."""
         return now < self._rests_until
 
-    def left(self, now: int) -> int:
-        """Units that there were elsewhere when a wish was refused lately."""
-        return self._left if self.rests(now) else 0
+    def left(self, now: int) -> Left:
+        """What there was elsewhere when a wish was refused lately."""
+        return self._left if self.rests(now) else Left()
 
-    def refuse(self, left: int, now: int) -> None:
+    def refuse(self, left: Left, now: int) -> None:
         """Nowhere is enough for now: who waits here is told so, and asks again after a while."""
         self._left = left
         self._rests_until = now + RESTS_US[min(self._refusals, len(RESTS_US) - 1)]
@@ -69,7 +71,9 @@ class Wishing:
         """A data centre has told how it stands: with more than it had then, a refusal is void."""
         told = self._shared.told[centre]
         seen = self._seen.get(centre, (0, 0)) if self._seen is not None else None
-        if seen is not None and (told.available > max(seen[0], self._left) or told.held > seen[1]):
+        if seen is not None and (
+            told.available > max(seen[0], self._left.units) or told.held > seen[1]
+        ):
             self._go_on()
 
     def expire(self, now: int) -> None:
@@ -100,7 +104,7 @@ class Wishing:
         self._asked = self._withdrawn = None
         self._tried.add(centre)
         if centre == self._shared.gatherer:
-            self.refuse(reply.left, now)
+            self.refuse(Left(reply.left), now)
         return True
 
     # ---- asking
@@ -124,11 +128,16 @@ class Wishing:
                 return
             self._tried.add(self._asked.centre)
         atom = max(1, min(demand.waiting, default=1) - here)
-        if self.rests(now) and atom > self._left:
+        if self.rests(now) and atom > self._left.units:
+            return
+        centre = self._richest(atom)
+        if atom > shared.countable_from(centre):
+            self._asked = None
+            self.refuse(Left(shared.countable_from(centre), is_counted_out=True), now)
             return
         missing = max(atom, demand.short + ahead - here)
         later = demand.ahead if shared.mode == "gather" else 0
-        self._ask(self._richest(atom), missing, atom, later, now)
+        self._ask(centre, missing, atom, later, now)
 
     def _lead(self, now: int) -> int:
         """Units to ask for before they are missed; none while the own pool has enough.
@@ -151,6 +160,7 @@ class Wishing:
                 if centre in shared.abroad.others
                 and told.available >= 2 * atom
                 and centre not in self._tried
+                and atom <= shared.countable_from(centre)
             }
             if rich:
                 return max(rich, key=lambda each: (rich[each], each))

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from vcap_es.errors import InvalidAmount
+from vcap_es.events.facts.bounds import LONG_MAX
 from vcap_es.shown import shown
 
-MAX_AMOUNT = 2**63 - 1
+MAX_AMOUNT = LONG_MAX
 
 
 def check_amount(value: object, *, minimum: int = 1) -> int:

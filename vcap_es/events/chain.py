@@ -15,6 +15,7 @@ import msgspec
 
 from vcap_es.errors import LogDamaged
 from vcap_es.events.envelope import Draft, Recorded
+from vcap_es.events.facts.bounds import Count, Long, Total
 
 GENESIS = bytes(32)
 
@@ -25,10 +26,10 @@ _LAYOUT_NUMBER = 1
 class Stored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An event as a log keeps it: like `Recorded`, with the fact in its encoded bytes."""
 
-    position: int
-    epoch: int
+    position: Total
+    epoch: Count
     event_id: bytes
-    recorded_at: int
+    recorded_at: Long
     dc: str
     actor: str
     correlation: str

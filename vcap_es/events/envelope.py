@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from vcap_es.events.facts import Fact
+from vcap_es.events.facts.bounds import Count, Long, Total
 
 
 class Draft(Struct, frozen=True, kw_only=True, gc=False):
@@ -28,10 +29,10 @@ class Recorded(Struct, frozen=True, kw_only=True, gc=False):
     before and all other fields of this one.
     """
 
-    position: int
-    epoch: int
+    position: Total
+    epoch: Count
     event_id: bytes
-    recorded_at: int
+    recorded_at: Long
     dc: str
     actor: str
     correlation: str

@@ -80,7 +80,7 @@ def shares_of(placement: str, cap: str, home: str, centres: Mapping[str, int]) -
     that means nothing.
     """
     if placement == "even":
-        return dict.fromkeys(centres, 1)
+        return dict.fromkeys(centres, 1) or {home: 1}
     if placement.startswith("weighted"):
         wanted = weights_in(placement) or centres
         weights = {name: weight for name, weight in wanted.items() if weight and name in centres}
@@ -88,7 +88,7 @@ def shares_of(placement: str, cap: str, home: str, centres: Mapping[str, int]) -
     if placement.startswith("spread "):
         count = int(placement.partition(" ")[2])
         chosen = sorted(centres, key=lambda name: _rank(cap, name), reverse=True)[:count]
-        return dict.fromkeys(chosen, 1)
+        return dict.fromkeys(chosen, 1) or {home: 1}
     return {home: 1}
 
 

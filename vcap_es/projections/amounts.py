@@ -1,6 +1,6 @@
 """The terms of the equation: where the units of an interval are.
 
-total + received - sent = available + held + spent + expired + unreported
+total + received - sent = available + withheld + held + spent + expired + unreported
 
 `received` and `sent` are what came from other data centres and what went there.
 """
@@ -15,6 +15,7 @@ class Amounts(Struct, frozen=True, kw_only=True, gc=False):
     received: int = 0
     sent: int = 0
     available: int = 0
+    withheld: int = 0
     held: int = 0
     spent: int = 0
     expired: int = 0
@@ -26,6 +27,7 @@ class Amounts(Struct, frozen=True, kw_only=True, gc=False):
             received=self.received + other.received,
             sent=self.sent + other.sent,
             available=self.available + other.available,
+            withheld=self.withheld + other.withheld,
             held=self.held + other.held,
             spent=self.spent + other.spent,
             expired=self.expired + other.expired,
@@ -35,5 +37,5 @@ class Amounts(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def difference(self) -> int:
         """What is here above the sum of all places: 0 where the equation holds."""
-        places = self.available + self.held + self.spent + self.expired + self.unreported
-        return self.total + self.received - self.sent - places
+        granted = self.held + self.spent + self.expired + self.unreported
+        return self.total + self.received - self.sent - self.available - self.withheld - granted

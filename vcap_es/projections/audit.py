@@ -4,8 +4,10 @@ It shares no code with the states. Where they move amounts step by step, the aud
 running totals and computes in closed form; both must come out the same:
 
     left      = total - sum of moved + sum of returned
-    available = left                        before the end
-    available = min(left, 0), expired = max(left, 0)       from the end on
+    withheld  = what a generation before the restore may have granted, if that is above 0
+    rest      = left - withheld
+    available = rest                        before the end
+    available = min(rest, 0), expired = max(rest, 0)       from the end on
     held      = moved - returned - spent + refunded, of each server; unreported from the close on
 
 It never stops at what it finds: each finding names the event, the rule and the detail.
@@ -18,9 +20,11 @@ from msgspec import Struct, field
 
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    AmountWithheld,
     ClusterCreated,
     ConfigDecided,
     EpochStarted,
+    HoldingRecovered,
     HomeMoved,
     IntervalBounded,
     IntervalClosed,
@@ -29,6 +33,7 @@ from vcap_es.events.facts import (
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    LogRestored,
     MetaChanged,
     MetaDefined,
     MetaLearned,
@@ -45,6 +50,7 @@ from vcap_es.events.facts import (
     TransferSent,
     TransferSettled,
     Version,
+    WithheldReleased,
 )
 from vcap_es.projections.amounts import Amounts
 
@@ -63,6 +69,7 @@ Rule = Literal[
     "closed is final",
     "equation",
     "balances",
+    "withheld",
 ]
 
 FINDINGS_MAX = 1000
@@ -102,7 +109,8 @@ class _Interval(Struct):
     """`away` is the sum of moved less the sum of returned, over all servers.
 
     `received` and `sent` are running totals by data centre. The interval is `[start, end)`, and may
-    be served `until` then, or until its end.
+    be served `until` then, or until its end. `old` is what a generation before may have granted,
+    None where it cannot have opened this.
     """
 
     total: int
@@ -115,11 +123,21 @@ class _Interval(Struct):
     servers: dict[str, _Server] = field(default_factory=dict)
     received: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
+    old: int | None = None
+
+    @property
+    def withheld(self) -> int:
+        return max(self.old or 0, 0)
+
+    @property
+    def used(self) -> int:
+        net = sum(self.received.values()) - sum(self.sent.values())
+        return max(0, self.away + self.withheld - net)
 
     @property
     def left(self) -> int:
         net = sum(self.received.values()) - sum(self.sent.values())
-        return self.total + net - self.away
+        return self.total + net - self.away - self.withheld
 
     def amounts(self) -> Amounts:
         left = self.left
@@ -128,6 +146,7 @@ class _Interval(Struct):
             received=sum(self.received.values()),
             sent=sum(self.sent.values()),
             available=min(left, 0) if self.ended else left,
+            withheld=self.withheld,
             held=sum(each.held for each in self.servers.values()),
             spent=sum(each.spent - each.refunded for each in self.servers.values()),
             expired=max(left, 0) if self.ended else 0,
@@ -157,6 +176,8 @@ class Audit:
         self._decided = (0, 0)
         self._caps: dict[str, _Cap] = {}
         self._is_forced = False
+        self._cluster, self._restored_at = "", -(2**63)
+        self._unsettled: set[tuple[str, int]] = set()
         self._closed = Amounts()
 
     def feed(self, recorded: Recorded) -> None:
@@ -204,6 +225,11 @@ class Audit:
             self._find("order", f"recorded at {recorded.recorded_at}, after {self._recorded_at}")
         self._recorded_at = max(self._recorded_at, recorded.recorded_at)
         self._check_epoch(recorded)
+        if self._unsettled and not isinstance(recorded.fact, AmountWithheld):
+            name, number = min(self._unsettled)
+            count = len(self._unsettled)
+            self._find("withheld", f"of {count} open intervals, as {number} of {name}, nothing is")
+            self._unsettled.clear()
 
     def _check_epoch(self, recorded: Recorded) -> None:
         """Epochs only rise, and each begins with its start; a founding stands before the first."""
@@ -224,6 +250,37 @@ class Audit:
     def _cluster_created(self, fact: ClusterCreated) -> None:
         if self._position > 1:
             self._find("order", f"cluster {fact.cluster} is created on a log that had begun")
+        self._cluster = fact.cluster
+
+    def _log_restored(self, fact: LogRestored) -> None:
+        """All that is open must be withheld right after it."""
+        if (fact.was, fact.position) != (self._cluster, self._position - 1):
+            here = f"cluster {self._cluster} at position {self._position - 1}"
+            self._find("order", f"position {fact.position} of {fact.was} is restored in {here}")
+        self._cluster, self._restored_at = fact.cluster, fact.restored_at
+        self._unsettled = {(name, n) for name, cap in self._caps.items() for n in cap.intervals}
+
+    def _withheld(self, fact: AmountWithheld) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        amounts = interval.amounts()
+        there = amounts.available + amounts.withheld
+        if fact.amount != there:
+            detail = f"{fact.amount} of {_name(fact)} are withheld, and {there} were available"
+            self._find("withheld", detail)
+        self._unsettled.discard((fact.cap, fact.number))
+        interval.old = fact.amount
+
+    def _released(self, fact: WithheldReleased) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if not 0 < fact.amount == interval.withheld or len(set(fact.approved_by)) < 2:
+            who = " and ".join(fact.approved_by)
+            detail = f"{fact.amount} of {interval.withheld} of {_name(fact)} are released by {who}"
+            self._find("withheld", detail)
+        interval.old = None
 
     def _epoch_started(self, fact: EpochStarted) -> None:
         if fact.epoch <= self._started:
@@ -288,8 +345,12 @@ class Audit:
             self._find("after the end", f"{place} is opened, but the cap is retired")
         self._check_bounds(cap, fact)
         cap.opened = max(cap.opened, fact.number)
-        cap.intervals[fact.number] = _Interval(fact.total, fact.start, fact.end)
+        cap.intervals[fact.number] = _Interval(
+            fact.total, fact.start, fact.end, old=fact.total if fact.withheld else None
+        )
         self._check_charged(cap, fact)
+        if fact.start <= self._restored_at and not fact.withheld:
+            self._find("withheld", f"{place} began before the restore, and nothing of it is")
 
     def _check_bounds(self, cap: _Cap, fact: IntervalOpened | IntervalBounded) -> None:
         """No instant is in two intervals; one that was cut before it began has none."""
@@ -309,7 +370,7 @@ class Audit:
         own = cap.intervals[fact.number]
         others = [each for each in cap.intervals.values() if each is not own and each.is_own]
         used = sum(
-            max(0, each.away + sum(each.sent.values()) - sum(each.received.values()))
+            each.used
             for each in others
             if each.ended and each.start < own.end and own.start < max(each.end, each.until)
         )
@@ -350,6 +411,8 @@ class Audit:
             return
         if interval.ended:
             self._find("after the end", f"the total of {_name(fact)} changes to {fact.total}")
+        if interval.old is not None:
+            interval.old += fact.total - interval.total
         interval.total = fact.total
         self._check_charged(self._caps[fact.cap], fact)
 
@@ -373,6 +436,7 @@ class Audit:
             received=amounts.received,
             sent=amounts.sent,
             available=amounts.available,
+            withheld=amounts.withheld,
             spent=amounts.spent,
             expired=amounts.expired,
             unreported=fact.unreported,
@@ -421,6 +485,25 @@ class Audit:
             self._find("overdrawn", left)
         server.moved = fact.moved
         interval.away += more
+
+    def _holding_recovered(self, fact: HoldingRecovered) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if "+" not in self._cluster and interval.old is None:
+            self._find("order", f"a holding of {_name(fact)} is recovered without a restore")
+        server = interval.servers.setdefault(fact.incarnation, _Server())
+        moved = max(fact.moved - server.moved, 0)
+        returned = max(fact.returned - server.returned, 0)
+        server.moved, server.returned = server.moved + moved, server.returned + returned
+        server.spent = max(server.spent, fact.spent)
+        server.refunded = max(server.refunded, fact.refunded)
+        interval.away += moved - returned
+        if interval.old is None:
+            interval.old = returned or None
+        else:
+            interval.old += returned - moved
+        self._check_within(fact, fact.incarnation, server)
 
     def _sent(self, fact: TransferSent) -> None:
         interval = self._interval(fact.cap, fact.number)
@@ -486,7 +569,9 @@ class Audit:
         server.final |= entry.final
         self._check_within(entry, incarnation, server)
 
-    def _check_within(self, fact: Returned | Spend, incarnation: str, server: _Server) -> None:
+    def _check_within(
+        self, fact: HoldingRecovered | Returned | Spend, incarnation: str, server: _Server
+    ) -> None:
         if server.held < 0 or server.refunded > server.spent:
             self._find(
                 "overspent", f"{incarnation} tells what cannot be of {_name(fact)}: {server}"
@@ -527,6 +612,7 @@ def _name(fact: Any) -> str:
 
 _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     ClusterCreated: Audit._cluster_created,
+    LogRestored: Audit._log_restored,
     EpochStarted: Audit._epoch_started,
     ConfigDecided: Audit._config_decided,
     PromotionForced: Audit._promotion_forced,
@@ -545,10 +631,13 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     IntervalTotalChanged: Audit._total_changed,
     IntervalBounded: Audit._bounded,
     IntervalHeard: Audit._heard,
+    AmountWithheld: Audit._withheld,
+    WithheldReleased: Audit._released,
     IntervalEnded: Audit._ended,
     IntervalClosed: Audit._close,
     ToppedUp: Audit._topped_up,
     TopupRecovered: Audit._recovered,
+    HoldingRecovered: Audit._holding_recovered,
     Returned: Audit._returned,
     SpendReported: Audit._spend_reported,
 }

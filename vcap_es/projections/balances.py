@@ -2,11 +2,12 @@
 
 The equation holds in every value given here, exactly:
 
-    total + received - sent = available + held + spent + expired + unreported
+    total + received - sent = available + withheld + held + spent + expired + unreported
 
 `total` is what was minted here, `received` and `sent` what came from other data centres and went
 there. `available` is signed: below 0 the interval is "over by n", a debt that returns pay. `spent`
-is net of refunds. When an interval closes, whatever is held becomes unreported.
+is net of refunds. When an interval closes, whatever is held becomes unreported. What is `withheld`
+since the log was restored counts as spent for good, unless it is released or told of.
 """
 
 from collections.abc import Iterable
@@ -62,6 +63,7 @@ class IntervalBalance(Struct, frozen=True, kw_only=True, gc=False):
     received: int
     sent: int
     available: int
+    withheld: int
     held: int
     spent: int
     refunded: int
@@ -84,6 +86,7 @@ class IntervalBalance(Struct, frozen=True, kw_only=True, gc=False):
             received=self.received,
             sent=self.sent,
             available=self.available,
+            withheld=self.withheld,
             held=self.held,
             spent=self.spent,
             expired=self.expired,
@@ -127,6 +130,7 @@ def interval_balance(interval: Interval) -> IntervalBalance:
         received=sum(pool.received.values()),
         sent=sum(each.moved for each in pool.sent.values()),
         available=pool.available,
+        withheld=pool.withheld,
         held=sum(each.held for each in servers),
         spent=sum(each.spent for each in servers),
         refunded=sum(each.refunded for each in servers),

@@ -5,7 +5,6 @@ total that its server spent, and the topups and spend reports that cover the ran
 arithmetic. What the log does not know yet is said to be unknown.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -14,8 +13,11 @@ from msgspec import Struct
 from vcap_es.events.consume_ids import ConsumeId, parse_consume_id
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    Fact,
+    HoldingRecovered,
     IntervalClosed,
     IntervalEnded,
+    IntervalLearned,
     IntervalOpened,
     Returned,
     Spend,
@@ -71,21 +73,13 @@ def explain_consume(
     Raises InvalidInput if the text is no id.
     """
     wanted = parse_consume_id(consume) if isinstance(consume, str) else consume
-    trail = _Trail(wanted)
+    trail = Trail(wanted)
     for event in events:
         trail.feed(event)
-    return ConsumeExplanation(
-        consume=wanted,
-        status=trail.status(),
-        covers=trail.covers + trail.expected(),
-        refunded=trail.refunded,
-        ended_at=trail.ended_at,
-        closed_at=trail.closed_at,
-        sentences=trail.sentences(names or {}),
-    )
+    return trail.explanation(names or {})
 
 
-class _Lot(Struct):
+class Lot(Struct, array_like=True, gc=False):
     """Units that a server has and has not told to be spent, and the event that gave them."""
 
     amount: int
@@ -94,17 +88,127 @@ class _Lot(Struct):
     at: int
 
 
-class _Trail:
-    """Follows one server through one interval, unit by unit, first in, first out."""
+Span = tuple[int, int, Lot]
+"""Units from the first number up to the second of what a server spent, and the lot that had them.
+"""
+
+
+class Purse(Struct, array_like=True, gc=False):
+    """What a server has of one interval, lot by lot, as far as it has told.
+
+    Units are spent first in, first out; what is returned is what came last. The rest are running
+    totals in units.
+    """
+
+    moved: int = 0
+    returned: int = 0
+    spent: int = 0
+    refunded: int = 0
+    lots: list[Lot] = []
+
+    @property
+    def held(self) -> int:
+        """Units that are there."""
+        return self.moved - self.returned - self.spent + self.refunded
+
+    def top_up(self, moved: int, event: Recorded) -> None:
+        """`moved` units have been moved there in all."""
+        if moved > self.moved:
+            amount = moved - self.moved
+            self.lots.append(Lot(amount, "topup", event.position, event.recorded_at))
+            self.moved = moved
+
+    def give_back(self, returned: int) -> None:
+        """`returned` units have come back in all."""
+        left = max(0, returned - self.returned)
+        self.returned += left
+        while left:
+            taken = min(left, self.lots[-1].amount)
+            self.lots[-1].amount -= taken
+            left -= taken
+            if not self.lots[-1].amount:
+                self.lots.pop()
+
+    def recover(self, fact: HoldingRecovered, event: Recorded) -> list[Span]:
+        """The server tells how it stands, after a restore; gives the spans that it has spent."""
+        self.top_up(fact.moved, event)
+        entry = Spend(
+            cap=fact.cap,
+            number=fact.number,
+            spent=fact.spent,
+            refunded=fact.refunded,
+            refused=0,
+            final=False,
+        )
+        spans = self.report(entry, event)
+        self.give_back(fact.returned)
+        return spans
+
+    def report(self, entry: Spend, event: Recorded) -> list[Span]:
+        """The server tells of spends and refunds; gives the spans of them with their lots."""
+        back = max(0, entry.refunded - self.refunded)
+        if back:
+            self.lots.append(Lot(back, "refunded", event.position, event.recorded_at))
+            self.refunded += back
+        spans: list[Span] = []
+        left, emptied = max(0, entry.spent - self.spent), 0
+        while left:
+            lot = self.lots[emptied]
+            taken = min(left, lot.amount)
+            spans.append((self.spent, self.spent + taken, lot))
+            self.spent += taken
+            lot.amount -= taken
+            left -= taken
+            if not lot.amount:
+                emptied += 1
+        del self.lots[:emptied]
+        return spans
+
+
+class Lifetime(Struct, array_like=True, gc=False):
+    """When an interval opened, ended and closed, in microseconds UTC; None: not yet."""
+
+    opened_at: int | None = None
+    ended_at: int | None = None
+    closed_at: int | None = None
+
+    def take_in(self, fact: Fact, at: int) -> None:
+        """`fact` of the interval was recorded at the instant `at`."""
+        match fact:
+            case IntervalOpened() | IntervalLearned():
+                self.opened_at = at
+            case IntervalEnded():
+                self.ended_at = at
+            case IntervalClosed():
+                self.closed_at = at
+
+
+def spend_into(purse: Purse, fact: Fact, event: Recorded) -> list[Span]:
+    """Take in that units were moved to the server of `purse`, or came back from it.
+
+    Gives the spans that the fact tells to be spent.
+    """
+    match fact:
+        case ToppedUp() | TopupRecovered():
+            purse.top_up(fact.moved, event)
+        case Returned():
+            purse.give_back(fact.returned)
+        case HoldingRecovered():
+            return purse.recover(fact, event)
+    return []
+
+
+class Trail:
+    """Follows one server through one interval, unit by unit, first in, first out.
+
+    It may begin, and be brought on, with what is known of the server and the interval at some
+    event: up to where the server had spent less than the consume, or when all of it is told.
+    """
 
     def __init__(self, wanted: ConsumeId) -> None:
         self.wanted = wanted
         self.covers: list[Cover] = []
-        self.opened_at: int | None = None
-        self.ended_at: int | None = None
-        self.closed_at: int | None = None
-        self.moved = self.returned = self.spent = self.refunded = 0
-        self._lots: deque[_Lot] = deque()
+        self.lifetime, self.purse = Lifetime(), Purse()
 
     def feed(self, event: Recorded) -> None:
         """Take in the next event of the cap."""
@@ -114,57 +218,39 @@ class _Trail:
                 if self._is_wanted(entry.number, fact.incarnation):
                     self._report(entry, event)
         elif getattr(fact, "number", None) == self.wanted.number:
-            match fact:
-                case IntervalOpened():
-                    self.opened_at = event.recorded_at
-                case IntervalEnded():
-                    self.ended_at = event.recorded_at
-                case IntervalClosed():
-                    self.closed_at = event.recorded_at
-                case ToppedUp() | TopupRecovered() if self._is_wanted(
-                    fact.number, fact.incarnation
-                ):
-                    self._top_up(fact.moved, event)
-                case Returned() if self._is_wanted(fact.number, fact.incarnation):
-                    self._give_back(fact.returned)
+            assert fact is not None, "what has a number is a fact"
+            self.lifetime.take_in(fact, event.recorded_at)
+            if getattr(fact, "incarnation", None) == self.wanted.incarnation:
+                self._cover_all(spend_into(self.purse, fact, event), event)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the server has told of every unit of the consume."""
+        return self.purse.spent >= self.wanted.end
+
+    def explanation(self, names: Mapping[str, str]) -> ConsumeExplanation:
+        """What is known after the last event; `names` are those of servers, by incarnation."""
+        return ConsumeExplanation(
+            consume=self.wanted,
+            status=self.status(),
+            covers=self.covers + self.expected(),
+            refunded=self.purse.refunded,
+            ended_at=self.lifetime.ended_at,
+            closed_at=self.lifetime.closed_at,
+            sentences=self.sentences(names),
+        )
 
     def _is_wanted(self, number: int, incarnation: str) -> bool:
         return number == self.wanted.number and incarnation == self.wanted.incarnation
 
-    def _top_up(self, moved: int, event: Recorded) -> None:
-        if moved > self.moved:
-            amount = moved - self.moved
-            self._lots.append(_Lot(amount, "topup", event.position, event.recorded_at))
-            self.moved = moved
-
-    def _give_back(self, returned: int) -> None:
-        """What is returned is what came last: the first units are the first to be spent."""
-        left = max(0, returned - self.returned)
-        self.returned += left
-        while left:
-            taken = min(left, self._lots[-1].amount)
-            self._lots[-1].amount -= taken
-            left -= taken
-            if not self._lots[-1].amount:
-                self._lots.pop()
-
     def _report(self, entry: Spend, event: Recorded) -> None:
-        back = max(0, entry.refunded - self.refunded)
-        if back:
-            self._lots.append(_Lot(back, "refunded", event.position, event.recorded_at))
-            self.refunded += back
-        left = max(0, entry.spent - self.spent)
-        while left:
-            lot = self._lots[0]
-            taken = min(left, lot.amount)
-            self.covers += self._cover(self.spent, self.spent + taken, lot, event.position)
-            self.spent += taken
-            lot.amount -= taken
-            left -= taken
-            if not lot.amount:
-                self._lots.popleft()
+        self._cover_all(self.purse.report(entry, event), event)
 
-    def _cover(self, start: int, end: int, lot: _Lot, reported_in: int | None) -> list[Cover]:
+    def _cover_all(self, spans: list[Span], event: Recorded) -> None:
+        for start, end, lot in spans:
+            self.covers += self._cover(start, end, lot, event.position)
+
+    def _cover(self, start: int, end: int, lot: Lot, reported_in: int | None) -> list[Cover]:
         """The part of `[start, end)` that the consume took, if any."""
         start, end = max(start, self.wanted.start), min(end, self.wanted.end)
         if start >= end:
@@ -183,28 +269,26 @@ class _Trail:
     def expected(self) -> list[Cover]:
         """The units not told of yet that the server has for them, as far as the log knows."""
         covers: list[Cover] = []
-        start = self.spent
-        for lot in self._lots:
+        start = self.purse.spent
+        for lot in self.purse.lots:
             covers += self._cover(start, start + lot.amount, lot, None)
             start += lot.amount
         return covers
 
-    @property
-    def held(self) -> int:
-        return self.moved - self.returned - self.spent + self.refunded
-
     def status(self) -> Status:
-        if self.opened_at is None or not self.moved:
+        """How far the server has told of the consume."""
+        if self.lifetime.opened_at is None or not self.purse.moved:
             return "unknown"
-        if self.wanted.end <= self.spent:
+        if self.wanted.end <= self.purse.spent:
             return "reported"
-        if self.wanted.end > self.spent + self.held:
+        if self.wanted.end > self.purse.spent + self.purse.held:
             return "unknown"
-        if self.closed_at is not None:
+        if self.lifetime.closed_at is not None:
             return "unreported"
-        return "partly reported" if self.wanted.start < self.spent else "not reported yet"
+        return "partly reported" if self.wanted.start < self.purse.spent else "not reported yet"
 
     def sentences(self, names: Mapping[str, str]) -> list[str]:
+        """All that is known, in words."""
         wanted = self.wanted
         server = called(wanted.incarnation, names)
         amount = wanted.end - wanted.start
@@ -219,40 +303,45 @@ class _Trail:
 
     def _told_status(self) -> list[str]:
         wanted, status = self.wanted, self.status()
-        if self.opened_at is None:
+        if self.lifetime.opened_at is None:
             return ["This interval is not on the log: the id is wrong, or of another data centre."]
-        if not self.moved:
+        if not self.purse.moved:
             return ["That server was never given anything of it: the id is wrong."]
         if status == "unknown":
             return [
-                f"The log accounts for {self.spent + self.held} units there so far, not"
+                f"The log accounts for {self.purse.spent + self.purse.held} units there so far, not"
                 f" {wanted.end}: either refunds are not reported yet, or the id is wrong."
             ]
         if status == "unreported":
             return [
-                f"The server had told of {self.spent} units when the interval closed; the rest of"
-                f" this consume is among its {self.held} unreported units, which count as spent."
+                f"The server had told of {self.purse.spent} units when the interval closed; the"
+                f" rest of this consume is among its {self.purse.held} unreported units, which"
+                " count as spent."
             ]
         if status == "reported":
             return []
-        return [f"Not reported yet: so far the server has told of {self.spent} units."]
+        return [f"Not reported yet: so far the server has told of {self.purse.spent} units."]
 
     def _told_refunds(self) -> list[str]:
-        if not self.moved:
+        if not self.purse.moved:
             return []
-        if not self.refunded:
+        if not self.purse.refunded:
             return ["No refund is reported by that server in this interval."]
         return [
-            f"{units(self.refunded)} were refunded by that server in this interval; which"
+            f"{units(self.purse.refunded)} were refunded by that server in this interval; which"
             " consumes they belong to is known to that server alone."
         ]
 
     def _told_interval(self) -> list[str]:
-        if self.closed_at is not None:
-            return [f"The interval closed at {format_instant(self.closed_at)}: this is final."]
-        if self.ended_at is not None:
-            return [f"The interval ended at {format_instant(self.ended_at)} and is not closed."]
-        return [] if self.opened_at is None else ["The interval is open."]
+        if self.lifetime.closed_at is not None:
+            return [
+                f"The interval closed at {format_instant(self.lifetime.closed_at)}: this is final."
+            ]
+        if self.lifetime.ended_at is not None:
+            return [
+                f"The interval ended at {format_instant(self.lifetime.ended_at)} and is not closed."
+            ]
+        return [] if self.lifetime.opened_at is None else ["The interval is open."]
 
 
 def _told_cover(cover: Cover) -> str:

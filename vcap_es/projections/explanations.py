@@ -1,4 +1,7 @@
-"""Why: where every unit of an interval is, and which events put it there."""
+"""Why: where every unit of an interval is, and which events put it there.
+
+What is told is added up event by event, in tallies whose size does not grow with the events.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +10,7 @@ from msgspec import Struct
 from vcap_es.errors import InvalidInput
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.instants import format_instant
-from vcap_es.projections.history import Line, Place, Statement, until
+from vcap_es.projections.history import Place, Posting, Statement, narrowed, until
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.tables import called, units
 from vcap_es.shown import shown
@@ -19,8 +22,9 @@ POSITIONS_MAX = 100
 class Reason(Struct, frozen=True, kw_only=True, gc=False):
     """`amount` units are at `place` (of `server`), put there by `events` events.
 
-    The reason for the place "minted" is the total itself; the others sum to it. `positions` are
-    those of the newest events, up to `POSITIONS_MAX`.
+    The reason for the place "minted" is the total itself; the others sum to it. What is "elsewhere"
+    is at other data centres, or came from there where it is below 0. `positions` are those of the
+    newest events, up to `POSITIONS_MAX`.
     """
 
     place: Place
@@ -29,6 +33,61 @@ class Reason(Struct, frozen=True, kw_only=True, gc=False):
     text: str
     events: int
     positions: list[int]
+
+
+class Kind(Struct, array_like=True, gc=False):
+    """How many lines of one kind touched a place, and the positions of the first and the last."""
+
+    lines: int
+    first: int
+    last: int
+
+
+class Tally(Struct, array_like=True, gc=False):
+    """What came to one place less what left it, in units, by how many events of which kinds.
+
+    The sum of all that came has no bound that a file can keep; the difference has that of amounts.
+    `newest` are the positions of the last ones, up to twice `POSITIONS_MAX` of them.
+    """
+
+    net: int = 0
+    events: int = 0
+    kinds: dict[str, Kind] = {}
+    newest: list[int] = []
+
+    def add(self, what: str, position: int) -> None:
+        """An event of the kind `what` has touched the place."""
+        kind = self.kinds.get(what)
+        if kind is None:
+            self.kinds[what] = Kind(1, position, position)
+        else:
+            kind.lines += 1
+            kind.last = position
+        if not self.newest or self.newest[-1] != position:
+            self.events += 1
+            self.newest.append(position)
+            if len(self.newest) >= 2 * POSITIONS_MAX:
+                del self.newest[:-POSITIONS_MAX]
+
+
+Tallies = dict[Place, dict[str, Tally]]
+"""The tallies of an interval by place and server; the server is "" where the place has none."""
+
+
+def add_up(tallies: Tallies, posting: Posting, position: int) -> None:
+    """Take in what the event at `position` moves."""
+    for place, more in ((posting.source, -posting.amount), (posting.target, posting.amount)):
+        if place is None:
+            continue
+        server = posting.server if place in _AT_SERVERS and posting.server is not None else ""
+        of_place = tallies.get(place)
+        if of_place is None:
+            of_place = tallies[place] = {}
+        tally = of_place.get(server)
+        if tally is None:
+            tally = of_place[server] = Tally()
+        tally.net += more
+        tally.add(posting.what, position)
 
 
 def explain(
@@ -49,13 +108,20 @@ def explain(
 
     Raises InvalidInput where there was no such interval by then.
     """
-    book, lines, last = Statement(cap), list[Line](), at
+    book, tallies, last = Statement(cap), dict[int, Tallies](), at
     for event in until(events, position=position, at=at):
-        lines += book.feed(event)
+        fact = narrowed(event.fact, cap)
+        for posting in [] if fact is None else book.post(fact):
+            if posting.number is not None:
+                add_up(tallies.setdefault(posting.number, {}), posting, event.position)
         last = event.recorded_at if at is None else at
     interval = _interval(book.history.intervals(cap), cap, number, last)
-    own = [line for line in lines if line.number == interval.number]
-    return [_total(interval, own), *_places(own, names or {})]
+    return reasons_of(interval, tallies[interval.number], names or {})
+
+
+def reasons_of(interval: Interval, tallies: Tallies, names: Mapping[str, str]) -> list[Reason]:
+    """Where every unit of `interval` is, and why: its total first, then the places."""
+    return [_total(interval, tallies), *_places(tallies, names)]
 
 
 def _interval(intervals: list[Interval], cap: str, number: int | None, at: int | None) -> Interval:
@@ -68,28 +134,31 @@ def _interval(intervals: list[Interval], cap: str, number: int | None, at: int |
         (each for each in intervals if at is not None and each.start <= at < each.end), None
     )
     if found is None:
-        when = "at any time" if at is None else f"at {format_instant(at)}"
-        raise InvalidInput(f"no interval of {shown(cap)} was open {when}: name one by its number")
+        raise not_open(cap, at)
     return found
 
 
-def _total(interval: Interval, lines: list[Line]) -> Reason:
+def not_open(cap: str, at: int | None) -> InvalidInput:
+    """What is raised where no interval of `cap` was open at the instant `at`."""
+    when = "at any time" if at is None else f"at {format_instant(at)}"
+    return InvalidInput(f"no interval of {shown(cap)} was open {when}: name one by its number")
+
+
+def _total(interval: Interval, tallies: Tallies) -> Reason:
     start, end = format_instant(interval.start), format_instant(interval.end)
-    own = [line for line in lines if line.source == "minted"]
-    total = sum(line.amount for line in own)
-    text = f"interval {interval.number}, from {start} to {end}, has {total} units in all"
-    return _reason("minted", None, total, f"{text} ({_events(own)})", own)
+    tally = tallies.get("minted", {}).get("", Tally())
+    text = f"interval {interval.number}, from {start} to {end}, has {-tally.net} units in all"
+    return _reason("minted", None, -tally.net, text, tally)
 
 
-def _places(lines: list[Line], names: Mapping[str, str]) -> list[Reason]:
+def _places(tallies: Tallies, names: Mapping[str, str]) -> list[Reason]:
     """A reason for each place that has or owes units: the pool first, then the largest first."""
-    touching: dict[tuple[Place, str | None], list[Line]] = {}
-    for line in lines:
-        for place in (line.source, line.target):
-            if place is not None and place != "minted":
-                owner = line.server if place in _AT_SERVERS else None
-                touching.setdefault((place, owner), []).append(line)
-    reasons = [_place(place, owner, own, names) for (place, owner), own in touching.items()]
+    reasons = [
+        _place(place, server or None, tally, names)
+        for place, of_place in tallies.items()
+        if place != "minted"
+        for server, tally in of_place.items()
+    ]
     return sorted((reason for reason in reasons if reason.amount), key=_by_weight)
 
 
@@ -97,46 +166,46 @@ def _by_weight(reason: Reason) -> tuple[int, int, str]:
     return _ORDER.index(reason.place), -reason.amount, reason.server or ""
 
 
-def _place(place: Place, server: str | None, lines: list[Line], names: Mapping[str, str]) -> Reason:
-    came = sum(line.amount for line in lines if line.target == place)
-    amount = came - sum(line.amount for line in lines if line.source == place)
-    told = _OVER if amount < 0 else _TOLD[place]
+def _place(place: Place, server: str | None, tally: Tally, names: Mapping[str, str]) -> Reason:
+    amount = tally.net
+    told = _OWED.get(place, _TOLD[place]) if amount < 0 else _TOLD[place]
     known_as = called(server, names) if server is not None else ""
     text = told.format(amount=abs(amount), units=units(abs(amount)), server=known_as)
-    return _reason(place, server, amount, f"{text} ({_events(lines)})", lines)
+    return _reason(place, server, amount, text, tally)
 
 
-def _reason(place: Place, server: str | None, amount: int, text: str, lines: list[Line]) -> Reason:
-    positions = list(dict.fromkeys(line.position for line in lines))
+def _reason(place: Place, server: str | None, amount: int, text: str, tally: Tally) -> Reason:
+    """The reason with what moved the units, as in "topup 3 times, from 9 to 14"."""
+    told = "; ".join(_told(what, kind) for what, kind in tally.kinds.items())
     return Reason(
         place=place,
         server=server,
         amount=amount,
-        text=text,
-        events=len(positions),
-        positions=positions[-POSITIONS_MAX:],
+        text=f"{text} ({told})",
+        events=tally.events,
+        positions=tally.newest[-POSITIONS_MAX:],
     )
 
 
-def _events(lines: list[Line]) -> str:
-    """What the lines were and where the last of each kind is, as in "3 topup, last at 14"."""
-    by_what: dict[str, list[int]] = {}
-    for line in lines:
-        by_what.setdefault(line.what, []).append(line.position)
-    return "; ".join(_told_events(what, at) for what, at in by_what.items())
+def _told(what: str, kind: Kind) -> str:
+    if kind.lines == 1:
+        return f"{what} at {kind.first}"
+    return f"{what} {kind.lines} times, from {kind.first} to {kind.last}"
 
 
-def _told_events(what: str, positions: list[int]) -> str:
-    if len(positions) == 1:
-        return f"{what} at {positions[0]}"
-    return f"{what} {len(positions)} times, from {positions[0]} to {positions[-1]}"
-
-
-_ORDER: tuple[Place, ...] = ("available", "expired", "spent", "held", "unreported")
+_ORDER: tuple[Place, ...] = (
+    *("available", "withheld", "expired", "spent", "held", "unreported"),
+    "elsewhere",
+)
 _AT_SERVERS = frozenset({"held", "spent", "unreported"})
-_OVER = "over by {amount}: the total was lowered below what had left the pool"
+_OWED: dict[Place, str] = {
+    "available": "over by {amount}: the total was lowered below what had left the pool",
+    "elsewhere": "{units} came from other data centres, net of what went there",
+}
 _TOLD: dict[Place, str] = {
     "available": "{units} free in the pool",
+    "withheld": "{units} withheld since the log was restored: they may have been served before",
+    "elsewhere": "{units} went to other data centres, net of what came from there",
     "expired": "{units} expired: not taken by the end, or come back after it",
     "spent": "{units} spent at {server}, net of refunds",
     "held": "{units} held by {server}, not told to be spent",

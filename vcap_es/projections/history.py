@@ -14,8 +14,10 @@ from msgspec.structs import fields
 
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
+    AmountWithheld,
     Definition,
     Fact,
+    HoldingRecovered,
     HomeMoved,
     IntervalBounded,
     IntervalClosed,
@@ -40,15 +42,26 @@ from vcap_es.events.facts import (
     TransferReceived,
     TransferSent,
     TransferSettled,
+    WithheldReleased,
     caps_of,
 )
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.balances import CapBalance, balance_of
-from vcap_es.projections.states.data_centre import Fold
+from vcap_es.projections.states.data_centre import DataCentre, Fold
 from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
 
-Place = Literal["minted", "elsewhere", "available", "held", "spent", "expired", "unreported"]
+Place = Literal[
+    "minted",
+    "elsewhere",
+    "available",
+    "withheld",
+    "held",
+    "spent",
+    "expired",
+    "unreported",
+]
 What = Literal[
     "defined",
     "changed",
@@ -63,6 +76,9 @@ What = Literal[
     "bounds heard",
     "topup",
     "topup recovered",
+    "withheld",
+    "released",
+    "recovered",
     "return",
     "expired",
     "spent",
@@ -85,8 +101,9 @@ class History(Fold):
     It grows with every interval that was ever open: fold what is asked for, and let it go.
     """
 
-    def __init__(self, cap: str | None = None) -> None:
-        super().__init__()
+    def __init__(self, cap: str | None = None, meta: Meta | None = None) -> None:
+        """Begin with nothing, or with what is known of `cap` already."""
+        super().__init__(DataCentre(metas={meta.cap: meta} if meta is not None else {}))
         self.closed: dict[str, list[Interval]] = {}
         self._cap = cap
 
@@ -158,7 +175,7 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
     negative amount from "minted". Without places nothing moved, and `amount` counts what `what`
     says (units refused) or is 0. `server` is an incarnation, or the other data centre of a
     transfer. `at` is in microseconds UTC. The balance is None on lines of the
-    definition, which belong to no interval.
+    definition, which belong to no interval; `withheld` is None also where nothing ever was.
     """
 
     position: int
@@ -172,6 +189,7 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
     target: Place | None = None
     detail: str = ""
     available: int | None = None
+    withheld: int | None = None
     held: int | None = None
     spent: int | None = None
     expired: int | None = None
@@ -189,36 +207,59 @@ def statement(events: Iterable[Recorded], cap: str, number: int | None = None) -
 
 
 class Statement:
-    """Writes the lines of one cap, event by event; `history` is the state they have led to."""
+    """Writes the lines of one cap, event by event; `history` is the state they have led to.
 
-    def __init__(self, cap: str) -> None:
-        self.history = History(cap)
+    `balances` are those of the intervals that are not closed. Each fact is taken in once: by
+    `feed`, or by `post` where no lines are wanted.
+    """
+
+    def __init__(
+        self,
+        cap: str,
+        meta: Meta | None = None,
+        balances: dict[int, dict[Place, int]] | None = None,
+    ) -> None:
+        """Begin with nothing, or where the events before have led to."""
+        self.history = History(cap, meta)
+        self.balances = {} if balances is None else balances
         self._cap = cap
-        self._balances: dict[int, dict[Place, int]] = {}
 
     def feed(self, event: Recorded) -> list[Line]:
         """The lines of the next event; none where it does not speak of the cap."""
         fact = narrowed(event.fact, self._cap)
         if fact is None:
             return []
+        lines = [self._line(event, each) for each in self.post(fact)]
+        self._forget(fact)
+        return lines
+
+    def post(self, fact: Fact) -> "list[Posting]":
+        """What the next fact moves; it speaks of this cap and of no other."""
         entries = _POSTINGS[type(fact)](self, fact)
         for entry in entries:
             self._post(entry)
-        return [self._line(event, entry) for entry in entries]
+        return entries
 
-    def _post(self, entry: "_Posting") -> None:
+    def _forget(self, fact: Fact) -> None:
+        """A closed interval has no more lines."""
+        if isinstance(fact, IntervalClosed):
+            self.history.closed.clear()
+            self.balances.pop(fact.number, None)
+
+    def _post(self, entry: "Posting") -> None:
         if entry.number is None:
             return
-        balance = self._balances.setdefault(entry.number, {})
+        balance = self.balances.setdefault(entry.number, {})
         if entry.source is not None and entry.target is not None:
             balance[entry.source] = balance.get(entry.source, 0) - entry.amount
             balance[entry.target] = balance.get(entry.target, 0) + entry.amount
 
-    def _line(self, event: Recorded, entry: "_Posting") -> Line:
-        shown: dict[Any, int] = {}
+    def _line(self, event: Recorded, entry: "Posting") -> Line:
+        shown: dict[Any, int | None] = {}
         if entry.number is not None:
-            balance = self._balances[entry.number]
+            balance = self.balances[entry.number]
             shown = {place: balance.get(place, 0) for place in _SHOWN}
+            shown["withheld"] = balance.get("withheld")
         return Line(
             position=event.position,
             at=event.recorded_at,
@@ -240,135 +281,182 @@ class Statement:
 
     # each gives the postings of one kind of fact, and lets the history evolve by it
 
-    def _defined(self, fact: MetaDefined) -> list["_Posting"]:
+    def _defined(self, fact: MetaDefined) -> list["Posting"]:
         self.history.evolve(fact)
-        return [_Posting("defined", detail=_told(fact.definition))]
+        return [Posting("defined", detail=_told(fact.definition))]
 
-    def _changed(self, fact: MetaChanged) -> list["_Posting"]:
+    def _changed(self, fact: MetaChanged) -> list["Posting"]:
         before = self.history.state.metas[self._cap].definition
         self.history.evolve(fact)
-        return [_Posting("changed", detail=_difference(before, fact.definition))]
+        return [Posting("changed", detail=_difference(before, fact.definition))]
 
-    def _turned(self, fact: MetaPaused | MetaResumed | MetaRetired) -> list["_Posting"]:
+    def _turned(self, fact: MetaPaused | MetaResumed | MetaRetired) -> list["Posting"]:
         self.history.evolve(fact)
-        return [_Posting(_TURNS[type(fact)])]
+        return [Posting(_TURNS[type(fact)])]
 
-    def _opened(self, fact: IntervalOpened) -> list["_Posting"]:
+    def _opened(self, fact: IntervalOpened) -> list["Posting"]:
         self.history.evolve(fact)
+        place: Place = "withheld" if fact.withheld else "available"
         detail = f"{fact.charged} of its period were used before" if fact.charged else ""
-        return [_Posting("opened", fact.number, None, fact.total, "minted", "available", detail)]
+        return [Posting("opened", fact.number, None, fact.total, "minted", place, detail)]
 
-    def _bounded(self, fact: IntervalBounded) -> list["_Posting"]:
+    def _bounded(self, fact: IntervalBounded) -> list["Posting"]:
         self.history.evolve(fact)
         detail = f"{format_instant(fact.start)} to {format_instant(fact.end)}"
-        return [_Posting("bounds changed", fact.number, detail=detail)]
+        return [Posting("bounds changed", fact.number, detail=detail)]
 
-    def _heard(self, fact: IntervalHeard) -> list["_Posting"]:
+    def _heard(self, fact: IntervalHeard) -> list["Posting"]:
         self.history.evolve(fact)
-        return [_Posting("bounds heard", fact.number)]
+        return [Posting("bounds heard", fact.number)]
 
-    def _total_changed(self, fact: IntervalTotalChanged) -> list["_Posting"]:
-        more = fact.total - self._pool(fact.number).minted
+    def _total_changed(self, fact: IntervalTotalChanged) -> list["Posting"]:
+        lines = [
+            Posting("total changed", fact.number, None, more, "minted", place)
+            for place, more in self._changes(fact)
+        ]
+        return lines or [Posting("total changed", fact.number, None, 0, "minted", "available")]
+
+    def _amount_withheld(self, fact: AmountWithheld) -> list["Posting"]:
+        more = dict(self._changes(fact)).get("withheld", 0)
+        return [Posting("withheld", fact.number, None, more, "available", "withheld")]
+
+    def _released(self, fact: WithheldReleased) -> list["Posting"]:
+        detail = f"by {' and '.join(fact.approved_by)}"
+        return [
+            Posting("released", fact.number, None, more, "withheld", place, detail)
+            for place, more in self._changes(fact)
+            if place != "withheld"
+        ]
+
+    def _changes(
+        self, fact: IntervalTotalChanged | AmountWithheld | WithheldReleased | HoldingRecovered
+    ) -> list[tuple[Place, int]]:
+        """By how much the amounts of the pool differ after `fact`, where they do."""
+        pool = self._pool(fact.number)
+        before = pool.available, pool.withheld, pool.expired
         self.history.evolve(fact)
-        return [_Posting("total changed", fact.number, None, more, "minted", "available")]
+        after = pool.available, pool.withheld, pool.expired
+        places: tuple[Place, ...] = ("available", "withheld", "expired")
+        return [
+            (place, now - then)
+            for place, now, then in zip(places, after, before, strict=True)
+            if now != then
+        ]
 
-    def _topped_up(self, fact: ToppedUp) -> list["_Posting"]:
+    def _topped_up(self, fact: ToppedUp) -> list["Posting"]:
         more = max(0, fact.moved - self._pool(fact.number).peek(fact.incarnation).out)
         self.history.evolve(fact)
-        return [_Posting("topup", fact.number, fact.incarnation, more, "available", "held")]
+        return [Posting("topup", fact.number, fact.incarnation, more, "available", "held")]
 
-    def _recovered(self, fact: TopupRecovered) -> list["_Posting"]:
+    def _recovered(self, fact: TopupRecovered) -> list["Posting"]:
         pool = self._pool(fact.number)
         more, expired = max(0, fact.moved - pool.peek(fact.incarnation).out), pool.expired
         self.history.evolve(fact)
         known = expired - pool.expired
         number, server = fact.number, fact.incarnation
         lines = [
-            _Posting("topup recovered", number, server, more - known, "available", "held"),
-            _Posting("topup recovered", number, server, known, "expired", "held"),
+            Posting("topup recovered", number, server, more - known, "available", "held"),
+            Posting("topup recovered", number, server, known, "expired", "held"),
         ]
         return [line for line in lines if line.amount] or lines[:1]
 
-    def _returned(self, fact: Returned) -> list["_Posting"]:
+    def _holding_recovered(self, fact: HoldingRecovered) -> list["Posting"]:
+        number, server = fact.number, fact.incarnation
+        account = self._pool(number).peek(server)
+        spent = max(0, fact.spent - account.spent)
+        refunded = max(0, fact.refunded - account.refunded)
+        lines = [
+            Posting("recovered", number, server, -more, place, "held")
+            if more < 0
+            else Posting("recovered", number, server, more, "held", place)
+            for place, more in self._changes(fact)
+        ]
+        lines.append(Posting("spent", number, server, spent, "held", "spent"))
+        lines.append(Posting("refunded", number, server, refunded, "spent", "held"))
+        return [line for line in lines if line.amount] or [Posting("recovered", number, server)]
+
+    def _returned(self, fact: Returned) -> list["Posting"]:
         pool = self._pool(fact.number)
         more, expired = max(0, fact.returned - pool.peek(fact.incarnation).back), pool.expired
         self.history.evolve(fact)
-        lines = [_Posting("return", fact.number, fact.incarnation, more, "held", "available")]
+        lines = [Posting("return", fact.number, fact.incarnation, more, "held", "available")]
         late = pool.expired - expired
         if late:
-            lines.append(_Posting("expired", fact.number, None, late, "available", "expired"))
+            lines.append(Posting("expired", fact.number, None, late, "available", "expired"))
         return lines
 
-    def _spend_reported(self, fact: SpendReported) -> list["_Posting"]:
-        lines: list[_Posting] = []
+    def _spend_reported(self, fact: SpendReported) -> list["Posting"]:
+        lines: list[Posting] = []
         for entry in fact.entries:
             lines += _spend_postings(self._pool(entry.number), fact.incarnation, entry)
             # One after the other: a report may tell of one interval twice.
             self.history.evolve(SpendReported(incarnation=fact.incarnation, entries=[entry]))
         return lines
 
-    def _learned(self, fact: MetaLearned) -> list["_Posting"]:
+    def _learned(self, fact: MetaLearned) -> list["Posting"]:
         before = self.history.state.metas.get(self._cap)
         old = before.definition if before is not None else None
         self.history.evolve(fact)
         detail = _told(fact.definition) if old is None else _difference(old, fact.definition)
-        return [_Posting("learned", detail=f"of {fact.home}: {detail}")]
+        return [Posting("learned", detail=f"of {fact.home}: {detail}")]
 
-    def _moved(self, fact: HomeMoved) -> list["_Posting"]:
+    def _moved(self, fact: HomeMoved) -> list["Posting"]:
         self.history.evolve(fact)
         to = fact.home or "this data centre"
-        return [_Posting("moved", detail=f"{to} decides it from interval {fact.next_number} on")]
+        return [Posting("moved", detail=f"{to} decides it from interval {fact.next_number} on")]
 
-    def _interval_learned(self, fact: IntervalLearned) -> list["_Posting"]:
+    def _interval_learned(self, fact: IntervalLearned) -> list["Posting"]:
         self.history.evolve(fact)
-        return [_Posting("learned", fact.number, detail=f"opened by {fact.minter}")]
+        return [Posting("learned", fact.number, detail=f"opened by {fact.minter}")]
 
-    def _shared(self, fact: SharesSet) -> list["_Posting"]:
+    def _shared(self, fact: SharesSet) -> list["Posting"]:
         self.history.evolve(fact)
         detail = ", ".join(f"{name} {units}" for name, units in fact.shares.items())
-        return [_Posting("shares", fact.number, detail=detail)]
+        return [Posting("shares", fact.number, detail=detail)]
 
-    def _phase_changed(self, fact: PhaseChanged) -> list["_Posting"]:
+    def _phase_changed(self, fact: PhaseChanged) -> list["Posting"]:
         self.history.evolve(fact)
-        return [_Posting("phase", fact.number, detail=fact.phase.mode)]
+        return [Posting("phase", fact.number, detail=fact.phase.mode)]
 
-    def _sent(self, fact: TransferSent) -> list["_Posting"]:
+    def _sent(self, fact: TransferSent) -> list["Posting"]:
         more = max(0, fact.moved - self._pool(fact.number).sent_to(fact.to))
         self.history.evolve(fact)
-        return [_Posting("sent", fact.number, fact.to, more, "available", "elsewhere")]
+        return [Posting("sent", fact.number, fact.to, more, "available", "elsewhere")]
 
-    def _received(self, fact: TransferReceived) -> list["_Posting"]:
+    def _received(self, fact: TransferReceived) -> list["Posting"]:
         pool = self._pool(fact.number)
         more, expired = max(0, fact.moved - pool.received.get(fact.source, 0)), pool.expired
         self.history.evolve(fact)
-        lines = [_Posting("received", fact.number, fact.source, more, "elsewhere", "available")]
+        lines = [Posting("received", fact.number, fact.source, more, "elsewhere", "available")]
         late = pool.expired - expired
         if late:
-            lines.append(_Posting("expired", fact.number, None, late, "available", "expired"))
+            lines.append(Posting("expired", fact.number, None, late, "available", "expired"))
         return lines
 
-    def _settled(self, fact: TransferSettled) -> list["_Posting"]:
+    def _settled(self, fact: TransferSettled) -> list["Posting"]:
         self.history.evolve(fact)
-        return [_Posting("settled", fact.number, fact.to)]
+        return [Posting("settled", fact.number, fact.to)]
 
-    def _ended(self, fact: IntervalEnded) -> list["_Posting"]:
+    def _ended(self, fact: IntervalEnded) -> list["Posting"]:
         pool = self._pool(fact.number)
         expired = pool.expired
         self.history.evolve(fact)
         left = pool.expired - expired
-        return [_Posting("ended", fact.number, None, left, "available", "expired")]
+        return [Posting("ended", fact.number, None, left, "available", "expired")]
 
-    def _closed(self, fact: IntervalClosed) -> list["_Posting"]:
+    def _closed(self, fact: IntervalClosed) -> list["Posting"]:
         pool = self._pool(fact.number)
         self.history.evolve(fact)
         return [
-            _Posting("closed", fact.number, server, account.held, "held", "unreported")
+            Posting("closed", fact.number, server, account.held, "held", "unreported")
             for server, account in sorted(pool.places.items())
             if account.held
-        ] or [_Posting("closed", fact.number, None, 0, "held", "unreported")]
+        ] or [Posting("closed", fact.number, None, 0, "held", "unreported")]
 
 
-class _Posting(Struct, frozen=True, gc=False):
+class Posting(Struct, frozen=True, gc=False):
+    """One part of a fact: what it moves, from where to where; see `Line`."""
+
     what: What
     number: int | None = None
     server: str | None = None
@@ -378,19 +466,19 @@ class _Posting(Struct, frozen=True, gc=False):
     detail: str = ""
 
 
-def _spend_postings(pool: Pool, server: str, entry: Spend) -> list[_Posting]:
+def _spend_postings(pool: Pool, server: str, entry: Spend) -> list[Posting]:
     account = pool.peek(server)
     spent = max(0, entry.spent - account.spent)
     refunded = max(0, entry.refunded - account.refunded)
     refused = max(0, entry.refused - account.refused)
     lines = [
-        _Posting("spent", entry.number, server, spent, "held", "spent"),
-        _Posting("refunded", entry.number, server, refunded, "spent", "held"),
-        _Posting("refused", entry.number, server, refused),
+        Posting("spent", entry.number, server, spent, "held", "spent"),
+        Posting("refunded", entry.number, server, refunded, "spent", "held"),
+        Posting("refused", entry.number, server, refused),
     ]
     told = [line for line in lines if line.amount]
     if entry.final and not account.final:
-        told.append(_Posting("final", entry.number, server))
+        told.append(Posting("final", entry.number, server))
     return told or lines[:1]
 
 
@@ -409,7 +497,7 @@ def _difference(before: Definition, after: Definition) -> str:
 
 _SHOWN: tuple[Place, ...] = ("available", "held", "spent", "expired", "unreported")
 _TURNS: dict[type, What] = {MetaPaused: "paused", MetaResumed: "resumed", MetaRetired: "retired"}
-_POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
+_POSTINGS: dict[type, Callable[[Statement, Any], list[Posting]]] = {
     MetaDefined: Statement._defined,
     MetaChanged: Statement._changed,
     MetaPaused: Statement._turned,
@@ -427,10 +515,13 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[_Posting]]] = {
     IntervalTotalChanged: Statement._total_changed,
     IntervalBounded: Statement._bounded,
     IntervalHeard: Statement._heard,
+    AmountWithheld: Statement._amount_withheld,
+    WithheldReleased: Statement._released,
     IntervalEnded: Statement._ended,
     IntervalClosed: Statement._closed,
     ToppedUp: Statement._topped_up,
     TopupRecovered: Statement._recovered,
+    HoldingRecovered: Statement._holding_recovered,
     Returned: Statement._returned,
     SpendReported: Statement._spend_reported,
 }

@@ -14,7 +14,7 @@ from vcap_es.events.envelope import Recorded
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.projections.runner import evolve
-from vcap_es.projections.states.data_centre import Fold
+from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 
 class Flaw(Struct, frozen=True, kw_only=True):
@@ -37,6 +37,11 @@ class Verification:
         self._stopped: list[Flaw] = []
         self.is_over = False
         """Whether nothing more can be said, because the chain is broken."""
+
+    @property
+    def state(self) -> DataCentre:
+        """What is true after the last event that could be folded."""
+        return self._fold.state
 
     def feed_links(self, stored: Sequence[Stored]) -> None:
         """Check the links of the next events; `feed_books` takes what they say."""

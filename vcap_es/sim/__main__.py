@@ -19,7 +19,8 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 50,
+    "failover": 40,
+    "copies": 8,
     "exactly": 5,
     "growth": 8,
     "disks": 12,
@@ -28,11 +29,11 @@ MIXTURE = {
     "solo": 2,
 }
 MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1, "transfers": 2}
-MIXTURE |= {"steps": 2}
+MIXTURE |= {"steps": 1, "bounds": 1, "restored": 2}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")
-DISK_FAULTS = ("fsync", "full", "tail", "wipe")
+DISK_FAULTS = ("fsync", "full", "hang", "tail", "wipe")
 LINK_FAULTS = ("cut", "part", "isolate", "clog", "reset")
 
 
@@ -97,9 +98,14 @@ def _many(wanted: Namespace) -> int:
     return 1 if summary.failures else 0
 
 
+def first_seed(commit: str | None) -> int:
+    """Where the seeds of a commit begin, so that each lives other lives; 0 for none."""
+    return int(commit[:6], 16) * 1000 if commit else 0
+
+
 def _lives(wanted: Namespace) -> Iterator[tuple[str, int]]:
     first, last = (int(each) for each in wanted.seeds.split(".."))
-    base = int(wanted.base[:6], 16) * 1000 if wanted.base else 0
+    base = first_seed(wanted.base)
     shares = list(chain.from_iterable([name] * share for name, share in MIXTURE.items()))
     for seed in range(base + first, base + last):
         # A stride that has no common factor with 100 spreads the profiles evenly.

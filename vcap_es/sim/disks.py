@@ -4,9 +4,12 @@ Whatever is here outlives a crash. What a process has asked for and was not told
 may not be here afterwards; that is drawn when the process ends.
 """
 
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from vcap_es.components.idempotency import take_in
 from vcap_es.components.journal_records import (
     Dropped,
     Entry,
@@ -16,18 +19,37 @@ from vcap_es.components.journal_records import (
     encode,
     settle_cells,
 )
+from vcap_es.components.key_ledger import KeyLedger
+from vcap_es.components.key_records import (
+    FileBegun,
+    KeyEntry,
+    KeyFile,
+    decode_keys,
+    encode_keys,
+    read_keys,
+    whole_ledger,
+)
+from vcap_es.components.limits import Limits
 from vcap_es.components.voter import Ballot
 from vcap_es.events.chain import GENESIS, Stored
+
+CELLS = 4096
+"""Like those of a real journal, they hold 64 bits with a sign, and nothing larger."""
+BOOT = "boot"
 
 
 @dataclass
 class LogDisk:
-    """A master's log. `entries` and the watermark `committed` are durable."""
+    """A master's log. `entries` and the watermark `committed` are durable.
+
+    One that `is_full` says so; one that `is_hung` says nothing, and writes nothing.
+    """
 
     entries: list[Stored] = field(default_factory=list)
     committed: int = 0
     aside: list[Stored] = field(default_factory=list)
     is_full: bool = False
+    is_hung: bool = False
 
     def append(self, entries: list[Stored], committed: int) -> None:
         """Add events at the end; up to `committed` they are committed."""
@@ -70,12 +92,25 @@ class BallotDisk:
 
 
 @dataclass
+class KeyFileDisk:
+    """A key file; the first `synced` frames outlive the machine."""
+
+    frames: list[bytes] = field(default_factory=list)
+    synced: int = 0
+
+
+Written = tuple[int, dict[int, int]]
+"""How many frames there are, and how many in each key file."""
+
+
+@dataclass
 class Disk:
     """The journal of one server as its files have it; `synced` frames outlive the machine."""
 
     frames: list[bytes] = field(default_factory=list)
     synced: int = 0
-    cells: list[int] = field(default_factory=lambda: [0] * 4096)
+    cells: "array[int]" = field(default_factory=lambda: array("q", bytes(8 * CELLS)))
+    key_files: dict[int, KeyFileDisk] = field(default_factory=dict)
     ceilings: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
 
     def write(self, entries: list[Entry]) -> None:
@@ -88,9 +123,36 @@ class Disk:
             elif isinstance(entry, Dropped):
                 self.ceilings.pop((entry.cap, entry.number), None)
 
-    def sync(self, frames: int) -> None:
-        """The first so many frames outlive the machine."""
+    def write_keys(self, entries: list[KeyEntry]) -> None:
+        """Append a frame to the key file."""
+        self.key_files[max(self.key_files)].frames.append(encode_keys(entries))
+
+    def turn_keys(self, number: int, begun: FileBegun) -> None:
+        """Begin another key file."""
+        self.key_files[number] = KeyFileDisk([encode_keys([begun])])
+
+    def drop_keys(self, number: int) -> None:
+        """Remove a key file."""
+        self.key_files.pop(number, None)
+
+    def rewrite_keys(self, number: int, pieces: Iterable[list[KeyEntry]]) -> None:
+        """Let a key file be there, durably."""
+        frames = [encode_keys(each) for each in pieces]
+        self.key_files[number] = KeyFileDisk(frames, len(frames))
+
+    @property
+    def written(self) -> Written:
+        """What is written so far."""
+        return len(self.frames), {key: len(each.frames) for key, each in self.key_files.items()}
+
+    def sync(self, written: Written) -> None:
+        """So much outlives the machine."""
+        frames, keys = written
         self.synced = max(self.synced, frames)
+        for number, count in keys.items():
+            if number in self.key_files:
+                file = self.key_files[number]
+                file.synced = max(file.synced, count)
         for known in self.ceilings.values():
             while len(known) > 1 and known[1][0] <= self.synced:
                 del known[0]
@@ -106,19 +168,34 @@ class Disk:
         """Of what was not synced, any first part is there; the cells are not."""
         kept = random.randint(self.synced, len(self.frames))
         del self.frames[kept:]
-        self.cells[:] = [random.randrange(3) for _ in self.cells]
+        self.cells[:] = array("q", [random.randrange(3) for _ in self.cells])
+        for file in self.key_files.values():
+            del file.frames[random.randint(file.synced, len(file.frames)) :]
 
-    def read(self, *, same_boot: bool) -> Journal:
+    def read(self, *, same_boot: bool, limits: Limits | None = None, now_ns: int = 0) -> Journal:
         """What the frames say; written anew in the fewest entries, as a starting server does."""
-        journal = Journal()
+        journal = Journal(keys=KeyLedger(limits))
         for frame in self.frames:
             for entry in decode(frame):
                 journal.fold(entry)
         settle_cells(journal, self.cells, same_boot=same_boot)
+        boot = BOOT if same_boot else "another boot"
+        read_keys(self._key_entries(), journal.keys, boot=boot, now_ns=now_ns)
+        take_in(journal, now_ns)
+        journal.key_file = KeyFile(max(self.key_files, default=0) + 1, now_ns, journal.keys.size)
         return journal
 
+    def _key_entries(self) -> Iterator[KeyEntry]:
+        for number in sorted(self.key_files):
+            for frame in self.key_files[number].frames:
+                yield from decode_keys(frame)
+
     def rewrite(self, journal: Journal) -> None:
-        """Replace all frames by one, durably."""
+        """Replace all frames by one, and all key files by one, durably."""
+        file = journal.key_file
+        self.key_files.clear()
+        pieces = whole_ledger(journal.keys, boot=BOOT, now_ns=file.until_ns)
+        self.rewrite_keys(file.number, pieces)
         self.frames, self.synced, self.ceilings = [], 0, {}
         self.write(journal.entries())
-        self.sync(1)
+        self.sync(self.written)

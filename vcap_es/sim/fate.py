@@ -124,6 +124,8 @@ class Fate:
                 return self._fsync(process)
             case "full":
                 return self._full(process)
+            case "hang":
+                return self._hang(process)
             case "tail":
                 return self._tail(process, mishap.amount, is_heard=other == "heard")
             case "wipe":
@@ -246,6 +248,16 @@ class Fate:
 
         def undo() -> None:
             process.log.is_full = False
+
+        return undo
+
+    def _hang(self, process: Node) -> Undo | None:
+        if not isinstance(process, MasterProcess):
+            return None
+        process.log.is_hung = True
+
+        def undo() -> None:
+            process.log.is_hung = False
 
         return undo
 

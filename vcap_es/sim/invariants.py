@@ -11,6 +11,7 @@ from vcap_es.components.outcomes import (
 from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.sim.periods import Periods
 from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.spans import Spans
 from vcap_es.sim.truth import equation_holds
 from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
@@ -62,7 +63,7 @@ class Served:
         self._ids: set[str] = set()
         self._counted: dict[str, int] = {}
         self.periods = Periods(lambda: world.log, self._served_twice_max)
-        self._units: set[tuple[str, str, int, int]] = set()
+        self._spans: dict[tuple[str, str, int], Spans] = {}
 
     def _served_twice_max(self, cap: str) -> int:
         """Units of a cap that may be served a second time, as operators gave up events."""
@@ -85,6 +86,10 @@ class Served:
     def is_news(self, server: ServerProcess) -> bool:
         """Whether a server has answered, or was asked to undo, since it was looked at last."""
         return bool(server.undone) or len(server.answers) > self._seen.get(id(server), 0)
+
+    def skip(self, server: ServerProcess) -> None:
+        """What a server has answered until now is counted elsewhere."""
+        self._seen[id(server)] = len(server.answers)
 
     def read(self, server: ServerProcess) -> None:
         """Take in what a server has answered since it was looked at last."""
@@ -129,9 +134,8 @@ class Served:
         named = parse_consume_id(id_)
         must(named.end - named.start == amount, "C13", f"{id_} names {amount} units")
         place = (named.incarnation, named.cap, named.number)
-        units = {(*place, unit) for unit in range(named.start, named.end)}
-        must(not units & self._units, "C13", f"{id_} was given to two callers")
-        self._units |= units
+        is_new = self._spans.setdefault(place, Spans()).add(named.start, named.end)
+        must(is_new, "C13", f"{id_} was given to two callers")
         self.last[place] = max(self.last.get(place, 0), named.end)
 
     def _add(self, id_: str, amount: int) -> None:

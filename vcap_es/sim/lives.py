@@ -18,6 +18,7 @@ from vcap_es.events.facts import Definition
 from vcap_es.projections.snapshots import Snapshot, restore, take
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.clients import Clients
+from vcap_es.sim.copying import watch_copies
 from vcap_es.sim.fate import Fate
 from vcap_es.sim.invariants import Served, must, watch_closely
 from vcap_es.sim.masters import MasterProcess
@@ -112,6 +113,7 @@ class Life:
             witnesses=self.options.witnesses,
             timings=self.options.timings,
             spawns=self.options.spawns,
+            window=self.options.window,
         )
         self.world.scheduler.events_max = EVENTS_MAX
         self.world.say = say
@@ -119,6 +121,7 @@ class Life:
         totals, gap_us = self.options.totals, self.options.gap_us
         self.clients: Askers = Clients(self.world, totals, gap_us)
         self.served: Served = watch_closely(self.world)
+        watch_copies(self.world)
         nodes = (*self.world.masters, *self.world.servers)
         for node, rate in zip(nodes, self.options.rates, strict=True):
             node.machine.rate_permille = rate

@@ -12,6 +12,7 @@ from vcap_es.components.leadership import Fetch
 from vcap_es.components.master import Identity, Master, Moment
 from vcap_es.components.master_outputs import Halt, Output, Renew, Restart
 from vcap_es.components.primary_master import Acknowledge, Answer, Close, Forward, Send, Spawn
+from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot, founded
 from vcap_es.events.log import Head
@@ -29,6 +30,7 @@ TICK_NS_MIN = MS
 """Like the shell of a master, it ticks no more often than this."""
 
 RETRY_FULL_MS = 50
+LOOK_AGAIN_MS = 50
 RESTART_MS = 5
 
 
@@ -96,6 +98,7 @@ class MasterProcess(Process):
             self.site.timings,
             random=random.randrange,
             moment=self.moment,
+            window=self.site.window,
         )
         for other in self.site.master_parties:
             if other is not self:
@@ -221,7 +224,7 @@ class MasterProcess(Process):
                 self._writes.append(output)
                 self._write()
             case Fetch():
-                self._after_fsync(partial(self._fetch, output))
+                self.later(self.site.read_ns(self.machine.slowness), partial(self._fetch, output))
             case Close(connection, reason):
                 self.site.closings.append(reason)
                 if connection in self._links:
@@ -236,6 +239,8 @@ class MasterProcess(Process):
             case Acknowledge(delivery):
                 if self.site.acknowledged is not None:
                     self.site.scheduler.later(US, partial(self.site.acknowledged, delivery))
+            case Remark():
+                self.site.note(self.name, output)
             case Restart() | Renew() | Halt():
                 self._stop(output)
 
@@ -297,6 +302,9 @@ class MasterProcess(Process):
 
     def _written(self) -> None:
         assert self.core is not None
+        if self.log.is_hung:
+            self.later(LOOK_AGAIN_MS * MS, self._written)
+            return
         if self.fails_fsync:
             self.fails_fsync = False
             self.site.note(self.name, "fsync failed")
@@ -340,7 +348,7 @@ class MasterProcess(Process):
         if wanted.after <= len(log.entries):
             entries = log.entries[wanted.after : wanted.after + wanted.limit]
             link = log.link_at(wanted.after)
-            self.core.fetched(wanted.node, wanted.after, link, entries, self.moment)
+            self.core.fetched(wanted, link, entries, self.moment)
             self.flush()
 
     # ---- time

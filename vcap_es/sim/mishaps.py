@@ -57,7 +57,7 @@ WEIGHTS = {
 }
 """How often each kind is drawn; a profile may have its own."""
 
-ON_MASTERS = {"fsync", "full", "tail", "wall", "switch"}
+ON_MASTERS = {"fsync", "full", "hang", "tail", "wall", "switch"}
 ON_PAIRS = {"part", "cut", "clog", "reset"}
 
 

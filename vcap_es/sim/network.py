@@ -21,12 +21,16 @@ GIVE_UP_MS = (300, 3000)
 
 @dataclass
 class Faults:
-    """How bad links and disks are: chances of a hundred, and delays in microseconds."""
+    """How bad links and disks are: chances of a hundred, and delays in microseconds.
+
+    Reading older events from a log takes up to `read_us_max`; 0: as long as an fsync.
+    """
 
     lose: int = 0
     repeat: int = 0
     delay_us_max: int = 500
     fsync_us_max: int = 300
+    read_us_max: int = 0
     is_ordered: bool = False
 
 
@@ -196,6 +200,11 @@ class Network:
     def is_reachable(self, one: str, other: str) -> bool:
         """Whether both can send to each other."""
         return not ({one, other} & self.apart or {(one, other), (other, one)} & self._cuts.keys())
+
+    def is_clear(self, one: str, other: str) -> bool:
+        """Whether both can send to each other, and nothing holds that up."""
+        is_clogged = bool({(one, other), (other, one)} & self._clogs.keys())
+        return self.is_reachable(one, other) and not is_clogged
 
     # ---- inside
 

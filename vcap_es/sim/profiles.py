@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 from vcap_es.components.limits import Limits
 from vcap_es.components.timings import Timings
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.sim.mishaps import WEIGHTS, Mishap, draw
 from vcap_es.sim.network import Faults
 from vcap_es.sim.site import NOON
@@ -33,6 +34,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     witnesses: tuple[int, ...] = (1, 1, 3)
     delays_us: tuple[int, ...] = (300, 2000, 20_000)
     fsyncs_us: tuple[int, ...] = (200, 2000, 10_000)
+    reads_us: tuple[int, ...] = (0,)
+    windows: tuple[Window, ...] = (WINDOW,)
+    repeats: tuple[int, ...] = (0, 5, 20)
     early_percent: int = 30
     lossy_percent: int = 30
     leaves_percent: int = 30
@@ -63,12 +67,15 @@ class Options(Struct, frozen=True, kw_only=True):
     safety_ms: int
     waits_ms: int
     leaves_one: bool
+    read_us: int
+    window: Window
 
     def __str__(self) -> str:
         """As it is printed for a life that fails."""
         mode = "ordered" if self.is_ordered else f"drop={self.lose}% dup={self.repeat}%"
         return (
-            f"{mode} delay={self.delay_us}us fsync={self.fsync_us}us voters={2 + self.witnesses}"
+            f"{mode} delay={self.delay_us}us fsync={self.fsync_us}us read={self.read_us}us"
+            f" window={self.window.recent}/{self.window.message} voters={2 + self.witnesses}"
             f" servers={self.servers} totals={list(self.totals)} rates={list(self.rates)}"
             f" strict={self.is_strict} spawns={self.spawns} gap={self.gap_us}us"
             f" safety={self.safety_ms}ms"
@@ -82,6 +89,7 @@ class Options(Struct, frozen=True, kw_only=True):
             repeat=self.repeat,
             delay_us_max=self.delay_us,
             fsync_us_max=self.fsync_us,
+            read_us_max=self.read_us,
             is_ordered=self.is_ordered,
         )
 
@@ -101,7 +109,7 @@ def options(profile: Profile, seed: int) -> Options:
         witnesses=witnesses,
         servers=servers,
         lose=0 if is_ordered else random.choice((0, 2, 10)),
-        repeat=0 if is_ordered else random.choice((0, 5, 20)),
+        repeat=0 if is_ordered else random.choice(profile.repeats),
         delay_us=random.choice(profile.delays_us),
         fsync_us=random.choice(profile.fsyncs_us),
         is_ordered=is_ordered,
@@ -114,6 +122,8 @@ def options(profile: Profile, seed: int) -> Options:
         safety_ms=random.randint(*profile.safety_ms),
         waits_ms=0 if random.random() * 100 < profile.early_percent else 1500,
         leaves_one=witnesses == 3 and random.random() * 100 < profile.leaves_percent,
+        read_us=random.choice(profile.reads_us),
+        window=random.choice(profile.windows),
     )
 
 
@@ -149,6 +159,38 @@ DISKS = Profile(
     name="disks",
     weights={"power": 8, "crash": 6, "fsync": 6, "full": 5, "tail": 8, "wipe": 8, "part": 2},
     mishaps=(3, 12),
+)
+# No message is repeated here: each is answered at once by a server whose disk is slow.
+COPIES = Profile(
+    name="copies",
+    weights={
+        "wipe": 8,
+        "crash": 10,
+        "power": 4,
+        "reset": 12,
+        "cut": 6,
+        "part": 4,
+        "clog": 8,
+        "slow": 6,
+        "pause": 4,
+        "full": 2,
+        "hang": 4,
+        "switch": 4,
+    },
+    mishaps=(6, 20),
+    safety_ms=(5000, 9000),
+    lasts_ms=(1, 30, 200, 700, 2000, 4000),
+    fsyncs_us=(200, 10_000, 50_000, 300_000),
+    reads_us=(200, 50_000, 400_000, 1_500_000),
+    repeats=(0,),
+    windows=tuple(
+        Window(recent=recent, message=message, under_way=4 * message)
+        for recent, message in ((4, 2), (16, 8), (64, 8), (64, 32))
+    ),
+    early_percent=10,
+    lossy_percent=20,
+    leaves_percent=0,
+    is_busy=True,
 )
 VOTERS = Profile(
     name="voters",
@@ -326,7 +368,9 @@ FORCED = Profile(
     is_busy=True,
 )
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
+BOUNDS = Profile(name="bounds", directed=_transfers, safety_ms=(3000, 8000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
+RESTORED = Profile(name="restored", directed=lambda _: [], safety_ms=(2_000, 70_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
     name="exactly",
@@ -352,6 +396,7 @@ PROFILES = {
         FAILOVER,
         GROWTH,
         DISKS,
+        COPIES,
         VOTERS,
         LOSSY,
         FLAPPING,
@@ -362,7 +407,9 @@ PROFILES = {
         TAILS,
         FORCED,
         TRANSFERS,
+        BOUNDS,
         STEPS,
         EXACTLY,
+        RESTORED,
     )
 }

@@ -4,7 +4,7 @@ It keeps a link to every master and serves from the one that leads the highest e
 of. As a witness it votes as well, with a ballot of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from msgspec import structs
@@ -16,6 +16,7 @@ from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.followed import Followed
 from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.journal_records import Begun
+from vcap_es.components.key_records import KeyEntry
 from vcap_es.components.messages import FromMaster, FromServer, Hello
 from vcap_es.components.primacy_messages import (
     FromVoter,
@@ -23,12 +24,14 @@ from vcap_es.components.primacy_messages import (
     Leading,
     ToVoter,
 )
+from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.components.voter import Ballot, Keep, Voter
-from vcap_es.sim.disks import BallotDisk, Disk
+from vcap_es.sim.disks import BOOT, BallotDisk, Disk
 from vcap_es.sim.gates import Gate
 from vcap_es.sim.network import MS, Connection, Party
 from vcap_es.sim.processes import Process
+from vcap_es.sim.promises import Life, Promises
 from vcap_es.sim.site import Site
 from vcap_es.sim.violations import Violation
 
@@ -53,6 +56,8 @@ class ServerProcess(Process):
         self.disk = Disk()
         self.answers: dict[int, object] = {}
         self.keyed: set[int] = set()
+        self.promises = Promises(name)
+        self.machines_lost = 0
         self.undone: list[str] = []
         self.incarnations: list[str] = []
         self.abandoned = ""
@@ -72,14 +77,15 @@ class ServerProcess(Process):
         """Start from what the disk has."""
         self.begin_life()
         if not same_boot:
+            self.machines_lost += 1
             self.disk.lose_power(self.site.streams.disk)
             self.machine.boot()
-        journal = self.disk.read(same_boot=same_boot)
+        journal = self.disk.read(same_boot=same_boot, limits=self.limits, now_ns=self.now_ns)
         begun = Begun(
             incarnation=journal.incarnation or self.new_incarnation(),
             start=journal.start + 1,
             session=f"session{self.lives}",
-            boot="boot",
+            boot=BOOT,
         )
         journal.fold(begun)
         self.disk.rewrite(journal)
@@ -113,6 +119,7 @@ class ServerProcess(Process):
         if not self.is_running:
             return
         self.end_life(is_power_lost=is_power_lost)
+        self.promises.dies(self.core)
         self._serving = None
         if self.ballots is not None:
             self.ballots.crash(self.site.streams.disk)
@@ -172,6 +179,7 @@ class ServerProcess(Process):
             voter=self.voter.ballot.node if self.voter is not None else "",
             stamp=self.lives,
             cluster=self.belonging.cluster,
+            committed=self.voter.committed if self.voter is not None else 0,
         )
         self._send(made, hello)
 
@@ -210,12 +218,24 @@ class ServerProcess(Process):
                 self._heed(connection, message.epoch)
             case Greeting():
                 self._nodes[connection] = message.node
+            case messages.Readmitted():
+                self.later(0, partial(self._move, message))
             case messages.Keyring() | messages.Directory():
                 pass
             case messages.Standing() | messages.Broadcast():
                 self.received(connection.number, message)
             case _:
                 self._vote(connection, message)
+
+    def _move(self, message: messages.Readmitted) -> None:
+        """Begin again as a server of the restored cluster, and as a witness that never voted."""
+        if self.belonging.obstacle_to_moving(message, self.core.incarnation):
+            return
+        self.kill()
+        if self.ballots is not None:
+            self.ballots = BallotDisk(Ballot(node=witness_id(self.name, self.site.new_id())))
+        self.belonging.move(message)
+        self.start(same_boot=True)
 
     def received(self, connection: int, message: FromMaster) -> None:
         """The master that it serves from has said something; others are not listened to."""
@@ -250,18 +270,26 @@ class ServerProcess(Process):
 
     # ---- clients
 
-    def submit(self, command: Command, idempotency: Idempotency | None = None) -> int:
+    def submit(
+        self, command: Command, idempotency: Idempotency | None = None, owner: str = ""
+    ) -> int:
         """Ask something; the token under which the answer will be found."""
         token = next(self.site.tokens)
         if idempotency is not None:
             self.keyed.add(token)
+            self.core.tick(self.now_ns)
+            self.promises.asks(token, owner, idempotency, self.core, self._life)
         if isinstance(command, Commit | Cancel | Refund):
             self.undone.append(command.id)
-        self.core.submit(token, command, idempotency, self.now_ns)
+        self.core.submit(token, command, idempotency, self.now_ns, owner)
         self.flush()
         return token
 
     # ---- the shell
+
+    @property
+    def _life(self) -> Life:
+        return self.machines_lost, self.core.incarnation
 
     def _work(self) -> None:
         """What the shell does every now and then."""
@@ -283,12 +311,21 @@ class ServerProcess(Process):
                 case Write(entries, ticket):
                     self.disk.write(entries)
                     if ticket:
-                        self._fsync(ticket, len(self.disk.frames))
+                        self._fsync(ticket)
+                case WriteKeys(keys):
+                    self.disk.write_keys(keys)
+                case TurnKeys(number, begun):
+                    self.disk.turn_keys(number, begun)
+                case DropKeys(number):
+                    self.disk.drop_keys(number)
+                case RewriteKeys(number, pieces):
+                    self._rewrite_keys(number, pieces)
                 case SendToMaster(message):
                     if self._serving is not None:
                         self._send(self._serving, message)
                 case Reply(token, outcome):
                     self.answers[token] = outcome
+                    self.promises.answers(token, outcome, self.core, self._life)
                 case Abandon(reason):
                     self._abandon(reason)
                     return
@@ -313,12 +350,23 @@ class ServerProcess(Process):
         if not self.site.may_abandon:
             raise Violation("abandoned", f"{self.name}: {reason}")
 
-    def _fsync(self, ticket: int, frames: int) -> None:
-        """Make the journal durable a little later."""
+    def _rewrite_keys(self, number: int, pieces: Iterable[list[KeyEntry]]) -> None:
+        """Write all that is kept of keys into one file, a little later."""
         disk = self.disk
 
         def done() -> None:
-            disk.sync(frames)
+            disk.rewrite_keys(number, pieces)
+            self.core.keys.rewritten(number)
+            self.flush()
+
+        self.later(self.site.fsync_ns(self.machine.slowness), done)
+
+    def _fsync(self, ticket: int) -> None:
+        """Make the journal durable a little later."""
+        disk, written = self.disk, self.disk.written
+
+        def done() -> None:
+            disk.sync(written)
             self.core.written(ticket, self.now_ns)
             self.flush()
 

@@ -5,6 +5,7 @@ from itertools import count
 from random import Random
 
 from vcap_es.components.timings import Timings
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.sim.network import US, Faults, Network, Party
 from vcap_es.sim.scheduler import Scheduler, Streams
 from vcap_es.sim.truth import Truth
@@ -30,9 +31,11 @@ class Site:
         dc: str,
         cluster: str,
         scheduler: Scheduler | None,
+        window: Window = WINDOW,
+        first_id: int,
     ) -> None:
         self.began_us = now
-        self.timings = timings
+        self.timings, self.window = timings, window
         self.dc, self.cluster = dc, cluster
         self.forward: Callable[[str, bytes], None] | None = None
         self.acknowledged: Callable[[int], None] | None = None
@@ -49,7 +52,7 @@ class Site:
         self.watchers: list[Callable[[object], None]] = []
         self.elections = self.crashes = 0
         self.say: Callable[[str], None] | None = None
-        self._ids = count(1)
+        self._ids = count(first_id)
 
     @property
     def faults(self) -> Faults:
@@ -76,8 +79,14 @@ class Site:
 
     def fsync_ns(self, slowness: int) -> int:
         """How long the next fsync takes."""
-        share = self.streams.disk.random()
-        return (int(share * self.faults.fsync_us_max) + 1) * US * slowness
+        return self._disk_ns(self.faults.fsync_us_max, slowness)
+
+    def read_ns(self, slowness: int) -> int:
+        """How long the next reading of older events takes."""
+        return self._disk_ns(self.faults.read_us_max or self.faults.fsync_us_max, slowness)
+
+    def _disk_ns(self, us_max: int, slowness: int) -> int:
+        return (int(self.streams.disk.random() * us_max) + 1) * US * slowness
 
     def spawn(self, slot: int) -> None:
         """A leading master starts the process of another slot."""

@@ -28,7 +28,8 @@ def equation_holds(state: DataCentre) -> None:
             pool = interval.pool
             places = pool.places.values()
             spent = sum(each.spent - each.refunded for each in places)
-            there = pool.available + pool.held + spent + pool.expired + pool.unreported
+            there = pool.available + pool.withheld + pool.held + spent
+            there += pool.expired + pool.unreported
             if pool.minted + pool.net != there:
                 raise Violation("C1", f"{cap} {interval.number}: {pool}")
             if any(each.held < 0 for each in places):
@@ -175,15 +176,25 @@ class Truth:
         for entry in news:
             if entry.position != self.end + 1:
                 raise Violation("C5", f"{copy.name} has {entry.position} behind {self.end}")
-            fact = decode(entry.fact)
-            self.entries.append(entry)
-            self.facts.append(fact)
-            self.fold.evolve(fact)
-            if isinstance(fact, IntervalOpened | IntervalTotalChanged):
-                key = (fact.cap, fact.number)
-                self.minted_max[key] = max(self.minted_max.get(key, 0), fact.total)
+            self._take(entry)
         if news:
             equation_holds(self.fold.state)
+
+    def _take(self, entry: Stored) -> None:
+        fact = decode(entry.fact)
+        self.entries.append(entry)
+        self.facts.append(fact)
+        self.fold.evolve(fact)
+        if isinstance(fact, IntervalOpened | IntervalTotalChanged):
+            key = (fact.cap, fact.number)
+            self.minted_max[key] = max(self.minted_max.get(key, 0), fact.total)
+
+    def begin_with(self, entries: list[Stored]) -> None:
+        """All of these are acknowledged: they were before what begins now."""
+        assert not self.entries, "the truth has begun already"
+        for entry in entries:
+            self._take(entry)
+        equation_holds(self.fold.state)
 
     def give_up(self, copy: Copy) -> None:
         """Operators let this master lead, without what it has not of the acknowledged events."""

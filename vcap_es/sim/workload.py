@@ -4,6 +4,7 @@ from random import Random
 
 from vcap_es.components.commands import (
     Cancel,
+    Command,
     Commit,
     Consume,
     ConsumeAll,
@@ -26,7 +27,15 @@ from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 KINDS: tuple[IntervalKind, ...] = ("minute", "minute", "minute", "hour", "day", "single")
-LIMITS = Limits(refund_window_ms=300, lead_ms=2000)
+LIMITS = Limits(
+    refund_window_ms=300,
+    lead_ms=2000,
+    key_retention_ms=3000,
+    keys_max=12,
+    key_file_bytes_max=500,
+)
+OWNERS = ("few", "many", "many", "many")
+REPEATED = 6
 
 
 class Workload:
@@ -48,6 +57,7 @@ class Workload:
         self.ids: list[tuple[ServerProcess, str]] = []
         self.tokens: list[tuple[ServerProcess, int]] = []
         self.keys = 0
+        self.keyed: list[tuple[ServerProcess, Command, Idempotency, str]] = []
         self.is_rough = random.random() < 0.7
 
     def say(self, text: str) -> None:
@@ -91,11 +101,14 @@ class Workload:
         server, random = self._server(), self.random
         if server is None:
             return
+        if self.keyed and random.random() < 0.2:
+            self._ask_again()
+            return
         cap = random.choice(self.caps)
         amount = random.randint(1, 6)
         consume = Consume(cap=cap, minimum=amount, maximum=amount)
         roll = random.randrange(10)
-        command: object = consume
+        command: Command = consume
         if roll == 0:
             command = Consume(cap=cap, minimum=1, maximum=amount)
         elif roll == 1:
@@ -117,17 +130,26 @@ class Workload:
                 server.answers[next(self.world.tokens)] = answer
                 self.ids.append((server, answer.id))
             return
-        key = None
-        if random.random() < 0.2:
-            self.keys += random.random() < 0.7
+        key, owner = None, ""
+        if random.random() < 0.3:
+            self.keys += random.random() < 0.8
             key = Idempotency(key=f"k{self.keys}", fingerprint=repr(command).encode())
-        self.say(f"{server.name} {command} {key}")
+            owner = OWNERS[self.keys % len(OWNERS)]
+            self.keyed.append((server, command, key, owner))
+        self.say(f"{server.name} {command} {key} {owner}")
         if random.random() < 0.02 and self.is_rough:
             server.dies_after = random.randrange(3)
         # A repeated key gives the same answer again: it is not another consume.
-        token = server.submit(command, key)  # type: ignore[arg-type]  # one of the commands
+        token = server.submit(command, key, owner)
         if key is None:
             self.tokens.append((server, token))
+
+    def _ask_again(self) -> None:
+        """A client that is not sure asks again, with the same key at the same server."""
+        server, command, key, owner = self.random.choice(self.keyed[-REPEATED:])
+        if server.is_running:
+            self.say(f"{server.name} {command} {key} {owner} again")
+            server.submit(command, key, owner)
 
     def _settle(self) -> None:
         for server, token in self.tokens:

@@ -14,6 +14,7 @@ from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import PrimaryMaster
 from vcap_es.components.timings import Timings
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.events.facts import Definition, Fact
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 from vcap_es.projections.states.places import Pool
@@ -44,6 +45,8 @@ class World(Site):
         dc: str = "dc1",
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
+        window: Window = WINDOW,
+        first_id: int = 1,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -53,6 +56,8 @@ class World(Site):
             dc=dc,
             cluster=cluster,
             scheduler=scheduler,
+            window=window,
+            first_id=first_id,
         )
         self.steps: list[Callable[[], None]] = []
         self.masters = [

@@ -120,7 +120,9 @@ class StandIn:
             resets_at=RESETS_AT,
         )
 
-    async def submit(self, command: Command, idempotency: Idempotency | None = None) -> Outcome:
+    async def submit(
+        self, command: Command, idempotency: Idempotency | None = None, owner: str = ""
+    ) -> Outcome:
         """Do what is asked, once per key; where there is a gate, when it is opened."""
         self.submitted.append(command)
         self.reached.set()

@@ -1,4 +1,5 @@
 import asyncio
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -6,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.adapters.http.primary import Primary, with_primary
-from vcap_es.adapters.http import auditors
+from tests.adapters.http.primary import PATIENCE_SECONDS, Primary, with_primary
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.components.commands import Consume
 from vcap_es.components.outcomes import Consumed
 from vcap_es.events.chain import GENESIS
+from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     Definition,
     EpochStarted,
@@ -198,21 +199,6 @@ def test_explanations_are_told_in_words(tmp_path: Path) -> None:
     with_primary(tmp_path, check, ["s1"])
 
 
-def test_a_life_too_long_to_explain_is_said_to_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An explanation takes a bounded number of events; beyond it there is the statement."""
-    monkeypatch.setattr(auditors, "EXPLAINED_MAX", 2)
-
-    async def check(primary: Primary) -> None:
-        await primary.define("shop:a")
-        answer = await primary.call("GET", "/v1/caps/shop:a/explain")
-        assert answer.status_code == 422
-        assert "statement" in answer.json()["detail"]
-
-    with_primary(tmp_path, check)
-
-
 def test_the_history_is_every_event_of_the_cap(tmp_path: Path) -> None:
     """The download has a line an event, the very events that the log gives for that cap."""
 
@@ -333,6 +319,130 @@ def test_one_verification_runs_at_a_time(tmp_path: Path) -> None:
         assert set(statuses) == {200, 429}
         refused = next(each for each in answers if each.status_code == 429)
         assert refused.headers["retry-after"] == "5"
+
+    with_primary(tmp_path, check)
+
+
+def test_a_key_that_reads_too_much_is_told_when_to_ask_again(tmp_path: Path) -> None:
+    """Its budget is refused by name with 429 and Retry-After; another key reads on."""
+
+    async def check(primary: Primary) -> None:
+        await primary.define("shop:a")
+        greedy = await primary.make_key("auditor", "*")
+        primary.node.past.charge(greedy.split("_")[1], 10**9)
+        for path in ("/statement", "/history", "/explain", "/intervals", "/balances?position=9"):
+            answer = await primary.call("GET", f"/v1/caps/shop:a{path}", key=greedy)
+            assert (answer.status_code, answer.json()["code"]) == (429, "reading_budget")
+            assert int(answer.headers["retry-after"]) > 60
+            assert (await primary.call("GET", f"/v1/caps/shop:a{path}")).status_code == 200
+        # What is live costs nothing of it
+        answer = await primary.call("GET", "/v1/caps/shop:a/balances", key=greedy)
+        assert answer.status_code == 200
+
+    with_primary(tmp_path, check)
+
+
+def test_who_leaves_before_the_answer_frees_their_place(tmp_path: Path) -> None:
+    """A client that is gone is noticed while the past is read, not when its answer is sent."""
+
+    async def check(primary: Primary) -> None:
+        await primary.define("shop:a")
+        await primary.get("/v1/caps/shop:a/explain")
+        past = primary.node.past
+        assert past._process is not None
+        # Given a question that is not answered for now
+        past._process.send_signal(signal.SIGSTOP)
+        _, writer = await asyncio.open_connection("127.0.0.1", primary.port)
+        key = primary.keys["auditor"]
+        head = f"GET /v1/caps/shop:a/explain HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}"
+        writer.write(f"{head}\r\n\r\n".encode())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while past.budgets.under_way == 0:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
+            # When its client leaves
+            writer.close()
+            # Then nothing is under way any more
+            while past.budgets.under_way > 0:  # noqa: ASYNC110  # likewise
+                await asyncio.sleep(0.01)
+        past._process.send_signal(signal.SIGCONT)
+        assert await primary.get("/v1/caps/shop:a/explain")
+
+    with_primary(tmp_path, check)
+
+
+def test_who_leaves_in_the_middle_of_an_answer_ends_its_reading(tmp_path: Path) -> None:
+    """A client that has seen enough frees its place, though the next part is not there yet."""
+
+    async def check(primary: Primary) -> None:
+        past = primary.node.past
+        reader, writer = await asyncio.open_connection("127.0.0.1", primary.port)
+        head = "GET /v1/caps/shop:a/history HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer"
+        writer.write(f"{head} {primary.keys['auditor']}\r\n\r\n".encode())
+        # Given a client that has the first part of a long answer, and no more is read for now
+        assert b"200 OK" in await reader.read(100)
+        assert past._process is not None
+        past._process.send_signal(signal.SIGSTOP)
+        # When it leaves
+        writer.close()
+        # Then nothing is under way any more
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while past.budgets.under_way > 0:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0.01)
+        past._process.send_signal(signal.SIGCONT)
+
+    with_primary(tmp_path, check, past=_closed_days("shop:a", 2_000))
+
+
+def test_a_key_by_group_sees_its_group_alone(tmp_path: Path) -> None:
+    """Which group a cap has now is asked of the master, whatever it had when it was recorded."""
+
+    async def check(primary: Primary) -> None:
+        await primary.define("a", group="red")
+        await primary.define("b", group="blue")
+        red = await primary.make_key("auditor", "group:red")
+
+        async def seen() -> set[str]:
+            answer = await primary.call("GET", "/v1/log?limit=1000", key=red)
+            return {each["fact"]["cap"] for each in answer.json()["events"]}
+
+        assert await seen() == {"a"}
+        await primary.define("a", group="blue")
+        await primary.define("b", group="red")
+        assert await seen() == {"b"}
+
+    with_primary(tmp_path, check)
+
+
+def test_what_is_not_committed_is_told_nobody(tmp_path: Path) -> None:
+    """What is on the disk of a master and may have to go again is in no answer of it."""
+
+    async def check(primary: Primary) -> None:
+        await primary.define("shop:a")
+        committed = primary.node.durable
+        # Given an event that was written and that nobody has committed
+        last = (await primary.node.log.read(committed - 1, limit=1))[0]
+        fact = MetaDefined(cap="ghost", version=Version(0, 1), definition=Definition(total=1))
+        ghost = Draft(
+            event_id=b"ghost" * 3 + b"!",
+            recorded_at=last.recorded_at,
+            dc="dc1",
+            actor="m1",
+            correlation="",
+            fact=fact,
+        )
+        await primary.node.log.append([ghost], last.epoch)
+        assert (await primary.node.log.head()).position == committed + 1
+        # Then no reading of the past tells of it
+        page = await primary.get("/v1/log?limit=1000")
+        assert (page["head"], page["events"][-1]["position"]) == (committed, committed)
+        for path, status in (
+            (f"/v1/log/{committed + 1}", 404),
+            ("/v1/caps/ghost/history", 404),
+            ("/v1/caps/ghost/statement", 404),
+            (f"/v1/caps/ghost/balances?position={committed + 1}", 422),
+        ):
+            assert (await primary.call("GET", path)).status_code == status, path
+        assert (await primary.get("/v1/verify"))["position"] == committed
 
     with_primary(tmp_path, check)
 

@@ -477,7 +477,7 @@ def test_nodes_are_told_where_the_masters_are_and_nobody_else() -> None:
         async with served(node) as port, calling(port, node.key(role="admin")) as client:
             assert (await client.get("/v1/links")).status_code == 401
             answer = await client.get("/v1/links", headers={"authorization": "Bearer of nodes"})
-            assert answer.json() == {"masters": ["http://127.0.0.1:9"]}
+            assert answer.json() == {"masters": ["http://127.0.0.1:9"], "cluster": "c1" * 16}
             assert answer.headers["cache-control"] == "no-store"
 
     run(main)
@@ -603,6 +603,30 @@ def test_no_secret_is_in_the_metrics() -> None:
     assert 'vcap_consumes_total{result="unknown_cap"} 1.0' in text
     assert "canary" not in text
     assert "vcap_caller" not in text
+
+
+def test_the_calls_of_one_api_key_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a quarter of the calls under way is not given the last quarter."""
+    monkeypatch.setattr("vcap_es.adapters.http.clients.CALLS_UNDER_WAY_MAX", 4)
+
+    async def main() -> None:
+        node = StandIn(gate=asyncio.Event())
+        assert node.gate is not None
+        hold = {"cap": "a", "amount": 1, "lifetime_ms": 1000}
+        one, two = node.key(), node.key(name="two")
+        async with served(node, {"a": 10}) as port, calling(port, one) as client:
+            flood = [asyncio.create_task(client.post("/v1/holds", json=hold)) for _ in range(4)]
+            done, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+            assert [each.result().json()["code"] for each in done] == ["busy"]
+            async with calling(port, two) as other:
+                node.reached.clear()
+                asked = asyncio.create_task(other.post("/v1/holds", json=hold))
+                await node.reached.wait()
+                node.gate.set()
+                assert (await asked).status_code == 200
+            await asyncio.gather(*flood)
+
+    run(main)
 
 
 def test_too_many_calls_at_once_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

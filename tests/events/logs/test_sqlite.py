@@ -26,8 +26,9 @@ from vcap_es.errors import (
 )
 from vcap_es.events.chain import verify
 from vcap_es.events.envelope import Recorded
+from vcap_es.events.facts import EpochStarted
 from vcap_es.events.log import Truncated
-from vcap_es.events.logs import sqlite, sqlite_writer
+from vcap_es.events.logs import sqlite, sqlite_reader, sqlite_writer
 from vcap_es.events.logs.sqlite import SqliteLog
 
 ROOT = Path(__file__).parents[3]
@@ -657,3 +658,22 @@ def _python(script: str) -> str:
 
 def _pid() -> int:
     return int(Path("/proc/self/stat").read_text().split()[0])
+
+
+def test_a_rare_kind_is_found_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sought in short transactions, none of which reads all of the log."""
+    monkeypatch.setattr(sqlite_reader, "_SCANNED_EVENTS", 10)
+
+    async def scenario() -> None:
+        log = await SqliteLog.open(tmp_path / "events.db", synchronous="OFF")
+        rare = EpochStarted(epoch=1, leader="m")
+        for number in range(60):
+            await log.append([draft(rare) if number % 23 == 0 else draft()], epoch=1)
+        found = await log.read(kind="EpochStarted")
+        assert [each.position for each in found] == [1, 24, 47]
+        assert [each.position for each in await log.read(1, limit=1, kind="EpochStarted")] == [24]
+        await log.close()
+
+    asyncio.run(scenario())

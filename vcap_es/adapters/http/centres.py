@@ -67,6 +67,7 @@ class Centres(Struct, frozen=True, kw_only=True):
     `twins` are caps that are decided here, or learned, of whose name the data centre named has
     another cap: each serves its own total. Retire one of the two. `namesakes` are data centres that
     have another log than the one known by their name, and are not listened to; with what to do.
+    `doubts` are caps and registers of which others told what cannot be, and why.
     """
 
     here: str
@@ -74,6 +75,7 @@ class Centres(Struct, frozen=True, kw_only=True):
     post: PostView | None
     twins: dict[str, str]
     namesakes: dict[str, str]
+    doubts: dict[str, str]
 
 
 class CentreRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,6 +152,7 @@ def _centres(node: MasterNode, state: DataCentre) -> Centres:
         post=_post(node),
         twins=remote.twins() if remote is not None else {},
         namesakes=remote.namesakes() if remote is not None else {},
+        doubts=remote.doubts() if remote is not None else {},
     )
 
 
@@ -168,6 +171,8 @@ def _trouble(node: MasterNode, state: DataCentre, centre: str) -> str | None:
         return None
     if node.post is None or centre not in node.post.peers:
         return f"no way leads there: write [remote.centres.{centre}] into the settings"
+    if centre in state.apart:
+        return "it knows this data centre by its log before the restore: neither is heard"
     if trouble := node.post.trouble_to(centre):
         return trouble
     if centre not in state.clusters:

@@ -7,7 +7,6 @@ who calls, what is asked, may they, do it, say it.
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import httpx2
@@ -78,7 +77,9 @@ from vcap_es.events.consume_ids import find_consume_id
 from vcap_es.events.facts.access import Role
 
 CALLS_UNDER_WAY_MAX = 4096
-"""Calls that one server works on at a time; one more is answered with `busy`."""
+"""Calls that one server works on at a time; one more is answered with `busy`. The last quarter of
+them is for API keys that have less than a quarter, so none shuts out the others.
+"""
 
 FORWARD_SECONDS = 2.0
 FORWARDED_BYTES_MAX = 64 * 1024
@@ -214,7 +215,7 @@ async def _do(call: Call, command: Command) -> Response:
     node = call.plane.node
     if incarnation is not None and incarnation != node.incarnation:
         return await _forward(call, incarnation)
-    outcome = await node.submit(command, _idempotency(call, command))
+    outcome = await node.submit(command, _idempotency(call, command), call.client.key)
     _count(call.plane, command, outcome)
     return _outcome_response(call.plane, outcome)
 
@@ -252,24 +253,21 @@ async def _check_scope(call: Call, caps: list[str]) -> None:
 
 
 def _idempotency(call: Call, command: Command) -> Idempotency | None:
-    """The caller's key for this call, which is nobody else's, and a digest of what is asked."""
+    """The caller's key for this call, which is nobody else's, and what is asked."""
     values = call.request.headers.getlist("idempotency-key")
     if not values:
         return None
     value = values[0]
-    quoted = _QUOTED_KEY.fullmatch(value)
-    bare = _BARE_KEY.fullmatch(value)
-    if len(values) > 1 or not (quoted or bare):
+    quoted = _QUOTED_KEY.fullmatch(value) if value[:1] == '"' else None
+    if len(values) > 1 or not (quoted or _BARE_KEY.fullmatch(value)):
         detail = "Idempotency-Key is one text of 1 to 255 printable characters, in quotes or bare"
         raise RequestRefused("bad_request", detail)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
     if len(key) > 255:
         raise RequestRefused("bad_request", "Idempotency-Key is longer than 255 characters")
-    scope, request = call.client.key, call.request
-    asked = [scope, request.method, request.url.path, msgspec.to_builtins(command)]
-    return Idempotency(
-        key=f"{scope}/{key}", fingerprint=sha256(msgspec.json.encode(asked)).digest()
-    )
+    caller, request = call.client.key, call.request
+    asked = [caller, request.method, request.scope["path"], command]
+    return Idempotency(key=f"{caller}/{key}", fingerprint=msgspec.json.encode(asked))
 
 
 async def _forward(call: Call, incarnation: str) -> Response:
@@ -419,6 +417,8 @@ class _Desk:
     def __init__(self, plane: ClientPlane) -> None:
         self._plane = plane
         self._under_way = 0
+        self._by_key: dict[str, int] = {}
+        """How many of the calls under way are whose."""
 
     def serve(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """The handler of a row of the route table."""
@@ -441,14 +441,29 @@ class _Desk:
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         if endpoint.roles is None:
             return await endpoint.answer(Call(self._plane, request, _NOBODY, b""))
-        if self._under_way > CALLS_UNDER_WAY_MAX:
-            detail = "too many calls are under way at this server"
-            raise RequestRefused("busy", detail, retry_after_ms=1000)
+        self._check_room(0)
         client = self._caller(request)
         if client.role not in endpoint.roles:
             raise RequestRefused("forbidden", f"an API key of role {client.role} may not do this")
-        body = await _read(request, endpoint.body_bytes_max)
-        return await endpoint.answer(Call(self._plane, request, client, body))
+        mine = self._by_key.get(client.key, 0)
+        self._check_room(mine)
+        self._by_key[client.key] = mine + 1
+        try:
+            body = await _read(request, endpoint.body_bytes_max)
+            return await endpoint.answer(Call(self._plane, request, client, body))
+        finally:
+            self._by_key[client.key] -= 1
+            if not self._by_key[client.key]:
+                del self._by_key[client.key]
+
+    def _check_room(self, mine: int) -> None:
+        """Refuse one more call of who has `mine` under way, where there is no room for it."""
+        quarter = CALLS_UNDER_WAY_MAX // 4
+        room = CALLS_UNDER_WAY_MAX - (quarter if mine >= max(1, quarter) else 0)
+        if self._under_way > room:
+            whose = f", {mine} of them with this API key" if mine else ""
+            detail = f"too many calls are under way at this server{whose}"
+            raise RequestRefused("busy", detail, retry_after_ms=1000)
 
     def _caller(self, request: Request) -> Client:
         if not self._plane.node.ready_keys:

@@ -5,6 +5,8 @@
 """
 
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,6 +25,7 @@ from vcap_es.adapters.http.order import ORDER
 from vcap_es.adapters.http.pages import HEALTH, PAGES
 from vcap_es.adapters.http.placements import PLACEMENTS
 from vcap_es.adapters.http.primacy import PRIMACY
+from vcap_es.adapters.http.restore import RESTORE
 from vcap_es.adapters.http.routes import Call, Plane, Route
 from vcap_es.adapters.http.stream import STREAM
 from vcap_es.adapters.joining import LINKS_PATH
@@ -43,6 +46,7 @@ API: tuple[Route, ...] = (
     *STREAM,
     *ORDER,
     *PRIMACY,
+    *RESTORE,
     *HEALTH,
     Route("GET", "/openapi.json", "public", openapi_json, "This document", answer=dict),
 )
@@ -68,8 +72,20 @@ def control_app(node: MasterNode) -> Starlette:
     ]
     return Starlette(
         routes=[*plane.path_routes(), *among_nodes],
+        lifespan=_lifespan(node),
         exception_handlers={HTTPException: plane.fault, Exception: plane.fault},
     )
+
+
+def _lifespan(node: MasterNode) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """Whoever is served here may ask for the past: its reader is there before they do."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        node.past.begin()
+        yield
+
+    return lifespan
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.registry import Collector
 
 from vcap_es.adapters.master_node import MasterNode
+from vcap_es.adapters.past.reader import PastReader
 from vcap_es.version import __version__
 
 
@@ -33,7 +34,18 @@ class MasterMetrics(Collector):
             _gauge("vcap_servers_connected", "Connected volumecap servers.", len(node.servers)),
             _gauge("vcap_caps", "Caps ever defined, retired ones included.", len(state.metas)),
             _gauge("vcap_api_keys", "API keys in force.", len(state.access.keys)),
+            *_past(node.past),
         ]
+
+
+def _past(past: PastReader) -> Iterable[Metric]:
+    """What is read of the past, and how far the index of the log has come."""
+    return [
+        _gauge("vcap_past_readings", "Readings of the past under way.", past.budgets.under_way),
+        _gauge("vcap_past_indexed_position", "Last position in the index.", past.indexed),
+        _gauge("vcap_past_deaths", "Deaths of the process that reads the past.", past.deaths),
+        _gauge("vcap_log_wal_bytes", "Length of the log's WAL.", past.wal_bytes()),
+    ]
 
 
 def _primacy(node: MasterNode) -> Iterable[Metric]:

@@ -48,8 +48,9 @@ async def list_ordered(call: Call) -> Reply:
     """
     query: OrderQuery = call.query
     after = _positions(query.after)
-    order = await call.node.order.so_far()
-    page = await call.node.order.page(order, after, query.limit)
+    with call.node.past.share(call.client.key):
+        order = await call.node.order.so_far()
+        page = await call.node.order.page(order, after, query.limit)
     for each in page:
         after[each.event.dc] = each.event.position
     answer = OrderedEvents(

@@ -50,8 +50,10 @@ class Node(Protocol):
     def consume_now(self, cap: str, amount: int) -> Consumed | None:
         """Take `amount` units of `cap` if the slice suffices; None: `submit` it instead."""
 
-    async def submit(self, command: Command, idempotency: Idempotency | None = None) -> Outcome:
-        """Do what a client asks, within a bounded time."""
+    async def submit(
+        self, command: Command, idempotency: Idempotency | None = None, owner: str = ""
+    ) -> Outcome:
+        """Do what a client asks, within a bounded time, for the API key `owner`."""
 
     async def lookup(self, cap: str) -> Level | Refused:
         """What is left of `cap`."""

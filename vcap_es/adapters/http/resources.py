@@ -28,6 +28,8 @@ from vcap_es.projections.balances import (
     ServerBalance,
     interval_balance,
 )
+from vcap_es.projections.consumes import ConsumeExplanation
+from vcap_es.projections.explanations import Reason
 from vcap_es.projections.history import Line, Place, What
 from vcap_es.projections.states.meta import Meta as MetaState
 
@@ -80,8 +82,9 @@ class Terms(Struct, frozen=True, kw_only=True):
 class IntervalSummary(Struct, frozen=True, kw_only=True):
     """Where the units of an interval are.
 
-    total + received - sent = available + held + spent + expired + unreported, exactly. `total` is
-    what was minted here, `received` and `sent` what came from other data centres and went there.
+    total + received - sent = available + withheld + held + spent + expired + unreported, exactly.
+    `total` is what was minted here, `received` and `sent` what came from other data centres and
+    went there. What is `withheld` counts as spent since the log was restored.
     `available` below 0 is a debt that a lowered total left; `over` is that debt. `spent` is net of
     refunds. `minter` is the data centre that opened it; `phase` says how they deal with the rest,
     "" where it is for one alone.
@@ -94,6 +97,7 @@ class IntervalSummary(Struct, frozen=True, kw_only=True):
     received: int
     sent: int
     available: int
+    withheld: int
     held: int
     spent: int
     refunded: int
@@ -229,6 +233,7 @@ class StatementLine(Struct, frozen=True, kw_only=True):
     target: Place | None
     detail: str
     available: int | None
+    withheld: int | None
     held: int | None
     spent: int | None
     expired: int | None
@@ -539,6 +544,39 @@ def _summary(balance: IntervalBalance) -> IntervalSummary:
 def books_of(balance: IntervalBalance) -> IntervalBooks:
     """The balance of an interval as it is shown."""
     return IntervalBooks(**_shown(balance, IntervalBooks))
+
+
+def balances_of(meta: MetaState, position: int | None = None) -> Balances:
+    """Where the units of a cap are, after the event at `position`; None: now."""
+    return Balances(
+        id=meta.cap,
+        state=state_of(meta),
+        version=str(meta.version),
+        definition=terms_of(meta.definition),
+        position=position,
+        intervals=[books_of(interval_balance(each)) for each in meta.intervals],
+    )
+
+
+def explanation_of(cap: str, reasons: list[Reason]) -> Explanation:
+    """Where every unit went, as it is told."""
+    why = [
+        Why(
+            place=each.place,
+            server=each.server,
+            amount=each.amount,
+            text=each.text,
+            events=each.events,
+            positions=each.positions,
+        )
+        for each in reasons
+    ]
+    return Explanation(id=cap, text="\n".join(each.text for each in reasons), reasons=why)
+
+
+def consume_explanation_of(cap: str, told: ConsumeExplanation) -> Explanation:
+    """What became of one consume, as it is told."""
+    return Explanation(id=cap, text="\n".join(told.sentences), reasons=[], status=told.status)
 
 
 def line_of(line: Line) -> StatementLine:

@@ -8,7 +8,7 @@ calls, may they, is the cap theirs, is the request well formed; only then the ha
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from secrets import token_hex
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from urllib.parse import quote, urlencode
@@ -91,6 +91,7 @@ class Call(Struct, frozen=True, kw_only=True):
     """A request that was let through: who makes it, of which node, and what it says.
 
     `path` holds what stands for the names in the route's path; `query` is of the route's type.
+    `left` waits until whoever calls is gone.
     """
 
     node: MasterNode
@@ -101,6 +102,7 @@ class Call(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     url: str
     body: bytes
+    left: Callable[[], Awaitable[None]]
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -120,7 +122,8 @@ class Route(Struct, frozen=True):
     `answer` is the type of what it answers (None: nothing), `media` its media type, `statuses` the
     successes it can have, `example` a body that it takes. `needs_all`: only for a key that opens
     every cap. `conditions` are the request headers it heeds. `anywhere`: a master that does not
-    lead answers as well as another.
+    lead answers as well as another. `past`: it is about what is committed, which any master tells
+    as far as it knows.
     """
 
     method: Method
@@ -137,6 +140,7 @@ class Route(Struct, frozen=True):
     needs_all: bool = False
     conditions: Sequence[str] = ()
     anywhere: bool = False
+    past: bool = False
 
     @property
     def name(self) -> str:
@@ -216,7 +220,8 @@ class Plane:
 
     def _labels(self, route: Route) -> dict[str, str]:
         """How old an answer from a copy may be: it has everything up to that position."""
-        if route.access == "public" or route.anywhere or self._node.role == "primary":
+        leads = self._node.role == "primary" and self._node.primacy().is_active
+        if route.access == "public" or route.anywhere or leads:
             return {}
         return {
             POSITION: str(self._node.durable),
@@ -232,8 +237,8 @@ class Plane:
             raise RequestRefused("forbidden", detail)
         body = await _body(route, request)
         _check_path(self._node, client, path)
-        if route.access != "public" and not route.anywhere:
-            _check_primacy(self._node, changes=route.method != "GET")
+        if route.access != "public" and not route.anywhere and not route.past:
+            check_primacy(self._node, changes=route.method != "GET")
         return Call(
             node=self._node,
             client=client,
@@ -243,6 +248,7 @@ class Plane:
             headers=request.headers,
             url=request.url.path,
             body=body,
+            left=partial(_left, request),
         )
 
     def _client(self, route: Route, request: Request) -> Client:
@@ -314,6 +320,11 @@ async def _body(route: Route, request: Request) -> bytes:
     return b"".join(chunks)
 
 
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> None:
     """What stands in the path is in the key's scope, and can be what it stands for."""
     if "cap" in path:
@@ -330,7 +341,7 @@ def _check_path(node: MasterNode, client: Client, path: Mapping[str, str]) -> No
         check_placement_name(path["placement"])
 
 
-def _check_primacy(node: MasterNode, *, changes: bool) -> None:
+def check_primacy(node: MasterNode, *, changes: bool) -> None:
     """A master that does not lead changes nothing; one that nobody follows tells nothing either.
 
     What it decided and could not commit is in its state, and may have to be taken back.

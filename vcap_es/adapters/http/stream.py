@@ -1,27 +1,32 @@
 """The log as server-sent events: `curl -N` sees each event as soon as it is committed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
-from vcap_es.adapters.http.auditors import CHUNK, KINDS, Position, visible
-from vcap_es.adapters.http.resources import Event
+from vcap_es.adapters.http.auditors import KINDS, Position, scopes_of
 from vcap_es.adapters.http.routes import Call, Query, Route, check_scope
+from vcap_es.adapters.past.messages import StreamPage
 from vcap_es.errors import RequestRefused
 from vcap_es.events.definitions import check_cap_id
 from vcap_es.events.schemas import FACTS, noun_of
 
 MEDIA_TYPE = "text/event-stream"
 STREAMS_MAX = 100
+STREAMS_PER_KEY_MAX = 25
+"""The share of one key: others have room for theirs."""
+
 QUIET_SECONDS = 10.0
 """After so long without an event a comment is sent: who is gone is noticed by it."""
 
 NOUNS = sorted({noun_of(fact) for fact in FACTS.values()})
 _streaming = asyncio.Semaphore(STREAMS_MAX)
+_by_key: Counter[str] = Counter()
 
 
 class StreamQuery(Query, frozen=True, kw_only=True):
@@ -49,10 +54,14 @@ async def stream_events(call: Call) -> Response:
     if _streaming.locked():
         detail = f"{STREAMS_MAX} streams are open here, the most there may be: try another master"
         raise RequestRefused("busy", detail, retry_after_ms=5000)
+    if _by_key[call.client.key] >= STREAMS_PER_KEY_MAX:
+        detail = f"your key has {STREAMS_PER_KEY_MAX} streams open here, the most it may have"
+        raise RequestRefused("reading_budget", detail, retry_after_ms=5000)
     after = _last_event_id(call)
     if after is None:
         after = call.node.durable if query.after is None else query.after
-    return StreamingResponse(_stream(call, query, after), media_type=MEDIA_TYPE)
+    events = _stream(call, query, after, scopes_of(call))
+    return StreamingResponse(events, media_type=MEDIA_TYPE)
 
 
 def _last_event_id(call: Call) -> int | None:
@@ -64,35 +73,40 @@ def _last_event_id(call: Call) -> int | None:
     return int(text)
 
 
-async def _stream(call: Call, query: StreamQuery, after: int) -> AsyncIterator[bytes]:
-    async with _streaming:
+async def _stream(
+    call: Call, query: StreamQuery, after: int, scopes: list[str] | None
+) -> AsyncIterator[bytes]:
+    async with _streaming, _counted(call.client.key):
         yield b": the log of %s after position %d\n\n" % (call.node.dc.encode(), after)
         while _is_good(call):
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
-                    committed = await call.node.committed_beyond(after)
+                    await call.node.committed_beyond(after)
             except TimeoutError:
                 yield b": quiet\n\n"
                 continue
-            read = await call.node.log.read(after, limit=CHUNK, cap=query.cap, kind=query.kind)
-            events = [each for each in read if each.position <= committed]
-            for event in events:
-                if query.noun in (None, noun_of(type(event.fact))):
-                    shown = visible(call.node, call.client, event, query.cap)
-                    if shown is not None:
-                        yield _sent(shown)
-            after = events[-1].position if len(events) == CHUNK else committed
+            asked = StreamPage(after, query.cap, query.kind, query.noun, scopes)
+            part = await call.node.past.page(call.client.key, asked)
+            if part.body:
+                yield part.body
+            after = max(after, part.next or 0)
+
+
+@asynccontextmanager
+async def _counted(key: str) -> AsyncIterator[None]:
+    _by_key[key] += 1
+    try:
+        yield
+    finally:
+        _by_key[key] -= 1
+        if not _by_key[key]:
+            del _by_key[key]
 
 
 def _is_good(call: Call) -> bool:
     """Whether the key is still in force."""
     key = call.node.state.access.keys.get(call.client.key)
     return key is not None and (key.expires_at is None or key.expires_at > call.node.now())
-
-
-def _sent(event: Event) -> bytes:
-    data = msgspec.json.encode(event)
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.kind.encode(), data)
 
 
 STREAM = (

@@ -19,6 +19,7 @@ DenialCode = Literal[
     "not_home",
     "home_unreachable",
     "clock_ahead",
+    "counted_out",
     "unknown_centre",
     "centre_lost",
     "too_many_centres",
@@ -30,6 +31,8 @@ DenialCode = Literal[
     "switchover_failed",
     "leads_already",
     "never_admitted",
+    "other_cluster",
+    "unknown_server",
 ]
 
 

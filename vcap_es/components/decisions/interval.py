@@ -8,7 +8,9 @@ other bounds where everything that it ever had is of the period that it shall be
 from collections.abc import Iterator
 
 from vcap_es.components.decisions.rest import charge, period
+from vcap_es.errors import InvalidDefinition
 from vcap_es.events.facts import (
+    Definition,
     Fact,
     IntervalBounded,
     IntervalClosed,
@@ -16,12 +18,14 @@ from vcap_es.events.facts import (
     IntervalOpened,
     IntervalTotalChanged,
 )
+from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.periods import (
     Window,
     first_window,
     next_window,
     opening_total,
     tzdata_version,
+    window_at,
 )
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
@@ -29,9 +33,17 @@ from vcap_es.projections.states.meta import Meta
 CLOSE_AFTER_US = 24 * 3600 * 1_000_000
 
 
-def due(meta: Meta, now: int) -> list[Fact]:
+AHEAD = 1
+"""Intervals that are open after the current one, so that servers have slices when it ends."""
+
+
+def due(
+    meta: Meta, now: int, ahead: int | None = AHEAD, restored_at: int | None = None
+) -> list[Fact]:
     """The next facts of this meta's intervals at `now`; asked again after they hold, no more.
 
+    The current interval is opened, and `ahead` that follow it; none at all where `ahead` is None.
+    What a generation before may have opened, whose log was restored at `restored_at`, is withheld.
     Ends come before openings, so that an amount is never open twice, and an interval is never
     ended before it is opened.
     """
@@ -42,19 +54,19 @@ def due(meta: Meta, now: int) -> list[Fact]:
         or _fitted(meta, now)
         or [
             *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
-            *_opened(meta, now),
+            *(_opened(meta, now, ahead, restored_at) if ahead is not None else ()),
             *(_closed(meta, each) for each in meta.intervals if _is_settled(each, now)),
         ]
     )
 
 
-def next_due(meta: Meta, now: int) -> int | None:
+def next_due(meta: Meta, now: int, ahead: int | None = AHEAD) -> int | None:
     """The instant at which time alone will next change something; None where it never does."""
     instants = [_next_due(each) for each in meta.intervals if each.end > now or each.pool.ended]
-    # When an interval begins, another one is to be open ahead.
-    instants += [each.start for each in meta.intervals if not each.pool.ended]
+    if ahead:  # when an interval begins, another one is to be open ahead
+        instants += [each.start for each in meta.intervals if not each.pool.ended]
     later = [instant for instant in instants if instant > now]
-    if not meta.retired:
+    if ahead and not meta.retired:
         later += _future_start(meta, now)
     return min(later, default=None)
 
@@ -218,18 +230,19 @@ def _total(meta: Meta, window: Window) -> int:
     return 0 if meta.paused else opening_total(meta.definition, window)
 
 
-def _opened(meta: Meta, now: int) -> list[Fact]:
-    """The current interval and the next one, as far as they are not open yet."""
+def _opened(meta: Meta, now: int, ahead: int, restored_at: int | None) -> list[Fact]:
+    """The current interval and those ahead of it, as far as they are not open yet."""
     facts: list[Fact] = []
     if meta.retired or meta.home:
         return facts
-    ahead = sum(each.start > now and not each.pool.ended for each in meta.intervals)
+    ahead -= sum(each.start > now and not each.pool.ended for each in meta.intervals)
     for number, window in enumerate(_not_open(meta, now), meta.next_number):
         is_ahead = window.start > now
-        if (is_ahead and ahead) or opening_instant(window, now) > now:
+        if (is_ahead and ahead <= 0) or opening_instant(window, now) > now:
             break
-        facts.append(_open(meta, number, window))
-        ahead += is_ahead
+        withheld = restored_at is not None and may_be_served(meta.definition, window, restored_at)
+        facts.append(_open(meta, number, window, withheld=withheld))
+        ahead -= is_ahead
     return facts
 
 
@@ -282,7 +295,22 @@ def _was_single_elsewhere(meta: Meta) -> bool:
     return meta.taken_until > 0 and meta.single_number >= 0 and not is_later
 
 
-def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
+def may_be_served(definition: Definition, window: Window, restored_at: int) -> bool:
+    """Whether a generation that ended at `restored_at` can have opened this window, or part of it.
+
+    The period that it was in and the next one always exist; the one after that never did. It may
+    have had any cap that is not known here, so a `single` may have been open whenever it starts.
+    """
+    if definition.interval == "single":
+        return True
+    last = window_at(definition.interval, definition.timezone, restored_at)
+    return window.start <= last.end
+
+
+def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> IntervalOpened:
+    if number > COUNT_MAX:
+        detail = f"{meta.cap} has come to interval {number}, which no other could follow"
+        raise InvalidDefinition(f"{detail}: define another cap instead")
     charged = charge(meta, window.start, number)
     return IntervalOpened(
         cap=meta.cap,
@@ -294,6 +322,7 @@ def _open(meta: Meta, number: int, window: Window) -> IntervalOpened:
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),
         charged=charged,
+        withheld=withheld,
     )
 
 

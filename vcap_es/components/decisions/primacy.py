@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable
 
 from msgspec import Struct, structs
 
+from vcap_es.events.facts.bounds import Count
+
 SLOTS = 2
 """Masters of a data centre: each has a slot, 0 or 1."""
 
@@ -25,13 +27,13 @@ class Config(Struct, frozen=True, array_like=True, gc=False):
     acknowledged before it, and its leader has not, was given up.
     """
 
-    epoch: int
-    version: int
+    epoch: Count
+    version: Count
     leader: str
     isr: tuple[str, ...]
     voters: tuple[str, ...]
     before: tuple[str, ...] = ()
-    forced: int = 0
+    forced: Count = 0
 
     @property
     def stamp(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from vcap_es.events.facts.centre import (
     Stamp,
 )
 from vcap_es.events.facts.interval import (
+    AmountWithheld,
     IntervalBounded,
     IntervalClosed,
     IntervalEnded,
@@ -19,6 +20,7 @@ from vcap_es.events.facts.interval import (
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    WithheldReleased,
 )
 from vcap_es.events.facts.meta import (
     Definition,
@@ -40,9 +42,12 @@ from vcap_es.events.facts.primacy import (
     ConfigDecided,
     DivergenceTruncated,
     EpochStarted,
+    LogRestored,
     PromotionForced,
     SecondarySpawned,
+    ServerReadmitted,
     SwitchoverStarted,
+    WithholdingEnded,
 )
 from vcap_es.events.facts.transfer import (
     Mode,
@@ -54,6 +59,7 @@ from vcap_es.events.facts.transfer import (
     TransferSettled,
 )
 from vcap_es.events.facts.volumecap import (
+    HoldingRecovered,
     Returned,
     Spend,
     SpendReported,
@@ -76,11 +82,14 @@ Fact = (
     | IntervalLearned
     | IntervalTotalChanged
     | IntervalBounded
+    | AmountWithheld
+    | WithheldReleased
     | IntervalEnded
     | IntervalHeard
     | IntervalClosed
     | ToppedUp
     | TopupRecovered
+    | HoldingRecovered
     | Returned
     | SpendReported
     | SharesSet
@@ -95,6 +104,9 @@ Fact = (
     | SwitchoverStarted
     | DivergenceTruncated
     | PromotionForced
+    | LogRestored
+    | ServerReadmitted
+    | WithholdingEnded
     | NodeAddressChanged
     | CentreChanged
     | CentreIdentified
@@ -122,6 +134,7 @@ def part_of(fact: Fact, caps: Collection[str]) -> Fact:
 
 
 __all__ = [
+    "AmountWithheld",
     "ApiKeyCreated",
     "ApiKeyRevoked",
     "CentreChanged",
@@ -133,6 +146,7 @@ __all__ = [
     "DivergenceTruncated",
     "EpochStarted",
     "Fact",
+    "HoldingRecovered",
     "HomeMoved",
     "IntervalBounded",
     "IntervalClosed",
@@ -141,6 +155,7 @@ __all__ = [
     "IntervalLearned",
     "IntervalOpened",
     "IntervalTotalChanged",
+    "LogRestored",
     "Membership",
     "MetaChanged",
     "MetaDefined",
@@ -156,6 +171,7 @@ __all__ = [
     "PromotionForced",
     "Returned",
     "SecondarySpawned",
+    "ServerReadmitted",
     "SharesSet",
     "Spend",
     "SpendReported",
@@ -170,6 +186,8 @@ __all__ = [
     "TransferSent",
     "TransferSettled",
     "Version",
+    "WithheldReleased",
+    "WithholdingEnded",
     "caps_of",
     "part_of",
 ]

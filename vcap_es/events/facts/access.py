@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
+
 Role = Literal["client", "auditor", "operator", "admin"]
 
 
@@ -18,7 +20,7 @@ class ApiKeyCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     digest: bytes
     role: Role
     scopes: list[str]
-    expires_at: int | None
+    expires_at: Long | None
 
 
 class ApiKeyRevoked(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -8,20 +8,22 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
+
 Membership = Literal["in", "drain", "out", "lost"]
 
 
 class Stamp(Struct, frozen=True, order=True, array_like=True, gc=False):
     """Which of two values of a register is newer: the `count` of its changes, then who made it."""
 
-    count: int = 0
+    count: Long = 0
     origin: str = ""
 
 
 class ClockPassed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Every later event of this log is stamped `stamp`, in microseconds UTC, or later."""
 
-    stamp: int
+    stamp: Long
 
 
 class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -33,7 +35,7 @@ class CentreChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     centre: str
     membership: Membership
-    weight: int
+    weight: Long
     stamp: Stamp
     heir: str = ""
 

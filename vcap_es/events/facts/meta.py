@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
 from vcap_es.events.facts.centre import Stamp
 
 IntervalKind = Literal["minute", "hour", "day", "week", "month", "single"]
@@ -17,8 +18,8 @@ class Version(Struct, frozen=True, order=True, array_like=True, gc=False):
     `generation` rises only when a lost home is replaced by force; `number` with every change.
     """
 
-    generation: int
-    number: int
+    generation: Long
+    number: Long
 
     def __str__(self) -> str:
         return f"{self.generation}.{self.number}"
@@ -32,12 +33,12 @@ class Definition(Struct, frozen=True, kw_only=True, gc=False):
     half-open; None means "from now" and "for ever".
     """
 
-    total: int
+    total: Long
     interval: IntervalKind = "day"
     timezone: str = "UTC"
-    start: int | None = None
-    end: int | None = None
-    initial_total: int | None = None
+    start: Long | None = None
+    end: Long | None = None
+    initial_total: Long | None = None
     group: str | None = None
     labels: dict[str, str] = {}
     mode: Mode = "hard"
@@ -80,7 +81,7 @@ class MetaRetired(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     cap: str
     version: Version
-    ended_before: int
+    ended_before: Long
 
 
 class HomeMoved(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -93,9 +94,9 @@ class HomeMoved(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     cap: str
     version: Version
     home: str
-    next_number: int
-    opened_until: int
-    single_number: int
+    next_number: Long
+    opened_until: Long
+    single_number: Long
 
 
 class MetaLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -110,8 +111,8 @@ class MetaLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     definition: Definition
     paused: bool
     retired: bool
-    ended_before: int
-    opened_until: int = 0
+    ended_before: Long
+    opened_until: Long = 0
 
 
 class TemplateDefined(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
+
 Role = Literal["master", "server"]
 
 
@@ -17,4 +19,4 @@ class NodeAddressChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     name: str
     role: Role
     address: str
-    stamp: int
+    stamp: Long

@@ -6,6 +6,8 @@ who lost its store is another node.
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
+
 
 class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This log began, in data centre `dc`, with `master` as its only voter."""
@@ -18,7 +20,7 @@ class ClusterCreated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class EpochStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The master called `leader` writes this log from here on; earlier epochs write no more."""
 
-    epoch: int
+    epoch: Long
     leader: str
 
 
@@ -28,8 +30,8 @@ class ConfigDecided(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     It is here for auditors; the register itself is with the voters.
     """
 
-    epoch: int
-    version: int
+    epoch: Long
+    version: Long
     isr: list[str]
     voters: list[str]
 
@@ -37,7 +39,7 @@ class ConfigDecided(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class SecondarySpawned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The primary found no secondary and started one in `slot`, on its own `host`."""
 
-    slot: int
+    slot: Long
     spawn: str
     host: str
 
@@ -55,8 +57,8 @@ class DivergenceTruncated(Struct, frozen=True, kw_only=True, tag=True, gc=False)
     """
 
     node: str
-    after: int
-    count: int
+    after: Long
+    count: Long
     link: bytes
 
 
@@ -70,4 +72,33 @@ class PromotionForced(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     leader: str
     approved_by: list[str]
     isr: list[str]
-    committed: int
+    committed: Long
+
+
+class LogRestored(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This log goes on from a backup that ended at `position`, as another generation: `cluster`.
+
+    `was` is the cluster that the backup is of; whatever that recorded later is not here, `lacks`
+    events of it as far as was known, None where nobody could tell. `master` is the only voter.
+    """
+
+    cluster: str
+    was: str
+    master: str
+    position: Long
+    restored_at: Long
+    lacks: Long | None = None
+
+
+class ServerReadmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """A server of the generation `was` belongs to this one from now on, with what it holds."""
+
+    incarnation: str
+    name: str
+    was: str
+
+
+class WithholdingEnded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """Two operators let nothing more be withheld, whatever the generations before have served."""
+
+    approved_by: list[str]

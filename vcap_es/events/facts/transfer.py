@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
+
 Mode = Literal["spread", "gather", "recall"]
 
 
@@ -19,8 +21,8 @@ class Phase(Struct, frozen=True, kw_only=True, gc=False):
     `(generation, number)`.
     """
 
-    generation: int
-    number: int
+    generation: Long
+    number: Long
     mode: Mode
 
 
@@ -28,17 +30,17 @@ class SharesSet(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Each data centre is to have so many units of a new interval, if it is still `spread`."""
 
     cap: str
-    number: int
-    shares: dict[str, int]
+    number: Long
+    shares: dict[str, Long]
 
 
 class PhaseChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The interval is in this phase; `split` is what there was to share out when it began."""
 
     cap: str
-    number: int
+    number: Long
     phase: Phase
-    split: int
+    split: Long
 
 
 class TransferSent(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -48,25 +50,25 @@ class TransferSent(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
+    number: Long
     to: str
-    moved: int
-    asked: int
+    moved: Long
+    asked: Long
 
 
 class TransferReceived(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The pool has now `moved` units in all from the data centre `source`."""
 
     cap: str
-    number: int
+    number: Long
     source: str
-    moved: int
+    moved: Long
 
 
 class TransferSettled(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `to` has `moved` of what was moved to it: nothing of that is on its way."""
 
     cap: str
-    number: int
+    number: Long
     to: str
-    moved: int
+    moved: Long

@@ -6,14 +6,16 @@ a repeated or late fact therefore changes nothing.
 
 from msgspec import Struct
 
+from vcap_es.events.facts.bounds import Long
+
 
 class ToppedUp(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The pool has now moved `moved` units in all to this incarnation."""
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    moved: int
+    moved: Long
 
 
 class TopupRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -23,18 +25,33 @@ class TopupRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    moved: int
+    moved: Long
+
+
+class HoldingRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """This incarnation was readmitted after a restore: how it stood when it first told of itself.
+
+    What it was moved and has returned until then is between it and the generation before.
+    """
+
+    cap: str
+    number: Long
+    incarnation: str
+    moved: Long
+    returned: Long
+    spent: Long
+    refunded: Long
 
 
 class Returned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """This incarnation has now returned `returned` units in all to the pool."""
 
     cap: str
-    number: int
+    number: Long
     incarnation: str
-    returned: int
+    returned: Long
 
 
 class Spend(Struct, frozen=True, kw_only=True, gc=False):
@@ -45,10 +62,10 @@ class Spend(Struct, frozen=True, kw_only=True, gc=False):
     """
 
     cap: str
-    number: int
-    spent: int
-    refunded: int
-    refused: int
+    number: Long
+    spent: Long
+    refunded: Long
+    refused: Long
     final: bool
 
 

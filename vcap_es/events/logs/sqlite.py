@@ -34,8 +34,9 @@ class SqliteLog:
     """
 
     def __init__(
-        self, writer: SqliteWriter, thread: ThreadPoolExecutor, reader: SqliteReader
+        self, path: Path, writer: SqliteWriter, thread: ThreadPoolExecutor, reader: SqliteReader
     ) -> None:
+        self.path = path
         self._writer = writer
         self._thread = thread
         self._reader = reader
@@ -65,7 +66,7 @@ class SqliteLog:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(writer, thread, reader)
+        return cls(path, writer, thread, reader)
 
     @staticmethod
     async def open_reader(path: Path | str) -> SqliteReader:

@@ -203,6 +203,8 @@ def failure(path: Path, error: sqlite3.Error) -> LogError:
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return DiskFull(f"no room to open {path} ({name}): make room on the disk")
+    if name == "SQLITE_CANTOPEN" and not path.exists():
+        return LogError(f"there is no log at {path.absolute()}: name the file of one")
     damaged = name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
     return (LogDamaged if damaged else LogError)(f"{path} cannot be read: {error} ({name})")
 

@@ -16,10 +16,11 @@ from vcap_es.events.logs.sqlite_file import check_layout, failure, uri_to_read
 from vcap_es.events.logs.sqlite_rows import COLUMNS, Row, recorded, stored
 
 _CHUNK_EVENTS = 1000  # so that a long read neither holds the WAL nor the event loop for long
+_SCANNED_EVENTS = 10_000  # of a kind that may be rare: likewise
 _LOOK_AGAIN_S = 0.2
 
 _ALL = f"SELECT {COLUMNS} FROM events WHERE position > :after ORDER BY position LIMIT :limit"  # noqa: S608 (a constant of this module)
-_OF_KIND = _ALL.replace("ORDER BY", "AND kind = :kind ORDER BY")
+_OF_KIND = _ALL.replace("ORDER BY", "AND position <= :until AND kind = :kind ORDER BY")
 _OF_CAP = (
     f"SELECT {COLUMNS} FROM caps JOIN events USING (position)"  # noqa: S608 (likewise)
     " WHERE cap = :cap AND caps.position > :after AND (:kind IS NULL OR kind = :kind)"
@@ -71,6 +72,8 @@ class SqliteReader:
         self, after: int = 0, *, limit: int = 1000, cap: str | None = None, kind: str | None = None
     ) -> list[Recorded]:
         """See `EventLog`. What cannot be decoded is told with its position."""
+        if cap is None and kind is not None:
+            return await self._read_kind(after, limit, kind)
         found: list[Recorded] = []
         while len(found) < limit:
             chunk = await self._rows(after, min(limit - len(found), _CHUNK_EVENTS), cap, kind)
@@ -78,6 +81,17 @@ class SqliteReader:
             if len(chunk) < _CHUNK_EVENTS:
                 break
             after = chunk[-1][0]
+        return found
+
+    async def _read_kind(self, after: int, limit: int, kind: str) -> list[Recorded]:
+        found: list[Recorded] = []
+        end = (await self.head()).position
+        after = max(after, 0)
+        while after < end and len(found) < limit:
+            until = after + _SCANNED_EVENTS
+            wanted = {"after": after, "until": until, "kind": kind, "limit": limit - len(found)}
+            found += [recorded(row) for row in await self._fetch(_OF_KIND, wanted)]
+            after = until
         return found
 
     async def read_stored(self, after: int = 0, *, limit: int = 1000) -> list[Stored]:
@@ -111,9 +125,7 @@ class SqliteReader:
     async def _rows(
         self, after: int, limit: int, cap: str | None = None, kind: str | None = None
     ) -> list[Row]:
-        statement = _ALL if kind is None else _OF_KIND
-        if cap is not None:
-            statement = _OF_CAP
+        statement = _ALL if cap is None else _OF_CAP
         wanted = {"after": after, "limit": limit, "cap": cap, "kind": kind}
         return list(await self._fetch(statement, wanted))
 

@@ -45,6 +45,16 @@ from vcap_es.events.logs.sqlite_rows import COLUMNS, Row, recorded, row_of, stor
 Outcome = list[Recorded] | LogError
 
 _WAL_BYTES = 16 * 2**20
+"""After so many bytes the WAL is brought into the main file, as far as readers let it."""
+
+_WAL_BYTES_MAX = 64 * 2**20
+"""A WAL that readers have kept from beginning anew until it is so long is not written on before
+they have left it: the writer waits, but no longer than `_WAL_WAIT_MS`."""
+
+_WAL_WAIT_MS = 100
+"""Twice what a read transaction may last. A reader that stays longer lets the WAL grow."""
+
+_BUSY_MS = 5_000
 _TRANSACTION_BYTES = 16 * 2**10  # what a transaction writes at least: some pages, whole
 _EVENT_BYTES = 1024  # what an event writes beside its fact: its share of the pages of the indexes
 
@@ -125,6 +135,7 @@ class SqliteWriter:
                 epochs = self._db.execute("SELECT epoch, last FROM epochs ORDER BY epoch")
                 self.history: dict[int, int] = dict(epochs.fetchall())
                 self.head = self._last()
+                self._page_bytes: int = self._db.execute("PRAGMA page_size").fetchone()[0]
                 self._check_head()
             except BaseException:
                 self._db.close()
@@ -287,6 +298,19 @@ class SqliteWriter:
             _, frames, written = row
             self._wal_bytes = 0
             self._was_cut = self._was_cut and written < frames  # as far as readers let it
+            if frames * self._page_bytes >= _WAL_BYTES_MAX:
+                self._begin_wal_anew()
+
+    def _begin_wal_anew(self) -> None:
+        """Wait until nobody reads from the WAL, so that it is written from its beginning again.
+
+        Those who begin to read meanwhile read from the main file, which has all of it by then.
+        """
+        self._db.execute(f"PRAGMA busy_timeout = {_WAL_WAIT_MS}")
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):

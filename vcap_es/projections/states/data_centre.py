@@ -5,7 +5,9 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, field, msgpack
 
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.facts import (
+    AmountWithheld,
     ApiKeyCreated,
     ApiKeyRevoked,
     CentreChanged,
@@ -17,6 +19,7 @@ from vcap_es.events.facts import (
     DivergenceTruncated,
     EpochStarted,
     Fact,
+    HoldingRecovered,
     HomeMoved,
     IntervalBounded,
     IntervalClosed,
@@ -25,6 +28,7 @@ from vcap_es.events.facts import (
     IntervalLearned,
     IntervalOpened,
     IntervalTotalChanged,
+    LogRestored,
     MetaChanged,
     MetaDefined,
     MetaLearned,
@@ -37,6 +41,7 @@ from vcap_es.events.facts import (
     PromotionForced,
     Returned,
     SecondarySpawned,
+    ServerReadmitted,
     SharesSet,
     SpendReported,
     Stamp,
@@ -49,6 +54,8 @@ from vcap_es.events.facts import (
     TransferReceived,
     TransferSent,
     TransferSettled,
+    WithheldReleased,
+    WithholdingEnded,
 )
 from vcap_es.projections.states import (
     access,
@@ -75,11 +82,19 @@ SHARED_MAX = 4096
 """Equal values of which one object is kept; with more than that, sharing begins anew."""
 
 
+NUMBERS_PER_GENERATION = 1_000_000_000
+"""Interval numbers that each generation of a log has for itself, or 1,900 years of minutes.
+
+So a number is of one period, whatever a generation before has opened that the backup has not.
+"""
+
+
 class DataCentre(Struct):
     """All metas with their open intervals, templates, keys, nodes and centres, at one epoch.
 
     `clusters` has which log each other data centre writes, as far as that is known here; `disputed`
-    are those that others know by another log.
+    are those that others know by another log; `apart` those that were met before the log was
+    restored, and so know this data centre by another one.
     `template_stamps` has every template that there ever was; an origin of "" is this data centre.
     """
 
@@ -94,12 +109,18 @@ class DataCentre(Struct):
     centres: dict[str, Centre] = {}
     clusters: dict[str, str] = {}
     disputed: list[str] = []
+    apart: list[str] = []
     placements: dict[str, Placement] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
         """The interval `number` of `cap`, unless it is closed or unknown."""
         found = self.metas.get(cap)
         return found.interval(number) if found is not None else None
+
+    @property
+    def first_number(self) -> int:
+        """The first number that this generation of the log gives to an interval."""
+        return generation_of(self.primacy.cluster) * NUMBERS_PER_GENERATION
 
     def is_lost(self, centre: str) -> bool:
         """Whether a data centre was declared lost."""
@@ -109,6 +130,16 @@ class DataCentre(Struct):
     def is_met(self, centre: str) -> bool:
         """Whether another data centre is known by its log, which nobody knows differently."""
         return centre in self.clusters and centre not in self.disputed
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether some that take part know this data centre by its log before a restore.
+
+        Which amounts are whose neither side knows any more; until they are declared lost here,
+        nothing is told to anybody, or heard.
+        """
+        known = (self.centres.get(each) for each in self.apart)
+        return any(each is not None and each.membership in ("in", "drain") for each in known)
 
     def weights(self, dc: str) -> dict[str, int]:
         """The weights of those that have a share of what opens at the data centre `dc`."""
@@ -147,12 +178,14 @@ class Fold:
 
     def _meta_defined(self, fact: MetaDefined) -> None:
         found = self.state.metas.get(fact.cap)
-        found = self.state.metas[fact.cap] = meta.defined(fact, found)
+        found = self.state.metas[fact.cap] = meta.defined(fact, found, self.state.first_number)
         self._share_meta(found)
 
     def _meta_changed(self, fact: MetaChange) -> None:
         found = self.state.metas[fact.cap]
         meta.evolve(found, fact)
+        if isinstance(fact, HomeMoved) and not fact.home:
+            found.next_number = max(found.next_number, self.state.first_number)
         self._share_meta(found)
 
     def _meta_learned(self, fact: MetaLearned) -> None:
@@ -206,7 +239,7 @@ class Fold:
             if found.single_start < 0:
                 found.single_start = opened.start
 
-    def _interval_changed(self, fact: IntervalTotalChanged | IntervalHeard) -> None:
+    def _interval_changed(self, fact: interval.IntervalChange) -> None:
         interval.evolve(self._interval(fact.cap, fact.number), fact)
 
     def _interval_ended(self, fact: IntervalEnded) -> None:
@@ -236,7 +269,7 @@ class Fold:
         if closing.sharing is not None:
             found.closed_before = max(found.closed_before, fact.number + 1)
 
-    def _moved(self, fact: ToppedUp | TopupRecovered | Returned) -> None:
+    def _moved(self, fact: volumecap.Movement) -> None:
         volumecap.evolve_moved(self._interval(fact.cap, fact.number).pool, fact)
 
     def _transferred(self, fact: TransferFact) -> None:
@@ -256,6 +289,18 @@ class Fold:
 
     def _primacy_changed(self, fact: PrimacyFact) -> None:
         primacy.evolve(self.state.primacy, fact)
+
+    def _log_restored(self, fact: LogRestored) -> None:
+        """Whoever the generation before knew is not known, and its numbers are not used again."""
+        self._primacy_changed(fact)
+        self.state.nodes.clear()
+        self.state.apart = sorted({*self.state.apart, *self.state.clusters})
+        self.state.clusters.clear()
+        self.state.disputed.clear()
+        for each in self.state.metas.values():
+            if each.home:
+                continue  # that one numbers them, and goes on
+            each.next_number = max(each.next_number, self.state.first_number)
 
     def _centre_changed(self, fact: CentreChanged) -> None:
         centre.evolve(self.state.centres, fact)
@@ -317,10 +362,13 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     IntervalTotalChanged: Fold._interval_changed,
     IntervalBounded: Fold._interval_bounded,
     IntervalHeard: Fold._interval_changed,
+    AmountWithheld: Fold._interval_changed,
+    WithheldReleased: Fold._interval_changed,
     IntervalEnded: Fold._interval_ended,
     IntervalClosed: Fold._interval_closed,
     ToppedUp: Fold._moved,
     TopupRecovered: Fold._moved,
+    HoldingRecovered: Fold._moved,
     Returned: Fold._moved,
     SpendReported: Fold._spend_reported,
     SharesSet: Fold._transferred,
@@ -335,6 +383,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     SwitchoverStarted: Fold._primacy_changed,
     DivergenceTruncated: Fold._primacy_changed,
     PromotionForced: Fold._primacy_changed,
+    LogRestored: Fold._log_restored,
+    ServerReadmitted: Fold._primacy_changed,
+    WithholdingEnded: Fold._primacy_changed,
     CentreChanged: Fold._centre_changed,
     CentreIdentified: Fold._centre_identified,
     PlacementChanged: Fold._placement_changed,

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from vcap_es.events.facts import (
+    AmountWithheld,
     IntervalBounded,
     IntervalClosed,
     IntervalEnded,
@@ -12,12 +13,19 @@ from vcap_es.events.facts import (
     IntervalTotalChanged,
     Phase,
     Version,
+    WithheldReleased,
 )
-from vcap_es.projections.states.places import Pool, close, end, mint
+from vcap_es.projections.states.places import Pool, close, end, mint, release, withhold
 from vcap_es.projections.states.usage import Usage
 
 IntervalChange = (
-    IntervalTotalChanged | IntervalBounded | IntervalHeard | IntervalEnded | IntervalClosed
+    IntervalTotalChanged
+    | IntervalBounded
+    | IntervalHeard
+    | AmountWithheld
+    | WithheldReleased
+    | IntervalEnded
+    | IntervalClosed
 )
 
 
@@ -67,18 +75,22 @@ class Interval(Struct, gc=False):
     @property
     def is_untouched(self) -> bool:
         """Whether nothing was ever moved out of its pool, so that nothing can have been spent."""
-        return not self.pool.sent and all(each.out == 0 for each in self.pool.places.values())
+        pool = self.pool
+        return pool.old is None and not pool.sent and not any(e.out for e in pool.places.values())
 
     @property
     def usage(self) -> Usage:
-        """What may have been spent of it: all that was moved out and has not come back."""
-        out = sum(each.out - each.back for each in self.pool.places.values())
+        """What may have been spent of it: all that was moved out and has not come back.
+
+        What counts as granted by a generation before is among it.
+        """
+        out = sum(each.out - each.back for each in self.pool.places.values()) + self.pool.withheld
         return Usage(self.start, self.served_until, max(0, out - self.pool.net))
 
 
 def opened(fact: IntervalOpened) -> Interval:
     """The interval as it is when it has just been opened."""
-    pool = Pool()
+    pool = Pool(old=0 if fact.withheld else None)
     mint(pool, fact.total)
     interval = Interval(fact.number, fact.start, fact.end, pool, version=fact.version)
     interval.charged = fact.charged
@@ -103,6 +115,10 @@ def evolve(interval: Interval, fact: IntervalChange) -> None:
             interval.bounded = fact.version
         case IntervalHeard():
             interval.until = fact.at
+        case AmountWithheld():
+            withhold(interval.pool, fact.amount)
+        case WithheldReleased():
+            release(interval.pool, fact.amount)
         case IntervalEnded():
             end(interval.pool)
         case IntervalClosed():

@@ -72,10 +72,13 @@ class Meta(Struct, gc=False):
         return min(found, key=lambda each: each.pool.ended, default=None)
 
 
-def defined(fact: MetaDefined, before: Meta | None) -> Meta:
-    """The meta as it is when it has just been defined, or defined again after it was retired."""
+def defined(fact: MetaDefined, before: Meta | None, first_number: int = 0) -> Meta:
+    """The meta as it is when it has just been defined, or defined again after it was retired.
+
+    A new one numbers its intervals from `first_number` on.
+    """
     if before is None:
-        return Meta(fact.cap, fact.version, fact.definition)
+        return Meta(fact.cap, fact.version, fact.definition, next_number=first_number)
     assert fact.version > before.version, f"{fact} is not newer than {before.version}"
     before.version, before.definition = fact.version, fact.definition
     before.retired = before.paused = False

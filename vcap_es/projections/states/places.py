@@ -4,7 +4,7 @@ The amounts of an interval live in places: the pool of a data centre, and whatev
 (volumecap servers; other pools). They change place only by movements, and each movement is one
 running total that only its giver writes:
 
-    balance(pool) = minted - expired - sum(out) + sum(back)
+    balance(pool) = minted - withheld - expired - sum(out) + sum(back)
 
 A repeated, late or reordered total is a maximum already reached, and so changes nothing.
 """
@@ -18,6 +18,7 @@ class Account(Struct, gc=False):
     """What a pool has moved to one other place and had back from it; running totals in units.
 
     `spent`, `refunded` and `refused` are what the place has told of itself; a pool never spends.
+    `recovered` says that this generation of a restored log knows how it stood with the one before.
     """
 
     out: int = 0
@@ -26,6 +27,7 @@ class Account(Struct, gc=False):
     refunded: int = 0
     refused: int = 0
     final: bool = False
+    recovered: bool = False
 
     @property
     def held(self) -> int:
@@ -51,7 +53,10 @@ class Pool(Struct, gc=False):
     """The amounts of one interval in one data centre.
 
     `available` is signed: a total lowered below what has left makes it a debt, paid by returns.
-    `transfers` is None where nothing ever came from another data centre or went there.
+    `transfers` is None where nothing ever came from another data centre or went there. `old` is
+    what a generation before the restore of the log may have granted elsewhere, None where it cannot
+    have granted anything; it is signed: below 0 that is known to have granted more than there was,
+    and `available` is in debt by it.
     """
 
     minted: int = 0
@@ -62,6 +67,12 @@ class Pool(Struct, gc=False):
     closed: bool = False
     accounts: dict[str, Account] | None = None
     transfers: Transfers | None = None
+    old: int | None = None
+
+    @property
+    def withheld(self) -> int:
+        """Units that count as spent, because a generation before may have granted them."""
+        return max(0, self.old or 0)
 
     def account(self, place: str) -> Account:
         """The account of `place`, opened on first use."""
@@ -111,8 +122,54 @@ class Pool(Struct, gc=False):
 def mint(pool: Pool, total: int) -> None:
     """Let the pool's rights be `total` in all; a lower total than before may leave a debt."""
     assert not pool.ended, "no total changes after the end"
-    pool.available += total - pool.minted
+    more = total - pool.minted
     pool.minted = total
+    if pool.old is None:
+        pool.available += more
+    else:
+        _shift_old(pool, more)  # a generation before may have been told the same
+
+
+def withhold(pool: Pool, amount: int) -> None:
+    """Let all that is available, `amount` units, count as granted by a generation before."""
+    there = pool.available + pool.withheld
+    assert amount == there, f"{amount} units are withheld, and {there} were available"
+    pool.old, pool.available = amount, min(0, amount)
+
+
+def release(pool: Pool, amount: int) -> None:
+    """Let all that is withheld, `amount` units, be available, whoever may have it already."""
+    assert 0 < amount == pool.withheld, f"{amount} of {pool.withheld} withheld units are released"
+    pool.old = None
+    _take_in(pool, amount)
+
+
+def recover(pool: Pool, place: str, told: Account) -> None:
+    """Take in how `place` stood with a generation before, running totals as `told` by itself.
+
+    What it had from that is not elsewhere; what it returned to that may be anywhere.
+    """
+    account = pool.account(place)
+    moved = max(0, told.out - account.out)
+    returned = max(0, told.back - account.back)
+    account.out, account.back = account.out + moved, account.back + returned
+    account.spent = max(account.spent, told.spent)
+    account.refunded = max(account.refunded, told.refunded)
+    account.recovered = True
+    assert account.refunded <= account.spent, f"{place} tells of more refunded than spent: {told}"
+    assert account.held >= 0, f"{place} tells of more than its {account.out} units: {told}"
+    if pool.old is None:
+        _take_in(pool, -moved)
+        pool.old = returned or None
+    else:
+        _shift_old(pool, returned - moved)
+
+
+def _shift_old(pool: Pool, amount: int) -> None:
+    """What a generation before may have granted is so much more; below 0 that leaves a debt."""
+    assert pool.old is not None, "no generation before has granted anything of this"
+    before, pool.old = min(0, pool.old), pool.old + amount
+    _take_in(pool, min(0, pool.old) - before)
 
 
 def move_out(pool: Pool, place: str, total: int) -> None:
@@ -132,9 +189,7 @@ def recover_out(pool: Pool, place: str, total: int) -> None:
     After the end they were taken for expired; what the pool has not leaves a debt.
     """
     amount = max(0, total - pool.peek(place).out)
-    known = min(amount, pool.expired)
-    pool.expired -= known
-    pool.available -= amount - known
+    _take_in(pool, -amount)
     pool.account(place).out += amount
 
 
@@ -185,10 +240,11 @@ def _transfers(pool: Pool) -> Transfers:
 
 
 def _take_in(pool: Pool, amount: int) -> None:
-    """What comes after the end pays a debt, and the rest of it expires."""
-    paid = min(amount, max(0, -pool.available)) if pool.ended else amount
-    pool.available += paid
-    pool.expired += amount - paid
+    """What comes after the end pays a debt, and the rest of it expires; so it is if some goes."""
+    pool.available += amount
+    if pool.ended:
+        left = pool.available + pool.expired
+        pool.available, pool.expired = min(0, left), max(0, left)
 
 
 def end(pool: Pool) -> None:

@@ -1,15 +1,30 @@
 """The slices that volumecap servers hold of an interval."""
 
-from vcap_es.events.facts import Returned, Spend, ToppedUp, TopupRecovered
-from vcap_es.projections.states.places import Pool, move_back, move_out, recover_out
+from vcap_es.events.facts import HoldingRecovered, Returned, Spend, ToppedUp, TopupRecovered
+from vcap_es.projections.states.places import (
+    Account,
+    Pool,
+    move_back,
+    move_out,
+    recover,
+    recover_out,
+)
+
+Movement = ToppedUp | TopupRecovered | HoldingRecovered | Returned
 
 
-def evolve_moved(pool: Pool, fact: ToppedUp | TopupRecovered | Returned) -> None:
+def evolve_moved(pool: Pool, fact: Movement) -> None:
     """A movement between the pool and a server has become true."""
     if isinstance(fact, ToppedUp):
         move_out(pool, fact.incarnation, fact.moved)
     elif isinstance(fact, TopupRecovered):
         recover_out(pool, fact.incarnation, fact.moved)
+    elif isinstance(fact, HoldingRecovered):
+        recover(
+            pool,
+            fact.incarnation,
+            Account(out=fact.moved, back=fact.returned, spent=fact.spent, refunded=fact.refunded),
+        )
     elif not pool.closed:
         move_back(pool, fact.incarnation, fact.returned)
 

@@ -4,12 +4,14 @@ import sys
 
 from vcap_es.sim.mutations import primacy, transfers
 from vcap_es.sim.mutations.gate import pass_gate
+from vcap_es.sim.mutations.restores import RESTORES
 from vcap_es.sim.mutations.slices import SLICES
 
 CATALOGUES = {
     "slices": SLICES,
     "primacy": primacy.MUTATIONS,
     "transfers": transfers.MUTATIONS,
+    "restores": RESTORES,
 }
 
 

@@ -7,7 +7,7 @@ from vcap_es.components.confirmations import Confirmations
 from vcap_es.components.decisions import interval as decisions
 from vcap_es.components.hearing import Hearing
 from vcap_es.components.holdings import Holdings
-from vcap_es.components.idempotency import Call
+from vcap_es.components.idempotency import KeyStore
 from vcap_es.components.local_handler import LocalHandler
 from vcap_es.components.messages import NEVER_BOUNDED, Broadcast, Period
 from vcap_es.components.shelf import Watched
@@ -93,7 +93,7 @@ EDITS = (
     by_scenario(
         "capped_for_ever",
         "a key that was capped asks anew after the period",
-        change(Call, "is_over", _no),
+        change(KeyStore, "_is_over", _no),
         edits.who_was_capped_asks_anew_after_the_period,
     ),
     by_scenario(

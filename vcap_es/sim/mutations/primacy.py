@@ -13,9 +13,9 @@ from vcap_es.components.commands import Idempotency
 from vcap_es.components.decisions import primacy
 from vcap_es.components.decisions.primacy import Config, is_witness
 from vcap_es.components.desk import Desk
-from vcap_es.components.followers import Followers
+from vcap_es.components.followers import Follower, Followers
 from vcap_es.components.giving_back import GivingBack
-from vcap_es.components.idempotency import KeyStore
+from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.master import Master
 from vcap_es.components.outcomes import Outcome
@@ -32,6 +32,7 @@ from vcap_es.sim.lives import live
 from vcap_es.sim.mutations import Mutation, Plant, change, together
 from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.profiles import (
+    COPIES,
     DEPOSED,
     FAILOVER,
     FLAPPING,
@@ -45,7 +46,7 @@ from vcap_es.sim.profiles import (
     VOTERS,
     Profile,
 )
-from vcap_es.sim.scenarios import founding, growing, stalling
+from vcap_es.sim.scenarios import copying, founding, growing, stalling
 from vcap_es.sim.servers import ServerProcess
 
 
@@ -160,7 +161,7 @@ def _voters_but_renewed(
 def _retry_as_if_it_moved(self: Followers, now_ns: int) -> None:
     _retry(self, now_ns)
     for found in self.known.values():
-        if found.resent_ns == now_ns:
+        if found.asked_ns == now_ns:
             found.moved_ns = now_ns
 
 
@@ -178,9 +179,32 @@ def _mismatched_but_match(self: Followers, node: str, message: Mismatch, now_ns:
     found.heard_ns = found.moved_ns = now_ns
     found.confirmed = message.sequence
     common = common_position(self._replica.history, message.history)
-    found.agreed = found.next = max(found.match, common)
-    found.is_probing, found.fetching_ns = False, 0
+    found.agreed = max(found.match, common)
+    found.turned, found.is_probing = found.sequence, False
+    found.go_to(found.agreed)
     self.pump(found, now_ns)
+
+
+def _go_to_and_await_the_fetch(self: Follower, position: int) -> None:
+    self.next = position
+
+
+def _fetch_once_and_for_all(self: Followers, found: Follower, now_ns: int) -> None:
+    if not found.fetches:
+        found.fetches, found.fetching_ns = 1, now_ns
+        self._fetch(found.node, found.next, self._window.message)
+
+
+def _retry_by_going_back(self: Followers, now_ns: int) -> None:
+    for found in self.known.values():
+        is_late = now_ns - found.asked_ns > self._patience_ns
+        if found.is_linked and found.is_awaited and is_late:
+            found.asked_ns, found.fetches = now_ns, 0
+            found.next = found.next if found.is_probing else found.agreed
+            before = found.sequence
+            self.pump(found, now_ns)
+            if found.sequence == before and not found.fetches:
+                self._question(found, now_ns)
 
 
 def _committable_alone(self: Leadership) -> int:
@@ -239,12 +263,11 @@ def _fold_with_gaps(self: Replica, until: int) -> None:
 
 
 def _admit_again(
-    self: KeyStore, idempotency: Idempotency, token: int, now_ns: int
-) -> Outcome | bool:
-    call = self._calls.get(idempotency.key)
-    if call is not None and call.outcome is not None:
-        self._forget(idempotency.key)
-    return _admit(self, idempotency, token, now_ns)
+    self: KeyStore, caller: str, key: Idempotency, token: int
+) -> Pending | Outcome | None:
+    if (caller, key_digest(key.key)) not in self._waiting:
+        self.ledger.shares.pop(caller, None)
+    return _admit(self, caller, key, token)
 
 
 def _nothing(*_: object) -> None:
@@ -399,6 +422,23 @@ MUTATIONS = [
         20,
     ),
     _mutation(
+        "fetch_awaited_for_ever",
+        "a fetch that was overtaken is not awaited, and one that does not come is made again",
+        together(
+            change(Follower, "go_to", _go_to_and_await_the_fetch),
+            change(Followers, "_fetch_once", _fetch_once_and_for_all),
+            change(Followers, "retry", _retry_by_going_back),
+        ),
+        COPIES,
+        100,
+    ),
+    by_scenario(
+        "silence_is_answered_by_all_again",
+        "who is silent on a connection that lasts is asked what it has, and sent nothing again",
+        change(Followers, "retry", _retry_by_going_back),
+        copying.a_follower_that_is_silent_for_long_is_not_sent_all_again,
+    ),
+    _mutation(
         "decided_is_not_repeated",
         "a voter that missed a configuration is told it until it holds it",
         change(Leadership, "_send_newest", _send_only_proposals),
@@ -463,6 +503,18 @@ MUTATIONS = [
         "who stores nothing for a while is not in sync",
         change(Followers, "retry", _retry_as_if_it_moved),
         stalling.a_follower_that_stores_nothing_falls_out_of_sync,
+    ),
+    by_scenario(
+        "hung_disk_leads",
+        "a leader whose disk does not answer leaves it to who has everything",
+        change(Leadership, "is_held_up", _no),
+        stalling.a_leader_whose_disk_hangs_leaves_it_to_the_other_master,
+    ),
+    by_scenario(
+        "joining_held_up_for_long",
+        "who is let in and does not get on holds up nobody for long",
+        change(Leadership, "_has_waited_for", Leadership._is_gone),
+        stalling.who_is_let_in_holds_up_nothing_for_long,
     ),
     _mutation(
         "fold_with_gaps",

@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 
-from vcap_es.components import journal_records, volumecap_server
+from vcap_es.components import idempotency, journal_records
 from vcap_es.components.commands import Idempotency
-from vcap_es.components.idempotency import KeyStore
+from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.journal_records import Entry, Range
 from vcap_es.components.keeper import Keeper
+from vcap_es.components.key_files import KeyFiles
+from vcap_es.components.key_ledger import KeyLedger, Share
 from vcap_es.components.outcomes import Outcome, Refused
+from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.settlement import Caller, Settlement
 from vcap_es.components.slice import Slice
 from vcap_es.sim.mutations import change, together
-from vcap_es.sim.mutations.finders import by_scenario
+from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, keys, settling
 
 _admit, _finish = KeyStore.admit, KeyStore.finish
+_forget_below = RefundAges._forget_below
+_expire, _rewrite = KeyLedger.expire, KeyFiles._rewrite
 _settle, _refund_refused = Settlement._settle, Settlement._refund_refused
 
 
@@ -34,13 +39,46 @@ def _no(*_: object) -> bool:
 
 
 def _admit_who_waits(
-    self: KeyStore, idempotency: Idempotency, token: int, now_ns: int
-) -> Outcome | bool:
-    call = self._calls.get(idempotency.key)
-    if call is not None and call.outcome is None:
+    self: KeyStore, caller: str, key: Idempotency, token: int
+) -> Pending | Outcome | None:
+    call = self._waiting.get((caller, key_digest(key.key)))
+    if call is not None:
         call.waiting.append(token)
-        return True
-    return _admit(self, idempotency, token, now_ns)
+        return call
+    return _admit(self, caller, key, token)
+
+
+def _admit_evicting_who_waits(
+    self: KeyStore, caller: str, key: Idempotency, token: int
+) -> Pending | Outcome | None:
+    while len(self._waiting) >= self.ledger.keys_max:
+        del self._waiting[next(iter(self._waiting))]
+    return _admit(self, caller, key, token)
+
+
+def _finish_if_known(
+    self: KeyStore, pending: Pending, outcome: Outcome, touched: list[Slice]
+) -> list[int]:
+    self._waiting.setdefault((pending.caller, pending.digest), pending)
+    return _finish(self, pending, outcome, touched)
+
+
+def _make_room_of_anybody(self: KeyLedger, share: Share, cost: int) -> None:  # noqa: ARG001  # the signature of what it stands for
+    while self.weight + cost > self.keys_max and any(e.segments for e in self.shares.values()):
+        full = [each for each in self.shares.values() if each.segments]
+        oldest = min(full, key=lambda each: each.segments[0].began_ns)
+        self.evicted += oldest.segments[0].count
+        self._drop_oldest(oldest)
+
+
+def _expire_early(self: KeyLedger, now_ns: int) -> None:
+    _expire(self, now_ns + self.retention_ns // 2)
+
+
+def _rewrite_and_drop(self: KeyFiles, number: int, now_ns: int) -> None:
+    _rewrite(self, number, now_ns)
+    while self._files[0].number < number:
+        self._drop_oldest()
 
 
 # ---- holds
@@ -68,6 +106,22 @@ def _take_more_than_there_is(self: Settlement, found: Slice, amount: int) -> boo
 # ---- refunds
 
 
+def _forget_without_a_floor(self: RefundAges, found: Slice) -> None:
+    _forget_below(self, found)
+    found.floor = 0
+
+
+def _forget_the_oldest_mark(self: Settlement, _cap: str, _owner: str) -> None:
+    if self.known_in_all >= self._holdings.limits.marks_max:
+        for found in self._holdings.slices.values():
+            if found.marks:
+                span = next(iter(found.marks))
+                del found.marks[span]
+                assert found.spans is not None
+                found.spans.remove(span)
+                return
+
+
 def _left_is_all(_self: Settlement, _found: Slice, span: Range) -> int:
     return span[1] - span[0]
 
@@ -82,11 +136,11 @@ def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable
 
 
 def _refuse_as_if_confirmed(
-    self: Settlement, found: Slice, span: Range, amount: int | None
+    self: Settlement, found: Slice, span: Range, amount: int | None, owner: str
 ) -> Refused | None:
     is_confirmed, found.is_confirmed = found.is_confirmed, True
     try:
-        return _refund_refused(self, found, span, amount)
+        return _refund_refused(self, found, span, amount, owner)
     finally:
         found.is_confirmed = is_confirmed
 
@@ -95,7 +149,7 @@ CLIENTS = (
     by_scenario(
         "key_forgotten",
         "the same key gives the same answer",
-        change(volumecap_server, "sticks", _no),
+        change(idempotency, "sticks", _no),
         keys.the_same_key_gives_the_same_answer,
     ),
     by_scenario(
@@ -107,8 +161,46 @@ CLIENTS = (
     by_scenario(
         "unavailable_sticks",
         "what could not be known does not stick to its key",
-        change(volumecap_server, "sticks", _yes),
+        change(idempotency, "sticks", _yes),
         keys.an_unavailable_key_may_try_again,
+    ),
+    by_scenario(
+        "who_waits_evicted",
+        "a call whose key waits is never evicted",
+        together(
+            change(KeyStore, "admit", _admit_evicting_who_waits),
+            change(KeyStore, "finish", _finish_if_known),
+        ),
+        keys.who_waits_is_never_evicted,
+    ),
+    by_scenario(
+        "evicted_by_others",
+        "who has less than an equal part of the answers loses none to others",
+        change(KeyLedger, "_make_room", _make_room_of_anybody),
+        keys.a_flood_evicts_its_own_answers,
+    ),
+    by_chance(
+        "expired_early",
+        "an answer is kept for the retention time",
+        change(KeyLedger, "expire", _expire_early),
+    ),
+    by_scenario(
+        "dropped_before_rewritten",
+        "key files go when the file that has all they had is durable",
+        change(KeyFiles, "_rewrite", _rewrite_and_drop),
+        keys.answers_outlive_a_rewriting_that_is_cut_short,
+    ),
+    by_scenario(
+        "mark_forgotten",
+        "a mark of a refund is never evicted",
+        change(Settlement, "full", _forget_the_oldest_mark),
+        keys.a_full_share_forgets_no_refund,
+    ),
+    by_scenario(
+        "old_mark_forgotten",
+        "a mark goes when its consume is too old to be refunded, and not before",
+        change(RefundAges, "_forget_below", _forget_without_a_floor),
+        settling.what_is_too_old_is_refunded_no_more,
     ),
     by_scenario(
         "hold_settled_twice",

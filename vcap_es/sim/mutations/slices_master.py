@@ -7,6 +7,7 @@ from vcap_es.components.desk import Desk, Recall, Wish
 from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.local_handler import LocalHandler, Server
 from vcap_es.components.messages import Grant, Hello, Holding, Order
+from vcap_es.components.primary_master import PrimaryMaster
 from vcap_es.events.facts import Spend
 from vcap_es.projections.states import interval, volumecap
 from vcap_es.projections.states.places import Pool, end, mint
@@ -20,6 +21,10 @@ _take_newest, _take_totals = Desk._take_newest, Desk._take_totals
 _hello, _total_changed = LocalHandler.hello, LocalHandler.total_changed
 
 # ---- who is served
+
+
+def _let_everybody_in(*_: object) -> bool:
+    return True
 
 
 def _serve_past_the_first(self: Desk, now: int) -> None:
@@ -297,6 +302,12 @@ MASTER = (
         "copy_let_in",
         "of two sessions of one incarnation the second is not let in",
         change(LocalHandler, "hello", _let_copies_in),
+        crashes.two_copies_of_a_journal_do_not_serve_side_by_side,
+    ),
+    by_scenario(
+        "refused_copy_noted",
+        "what a refused node says of itself changes nothing that others are told",
+        change(PrimaryMaster, "has_let_in", _let_everybody_in),
         crashes.two_copies_of_a_journal_do_not_serve_side_by_side,
     ),
     by_scenario(

@@ -9,6 +9,7 @@ from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.hearing import Hearing
 from vcap_es.components.journal_records import Cells, Journal, Kept, settle_cells
 from vcap_es.components.keeper import Keeper
+from vcap_es.components.key_records import FileBegun
 from vcap_es.components.messages import Grant, Standing, Verdict
 from vcap_es.components.queues import Queues
 from vcap_es.components.server_outputs import Output
@@ -16,10 +17,10 @@ from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.sim import disks
-from vcap_es.sim.disks import Disk
+from vcap_es.sim.disks import BOOT, Disk
 from vcap_es.sim.mutations import change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
-from vcap_es.sim.scenarios import crashes, ends, recalls, server_side, verdicts
+from vcap_es.sim.scenarios import bounds, crashes, ends, recalls, server_side, verdicts
 
 _give = GivingBack.give
 _bound, _standing, _take_newest = Hearing._bound, Hearing.standing, Hearing._take_newest
@@ -56,6 +57,14 @@ def _answer_with_any_fsync(self: GivingBack, found: Slice) -> None:
 
 
 # ---- refusing
+
+
+def _counted_for_ever(*_: object) -> int:
+    return 1 << 70
+
+
+def _spendable_without_bound(self: Slice) -> int:
+    return self.received - self.returned + self.refunded
 
 
 def _returned_nothing(_found: Slice, _verdict: Verdict) -> int:
@@ -151,6 +160,8 @@ def _trust_lost_cells(journal: Journal, cells: Cells, *, same_boot: bool) -> Non
 
 
 def _rewrite_without_fsync(self: Disk, journal: Journal) -> None:
+    self.key_files.clear()
+    self.turn_keys(journal.key_file.number, FileBegun(BOOT, 0))
     self.frames, self.synced, self.ceilings = [], 0, {}
     self.write(journal.entries())
 
@@ -208,6 +219,15 @@ SERVER = (
         "consumes at one server are served first in, first out",
         change(Queues, "serve", _serve_the_smallest),
         recalls.whoever_asks_first_at_a_server_is_served_first,
+    ),
+    by_scenario(
+        "spent_without_bound",
+        "a consume that would take a running total past its bound is refused",
+        together(
+            change(Slice, "countable", _counted_for_ever),
+            change(Slice, "spendable", property(_spendable_without_bound)),
+        ),
+        bounds.what_a_server_cannot_count_is_refused_by_its_name,
     ),
     # Hearing
     by_scenario(

@@ -7,6 +7,7 @@ from msgspec import structs
 from vcap_es.components import shared_interval
 from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.decisions import inheritance
+from vcap_es.components.desk import Left
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.gathering import Gathering
 from vcap_es.components.master import Master, Moment
@@ -19,6 +20,7 @@ from vcap_es.projections.states import meta, transfer
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
 from vcap_es.projections.states.places import receive as _receive
+from vcap_es.sim.bound_lives import live_at_bounds
 from vcap_es.sim.mutations import Mutation, Plant, change
 from vcap_es.sim.profiles import TRANSFERS
 from vcap_es.sim.scenarios.moving import inherit_home, move_home
@@ -43,6 +45,10 @@ def _no(*_: object, **__: object) -> bool:
 
 def _zero(*_: object, **__: object) -> int:
     return 0
+
+
+def _nothing_is_left(*_: object) -> Left:
+    return Left()
 
 
 def _receive_again(pool: Pool, centre: str, total: int) -> None:
@@ -125,7 +131,7 @@ MUTATIONS = [
     _mutation(
         "refused_by_what_is_here",
         "a refusal says what is left elsewhere",
-        change(Exchange, "left", _zero),
+        change(Exchange, "left", _nothing_is_left),
     ),
     _mutation(
         "nobody_asked",
@@ -183,6 +189,13 @@ MUTATIONS = [
         plant=change(Acquaintances, "meet", _hear_first_words),
         life=begin_both_anew_at_once,
         seeds=20,
+    ),
+    Mutation(
+        name="sent_without_bound",
+        rule="what would take a running total past its bound is not sent",
+        plant=change(shared_interval, "MAX_AMOUNT", 1 << 70),
+        life=live_at_bounds,
+        seeds=8,
     ),
     _mutation(
         "nothing_given",

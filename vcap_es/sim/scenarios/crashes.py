@@ -50,7 +50,10 @@ def _is_yes(answer: object) -> bool:
 
 
 def two_copies_of_a_journal_do_not_serve_side_by_side() -> None:
-    """The second session of one incarnation is not let in while the first is connected."""
+    """The second session of one incarnation is not let in while the first is connected.
+
+    Others hear nothing of it, wherever it says that it is reached.
+    """
     world = world_of(10)
     server = world.servers[0]
     idle(world, server, 5)
@@ -62,6 +65,7 @@ def two_copies_of_a_journal_do_not_serve_side_by_side() -> None:
     assert any("copied" in reason for reason in world.closings)
     assert not isinstance(world.consume(twin, "c"), Consumed)
     taken(world, server, 1)
+    assert world.state.nodes[server.core.incarnation].name == server.name
 
 
 def an_open_hold_counts_as_committed_when_the_machine_was_lost() -> None:

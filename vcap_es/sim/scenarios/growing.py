@@ -9,6 +9,14 @@ SECOND = 1_000_000
 STEP_US, STEPS_MAX = 20, 100_000
 
 
+def voters_are_let_in_at_once() -> None:
+    """Given that all are there, they vote at the first heartbeat, though it takes three changes."""
+    world = World(3, masters=2, witnesses=3, timings=Timings())
+    world.run(SECOND * 3 // 20)
+    config = _leadership(world).config
+    assert (len(config.isr), len(config.voters), config.before) == (2, 5, ())
+
+
 def a_leader_that_dies_while_it_lets_voters_in_leads_again() -> None:
     """Given new voters on its disk alone, when it starts again, they are able to vote for it."""
     world = _world_that_lets_in(3)

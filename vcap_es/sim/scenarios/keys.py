@@ -1,8 +1,10 @@
 """Idempotency keys: whoever asks again with the same key is given the same answer, once."""
 
-from vcap_es.components.commands import Command, Consume, Idempotency
-from vcap_es.components.outcomes import Consumed, Refused
-from vcap_es.sim.scenarios.small_world import taken, world_of
+from vcap_es.components.commands import Command, Consume, Hold, Idempotency, Refund
+from vcap_es.components.limits import Limits
+from vcap_es.components.outcomes import Consumed, Refunded, Refused
+from vcap_es.sim.network import Faults
+from vcap_es.sim.scenarios.small_world import idle, taken, world_of
 from vcap_es.sim.world import World
 
 
@@ -60,3 +62,70 @@ def a_waiting_key_gets_the_first_calls_answer() -> None:
     assert isinstance(answers[0], Consumed)
     assert answers == [answers[0]] * 3
     assert world.take_all("c") == 6
+
+
+def who_waits_is_never_evicted() -> None:
+    """However many keys come meanwhile: a call whose key waits gets the first call's answer."""
+    world = world_of(1000, limits=Limits(keys_max=4))
+    server = world.servers[0]
+    ask(world, "before", take(1))
+    # Given a call that waits for a topup
+    key = Idempotency(key="k", fingerprint=b"same")
+    first = server.submit(take(500), key)
+    assert first not in server.answers
+    # When others fill the room many times over
+    for each in range(40):
+        server.submit(take(1), Idempotency(key=f"flood{each}", fingerprint=b""), "flood")
+    second = server.submit(take(500), key)
+    # Then
+    answer = world.answer(server, first)
+    assert isinstance(answer, Consumed)
+    assert world.answer(server, second) == answer
+    world.run(200_000)
+    assert world.take_all("c") == 1000 - 500 - 1 - 40
+
+
+def a_flood_evicts_its_own_answers() -> None:
+    """Who has few answers keeps them, however many another caller has."""
+    world = world_of(1000, limits=Limits(keys_max=8))
+    server = world.servers[0]
+    key = Idempotency(key="k", fingerprint=b"same")
+    first = world.answer(server, server.submit(take(4), key, "few"))
+    for each in range(40):
+        flood = Idempotency(key=f"flood{each}", fingerprint=b"")
+        world.answer(server, server.submit(take(1), flood, "many"))
+    assert world.answer(server, server.submit(take(4), key, "few")) == first
+
+
+def a_full_share_forgets_no_refund() -> None:
+    """Where there is no room for another mark, the new refund is refused and the old ones stand."""
+    world = world_of(10, limits=Limits(marks_max=3))
+    server = world.servers[0]
+    consumed = [taken(world, server, 1) for _ in range(5)]
+    answers = [world.ask(server, Refund(id=each.id)) for each in consumed]
+    kinds = [type(each) for each in answers]
+    assert kinds == [Refunded] * 3 + [Refused] * 2
+    refusals = [world.ask(server, Refund(id=each.id)) for each in consumed]
+    codes = [each.code for each in refusals if isinstance(each, Refused)]
+    assert codes == ["settled"] * 3 + ["share_full"] * 2
+    hold = world.ask(server, Hold(cap="c", amount=1, lifetime_ms=1000))
+    assert isinstance(hold, Refused)
+    assert world.take_all("c") == 10 - 5 + 3
+
+
+def answers_outlive_a_rewriting_that_is_cut_short() -> None:
+    """The old key files go when the new one is durable: a process may die at any moment of it."""
+    for dies_after_us in range(0, 4000, 250):
+        limits = Limits(keys_max=16, key_file_bytes_max=300)
+        world = world_of(1000, limits=limits, faults=Faults(fsync_us_max=2000))
+        server = world.servers[0]
+        idle(world, server, 100)
+        key = Idempotency(key="k", fingerprint=b"same")
+        first = world.answer(server, server.submit(take(4), key, "few"))
+        for each in range(60):
+            flood = Idempotency(key=f"flood{each}", fingerprint=b"")
+            server.submit(take(1), flood, "many")
+        world.run(dies_after_us)
+        server.restart()
+        world.run(200_000)
+        assert world.answer(server, server.submit(take(4), key, "few")) == first

@@ -1,8 +1,16 @@
 """One desk alone: its servers are made by hand, and what it records becomes true at once."""
 
-from vcap_es.components.desk import Desk
+from vcap_es.components.desk import Desk, Left
 from vcap_es.components.messages import Grant, Holding
-from vcap_es.events.facts import Fact, IntervalOpened, Returned, SpendReported, ToppedUp, Version
+from vcap_es.events.facts import (
+    Fact,
+    HoldingRecovered,
+    IntervalOpened,
+    Returned,
+    SpendReported,
+    ToppedUp,
+    Version,
+)
 from vcap_es.projections.states import volumecap
 from vcap_es.projections.states.interval import opened
 from vcap_es.sim.site import NOON
@@ -28,6 +36,7 @@ class LoneDesk:
         )
         self.desk = Desk("c", self.interval, False, self)
         self.connected = set(servers)
+        self.readmitted: set[str] = set()
         self.told: list[str] = []
         self.order = 0
 
@@ -35,6 +44,14 @@ class LoneDesk:
     def may_lack_topups(self) -> bool:
         """See `Office`."""
         return False
+
+    def is_from_before(self, incarnation: str, _desk: Desk) -> bool:
+        """See `Office`."""
+        return incarnation in self.readmitted
+
+    def doubt_log(self, why: str) -> None:
+        """See `Office`."""
+        raise AssertionError(why)
 
     def may_come(self, _desk: Desk, _missing: int, _now: int) -> bool:
         """See `Office`."""
@@ -44,9 +61,9 @@ class LoneDesk:
         """See `Office`."""
         return False
 
-    def left_elsewhere(self, _desk: Desk) -> int:
+    def left_elsewhere(self, _desk: Desk) -> Left:
         """See `Office`."""
-        return 0
+        return Left()
 
     def is_scarce(self, _desk: Desk) -> bool:
         """See `Office`."""
@@ -58,7 +75,7 @@ class LoneDesk:
 
     def record(self, fact: Fact) -> None:
         """See `Office`."""
-        assert isinstance(fact, ToppedUp | Returned)
+        assert isinstance(fact, ToppedUp | HoldingRecovered | Returned)
         volumecap.evolve_moved(self.interval.pool, fact)
 
     def tell(self, incarnation: str, desk: Desk) -> None:

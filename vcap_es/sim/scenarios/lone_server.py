@@ -14,6 +14,7 @@ from vcap_es.components.messages import (
     Grant,
     Holding,
     Notice,
+    NoticeState,
     Period,
     Report,
     Round,
@@ -47,7 +48,12 @@ class LoneServer:
         self.broadcast("c")
 
     def broadcast(
-        self, cap: str, state: str = "active", *, number: int = 0, end: int = NOON + 50_000_000
+        self,
+        cap: str,
+        state: NoticeState = "active",
+        *,
+        number: int = 0,
+        end: int = NOON + 50_000_000,
     ) -> None:
         """The master tells what a cap is; it has one interval, of a minute.
 

@@ -1,9 +1,11 @@
 """Holds and refunds: what a consume took comes back at most once."""
 
 from vcap_es.components.commands import Cancel, Commit, Hold, Refund
+from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Held, Refunded, Refused, Settled
 from vcap_es.sim.network import Faults
 from vcap_es.sim.scenarios.small_world import taken, world_of
+from vcap_es.sim.site import NOON
 from vcap_es.sim.world import World
 
 
@@ -77,6 +79,21 @@ def a_refund_is_known_wherever_its_units_are() -> None:
         world.run(2_000_000)
         [account] = world.pool("c").places.values()
         assert account.refunded == 6
+
+
+def what_is_too_old_is_refunded_no_more() -> None:
+    """In a period of years a mark goes only when its consume cannot be refunded any more."""
+    world = World(1, limits=Limits(refund_age_ms=4000))
+    end = NOON + 5 * 365 * 86_400 * 1_000_000
+    world.define("c", 10, interval="single", start=NOON - 1, end=end)
+    server = world.servers[0]
+    consumed = taken(world, server, 5)
+    assert isinstance(world.ask(server, Refund(id=consumed.id)), Refunded)
+    for _ in range(8):
+        world.run(1_000_000)
+        assert isinstance(world.ask(server, Refund(id=consumed.id)), Refused)
+    assert not next(iter(server.core.holdings.slices.values())).spans
+    assert world.take_all("c") == 10
 
 
 def _hold(world: World, amount: int) -> Held:

@@ -1,10 +1,30 @@
 """A switchover that comes to nothing: what servers told meanwhile is not lost."""
 
 from vcap_es.components.commands import Consume
+from vcap_es.components.master_outputs import Elsewhere
 from vcap_es.components.timings import Timings
+from vcap_es.sim.scenarios.small_world import until
 from vcap_es.sim.world import World
 
 SECOND = 1_000_000
+
+
+def who_asked_for_a_switchover_is_answered_though_nobody_leads() -> None:
+    """Given that the other master and the witness die as the leader steps down, it says so."""
+    world = World(1, masters=2, witnesses=1, timings=Timings())
+    world.run(3 * SECOND)
+    leader, token = world.leader, next(world.tokens)
+    assert leader is not None
+    assert leader.core is not None
+    leader.core.switch_over(token, "operator", leader.moment)
+    leader.flush()
+    core = leader.core
+    until(world, lambda: core.leadership is None)
+    assert token not in world.command_answers
+    world.masters[1].kill()
+    world.servers[0].kill()
+    world.run(3 * SECOND)
+    assert world.command_answers[token] == Elsewhere(leader="", address="")
 
 
 def what_servers_tell_while_a_switchover_fails_is_heard_later() -> None:

@@ -1,0 +1,1 @@
+"""Reading what is past, in a process of its own beside the node that serves."""
