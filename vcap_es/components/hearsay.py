@@ -46,8 +46,12 @@ def doubt_about(about: About) -> str:
     """Whether an interval can be as another one says that it is."""
     if not _are_counts(about.number):
         return _no_next("interval", about.number)
-    if not 0 <= about.start < about.end <= LAST_INSTANT + 1:
+    # One that was cut before it began, or as soon as it did, lasts no time.
+    shortest = 1 if about.bounded is None else 0
+    if about.start < 0 or not about.start + shortest <= about.end <= LAST_INSTANT + 1:
         return f"interval {about.number} cannot last from {about.start} to {about.end}"
+    if about.bounded is not None and (why := doubt_version(about.bounded)):
+        return why
     phase = about.phase
     if phase is not None and not _are_counts(phase.generation, phase.number):
         return f"nothing can follow its phase {phase.generation}.{phase.number}"

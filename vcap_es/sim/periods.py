@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from vcap_es.events.facts import Definition, Fact, MetaChanged, MetaDefined
+from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.events.facts import (
+    Definition,
+    Fact,
+    IntervalBounded,
+    IntervalOpened,
+    MetaChanged,
+    MetaDefined,
+)
 from vcap_es.events.periods import Window, window_at
 from vcap_es.sim.violations import Violation
 
@@ -33,6 +41,7 @@ class Periods:
         """`facts` are all that is acknowledged; `spare` units of a cap may be served besides."""
         self._facts, self._spare, self._read = facts, spare, 0
         self._caps: dict[str, Edited] = {}
+        self._starts: dict[tuple[str, int], int] = {}
 
     def hear(self, now: int) -> None:
         """Take in the definitions that were acknowledged since."""
@@ -42,6 +51,8 @@ class Periods:
             if isinstance(fact, MetaDefined | MetaChanged):
                 edited = self._caps.setdefault(fact.cap, Edited())
                 edited.definitions.append((now, fact.definition))
+            elif isinstance(fact, IntervalOpened | IntervalBounded):
+                self._starts[fact.cap, fact.number] = fact.start
         self._read = len(facts)
 
     def forgive(self, cap: str, id_: str) -> None:
@@ -50,8 +61,12 @@ class Periods:
             self._caps[cap].answers.pop(id_, None)
 
     def check(self, cap: str, id_: str, units: int, at: int) -> None:
-        """So much was served at `at`: with all else in that period it is within a total of it."""
+        """So much was served at `at`: with all else in that period it is within a total of it.
+
+        Where clocks are wrong, an interval is served before it begins: it counts as its first unit.
+        """
         edited = self._caps.setdefault(cap, Edited())
+        at = max(at, self._starts.get((cap, parse_consume_id(id_).number), at))
         edited.answers[id_] = Answer(at, units)
         if not edited.definitions:
             return
