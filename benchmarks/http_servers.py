@@ -21,6 +21,7 @@ from vcap_es import telemetry
 from vcap_es.adapters.http.bodies import AMOUNT_BODY
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
+from vcap_es.adapters.http.fast_lane import fast_lane
 from vcap_es.adapters.http.keys import create_key
 from vcap_es.adapters.http.plane import TAKERS, ClientPlane, consumed_json
 from vcap_es.adapters.http.server import serving
@@ -57,7 +58,7 @@ async def serve(folder: Path) -> None:
         app = client_app(plane)
         ports = {
             "fast": await stack.enter_async_context(
-                serving(app, host=HOST, port=0, fast_lane=plane)
+                serving(app, host=HOST, port=0, speaking=fast_lane(plane))
             ),
             "application": await stack.enter_async_context(serving(app, host=HOST, port=0)),
             "asgi": await _serve_plainly(stack, plane),

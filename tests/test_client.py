@@ -10,6 +10,7 @@ import pytest
 
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
+from vcap_es.adapters.http.fast_lane import fast_lane
 from vcap_es.adapters.http.keys import create_key
 from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
@@ -83,7 +84,7 @@ async def _server(stack: AsyncExitStack, directory: Path, master_url: str) -> st
         await asyncio.sleep(0.005)
     plane = ClientPlane(node)
     port = await stack.enter_async_context(
-        serving(client_app(plane), host=HOST, port=0, fast_lane=plane)
+        serving(client_app(plane), host=HOST, port=0, speaking=fast_lane(plane))
     )
     return f"http://{HOST}:{port}"
 

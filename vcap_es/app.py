@@ -22,6 +22,7 @@ from vcap_es.adapters.feed import FeedWire
 from vcap_es.adapters.files import sync_directory
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
+from vcap_es.adapters.http.fast_lane import fast_lane
 from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key, new_key
 from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
@@ -326,7 +327,7 @@ async def _server(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(node)
         plane = ClientPlane(node)
         port = await stack.enter_async_context(
-            serving(client_app(plane), host=own.host, port=own.port, fast_lane=plane)
+            serving(client_app(plane), host=own.host, port=own.port, speaking=fast_lane(plane))
         )
         log.info("serving", url=f"http://{own.host}:{port}", incarnation=node.incarnation)
         await _until(stop, node.failure)

@@ -15,6 +15,7 @@ from vcap_es.adapters.ballot_file import BallotFile
 from vcap_es.adapters.ballots import Ballots
 from vcap_es.adapters.http.clients import client_app
 from vcap_es.adapters.http.control import control_app
+from vcap_es.adapters.http.fast_lane import fast_lane
 from vcap_es.adapters.http.keys import create_key
 from vcap_es.adapters.http.plane import ClientPlane
 from vcap_es.adapters.http.server import serving
@@ -113,7 +114,7 @@ class Site:
         plane = ClientPlane(node)
         async with (
             node,
-            serving(client_app(plane), host=HOST, port=port, fast_lane=plane),
+            serving(client_app(plane), host=HOST, port=port, speaking=fast_lane(plane)),
         ):
             yield node, url
 

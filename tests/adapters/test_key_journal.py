@@ -49,6 +49,7 @@ class Server:
         self.core.connected(self.now_ns)
         for number, (cap, units) in enumerate(moved.items()):
             self._hear(2 * number + 1, cap, units)
+        self.core.disconnected()  # an answered refund waits for nobody then
         self.flush()
 
     def _hear(self, number: int, cap: str, units: int) -> None:

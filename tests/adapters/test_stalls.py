@@ -5,9 +5,10 @@ from typing import Any, cast
 
 from structlog.testing import capture_logs
 
-from vcap_es.adapters.stalls import COMMIT_MS, DISK_MS, MS, PAUSED_MS, Stalls, timed
+from vcap_es.adapters.stalls import COMMIT_MS, DISK_MS, PAUSED_MS, Stalls, timed
 from vcap_es.clock import boot_ns
 from vcap_es.components.master import Master
+from vcap_es.events.units import MS
 
 
 def core(waited_ms: int, why: str) -> Master:

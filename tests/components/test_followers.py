@@ -5,12 +5,12 @@ import pytest
 from vcap_es.components.followers import ENTRIES_UNDER_WAY_MAX, Follower, Followers
 from vcap_es.components.primacy_messages import Append, Appended, Mismatch
 from vcap_es.components.replica import Held, Replica
-from vcap_es.components.voter import MS
 from vcap_es.components.window import WINDOW, Window
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import MetaPaused, Version
 from vcap_es.events.log import Head
 from vcap_es.events.sealing import seal
+from vcap_es.events.units import MS
 from vcap_es.projections.states.data_centre import Fold
 
 EPOCH, FOLLOWER = 4, "m1-" + "1" * 32

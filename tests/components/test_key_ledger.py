@@ -18,7 +18,8 @@ from vcap_es.components.key_ledger import (
     weight,
 )
 from vcap_es.components.key_records import decode_keys, encode_keys, read_keys, whole_ledger
-from vcap_es.components.limits import MS, Limits
+from vcap_es.components.limits import Limits
+from vcap_es.events.units import MS
 
 LIMITS = Limits(keys_max=64, key_retention_ms=4000)
 
@@ -44,7 +45,7 @@ def again(ledger: KeyLedger, now_ns: int, *, boot: str = "b") -> KeyLedger:
     ledger.close_all(now_ns)
     pieces = whole_ledger(ledger, boot="b", now_ns=now_ns)
     entries = [each for piece in pieces for each in decode_keys(encode_keys(piece))]
-    read = KeyLedger(LIMITS)
+    read = KeyLedger(LIMITS.keys_max, LIMITS.key_retention_ms)
     read_keys(entries, read, boot=boot, now_ns=now_ns)
     return read
 
@@ -76,7 +77,7 @@ def test_the_newest_answer_of_a_key_counts() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 300)), max_size=400))
 def test_who_has_less_than_an_equal_part_loses_nothing(adds: list[tuple[str, int]]) -> None:
     """The bound holds after every answer, and only the largest share is ever evicted from."""
-    ledger = KeyLedger(LIMITS)
+    ledger = KeyLedger(LIMITS.keys_max, LIMITS.key_retention_ms)
     had: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     for key, (caller, size) in enumerate(adds):
         entry = record(key, size)
@@ -91,7 +92,7 @@ def test_who_has_less_than_an_equal_part_loses_nothing(adds: list[tuple[str, int
 
 def test_the_newest_answers_stay_when_the_oldest_are_evicted() -> None:
     """Of a caller that floods, a good part of what there is room for is always known."""
-    ledger = KeyLedger(LIMITS)
+    ledger = KeyLedger(LIMITS.keys_max, LIMITS.key_retention_ms)
     for key in range(1000):
         ledger.add("me", record(key), 0)
         newest = range(max(0, key - LIMITS.keys_max * 3 // 4), key + 1)
@@ -101,7 +102,7 @@ def test_the_newest_answers_stay_when_the_oldest_are_evicted() -> None:
 
 def test_what_is_older_than_the_retention_time_is_dropped() -> None:
     """Not before, and at most a stretch later; a caller without answers leaves nothing."""
-    ledger = KeyLedger(LIMITS)
+    ledger = KeyLedger(LIMITS.keys_max, LIMITS.key_retention_ms)
     for key in range(20):
         ledger.add("me", record(key), key * 200 * MS)
     ledger.expire(5000 * MS)
@@ -114,7 +115,7 @@ def test_what_is_older_than_the_retention_time_is_dropped() -> None:
 def test_a_ledger_that_is_written_is_read_again() -> None:
     """Answers, names and ages: what would be dropped in a second is dropped in a second."""
     # Given
-    ledger = KeyLedger(LIMITS)
+    ledger = KeyLedger(LIMITS.keys_max, LIMITS.key_retention_ms)
     name = ledger.name(("c", 3))
     random = Random(1)
     for key in range(40):
@@ -135,7 +136,7 @@ def test_a_ledger_that_is_written_is_read_again() -> None:
 
 def test_after_the_machine_was_lost_answers_count_as_new() -> None:
     """Its clock began anew: what is kept is kept for the retention time from here on."""
-    ledger = KeyLedger(LIMITS)
+    ledger = KeyLedger(LIMITS.keys_max, LIMITS.key_retention_ms)
     ledger.add("me", record("k"), 9_000_000 * MS)
     read = again(ledger, 9_000_000 * MS, boot="another")
     assert said(read, "me", "k") == repr("k")

@@ -3,17 +3,12 @@
 import pytest
 
 from vcap_es.components import liveness
-from vcap_es.components.liveness import (
-    FORGOTTEN_AFTER_US,
-    LOST_AFTER_US,
-    SECOND_US,
-    Liveness,
-    Sighting,
-)
+from vcap_es.components.liveness import FORGOTTEN_AFTER_US, LOST_AFTER_US, Liveness, Sighting
 from vcap_es.components.messages import PROTOCOL, Hello, Report
 from vcap_es.components.outcomes import Consumed
 from vcap_es.components.primary_master import Close, PrimaryMaster
 from vcap_es.events.facts import Returned
+from vcap_es.events.units import SECOND_US
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.invariants import watch
 from vcap_es.sim.servers import ServerProcess

@@ -5,7 +5,8 @@ from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.primacy_messages import Prevote
 from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
-from vcap_es.components.voter import MS, Ballot, Voter
+from vcap_es.components.voter import Ballot, Voter
+from vcap_es.events.units import MS
 
 ALL = ("m0-a", "m1-b", "w-s0-c")
 CONFIG = Config(2, 5, "m0-a", ("m0-a", "m1-b"), ALL)

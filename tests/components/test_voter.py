@@ -12,7 +12,8 @@ from vcap_es.components.primacy_messages import (
     Refusal,
 )
 from vcap_es.components.timings import Timings
-from vcap_es.components.voter import MS, Ballot, Keep, Voter
+from vcap_es.components.voter import Ballot, Keep, Voter
+from vcap_es.events.units import MS
 
 CONFIG = Config(2, 3, "m0-a", ("m0-a", "m1-b"), ("m0-a", "m1-b", "w-s1-c"))
 TIMINGS = Timings()

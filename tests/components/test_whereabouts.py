@@ -12,10 +12,10 @@ from vcap_es.components.whereabouts import (
 )
 from vcap_es.events.facts import NodeAddressChanged
 from vcap_es.events.facts.node import Role
+from vcap_es.events.units import SECOND_US
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 NOON = 1_767_268_800_000_000
-SECOND_US = 1_000_000
 
 
 def told(

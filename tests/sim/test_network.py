@@ -2,8 +2,9 @@
 
 from random import Random
 
+from vcap_es.events.units import MS
 from vcap_es.sim.machines import Machine
-from vcap_es.sim.network import MS, Connection, Faults, Network
+from vcap_es.sim.network import Connection, Faults, Network
 from vcap_es.sim.scheduler import Scheduler
 
 

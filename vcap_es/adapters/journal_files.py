@@ -77,7 +77,7 @@ class JournalFiles:
         self._lock_file = _locked(directory / "lock")
         self._swap = Lock()
         self._is_broken = False
-        self._slots_max, self._limits = slots_max, limits
+        self._slots_max, self._limits = slots_max, limits or Limits()
         self._keys = KeyJournal(directory, synchronous=synchronous)
         self.journal = Journal()
         self._size = self._read()
@@ -149,7 +149,7 @@ class JournalFiles:
     def _begin_keys(self, boot: str) -> None:
         """Read all keys, and have them in one file that is durable before frames let them go."""
         journal, now_ns = self.journal, boot_ns()
-        journal.keys = KeyLedger(self._limits)
+        journal.keys = KeyLedger(self._limits.keys_max, self._limits.key_retention_ms)
         read_keys(self._keys.read(), journal.keys, boot=boot, now_ns=now_ns)
         take_in(journal, now_ns)
         number = self._keys.newest + 1

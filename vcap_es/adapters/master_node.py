@@ -84,9 +84,9 @@ from vcap_es.errors import (
 )
 from vcap_es.events.chain import GENESIS, Stored
 from vcap_es.events.clusters import is_of
-from vcap_es.events.instants import SECOND_US
 from vcap_es.events.log import EventLog
 from vcap_es.events.logs.sqlite import SqliteLog
+from vcap_es.events.units import SECOND_US
 from vcap_es.projections.runner import recover
 from vcap_es.projections.snapshots import take
 from vcap_es.projections.states.data_centre import DataCentre

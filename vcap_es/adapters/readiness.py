@@ -7,7 +7,8 @@ from msgspec import Struct
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.master import Master
 from vcap_es.events.facts import LogRestored
-from vcap_es.events.instants import LAST_INSTANT, SECOND_US, format_instant
+from vcap_es.events.instants import LAST_INSTANT, format_instant
+from vcap_es.events.units import SECOND_US
 
 Check = tuple[str, bool, str]
 """A check, its verdict, and a word on it."""

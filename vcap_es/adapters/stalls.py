@@ -7,8 +7,8 @@ import structlog
 
 from vcap_es.clock import boot_ns
 from vcap_es.components.master import Master
+from vcap_es.events.units import MS
 
-MS = 1_000_000
 COMMIT_MS = 200
 """An acknowledgement that takes longer is told of."""
 

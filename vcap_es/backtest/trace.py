@@ -15,7 +15,8 @@ from zlib import crc32
 from vcap_es.errors import InvalidInput, VcapError
 from vcap_es.events.amounts import MAX_AMOUNT, check_amount
 from vcap_es.events.definitions import check_cap_id
-from vcap_es.events.instants import SECOND_US, parse_instant
+from vcap_es.events.instants import parse_instant
+from vcap_es.events.units import SECOND_US
 from vcap_es.shown import shown
 
 REQUIRED = ("at", "cap")

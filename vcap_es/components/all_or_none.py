@@ -7,9 +7,10 @@ each other; only when all have are they spent.
 from collections.abc import Callable
 
 from vcap_es.components.commands import Consume
-from vcap_es.components.holdings import MS, Holdings
+from vcap_es.components.holdings import Holdings
 from vcap_es.components.outcomes import Consumed, ConsumedAll, Refused
 from vcap_es.components.slice import Slice, Waiter
+from vcap_es.events.units import MS
 
 Done = Callable[[ConsumedAll | Refused, list[Slice]], None]
 

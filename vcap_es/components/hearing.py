@@ -7,12 +7,12 @@ a running total counts only from the newest message.
 from collections.abc import Callable
 
 from vcap_es.components.keeper import Keeper
-from vcap_es.components.limits import MS
 from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standing
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NEVER_NS, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import TimingWheel
+from vcap_es.events.units import MS
 
 Stamp = tuple[int, int]
 """(epoch, number of the message in it): of two messages, which was composed later."""

@@ -12,7 +12,7 @@ from vcap_es.components.giving_back import GivingBack
 from vcap_es.components.hearing import Hearing
 from vcap_es.components.journal_records import Cells, Entry, Journal
 from vcap_es.components.keeper import Keeper
-from vcap_es.components.limits import MS, Limits
+from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Broadcast, Notice, Standing
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.queues import Queues
@@ -22,6 +22,7 @@ from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NEVER_NS, Slice, Waiter
 from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import Alarm, Ring, TimingWheel
+from vcap_es.events.units import MS
 
 ROUNDS_PER_PERIOD = 20
 

@@ -37,7 +37,7 @@ class KeyStore:
     def __init__(self, holdings: Holdings, journal: Journal) -> None:
         self._holdings = holdings
         self.ledger = journal.keys
-        self.ledger.limit(holdings.limits)
+        self.ledger.limit(holdings.limits.keys_max, holdings.limits.key_retention_ms)
         self._files = KeyFiles(holdings, journal)
         self._waiting: dict[tuple[str, bytes], Pending] = {}
 

@@ -9,7 +9,15 @@ A record is its digest, a length, and the rest; a bucket is records one after th
 from collections import deque
 from collections.abc import Iterator
 
-from vcap_es.components.limits import MS, Limits
+from vcap_es.events.units import MS
+
+KEYS_MAX = 5_000_000
+"""Records that are kept of all callers; beyond them the oldest of whoever has the most are evicted.
+"""
+
+RETENTION_MS = 600_000
+"""An answer is kept for ten minutes, in milliseconds: who repeats a call later lost count itself.
+"""
 
 DIGEST_BYTES = 12
 """96 bits: among as many keys of one caller as fit, two are the same by chance in no lifetime."""
@@ -125,8 +133,9 @@ class KeyLedger:
     intervals by the numbers that records have for them.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limit(limits or Limits())
+    def __init__(self, keys_max: int = KEYS_MAX, retention_ms: int = RETENTION_MS) -> None:
+        """Keep up to `keys_max` records, each for `retention_ms`."""
+        self.limit(keys_max, retention_ms)
         self.shares: dict[str, Share] = {}
         self.names: dict[int, Place] = {}
         self.weight = self.size = self.evicted = 0
@@ -134,9 +143,9 @@ class KeyLedger:
         """Nothing is to expire before; where it is not set, there is nothing."""
         self._next_name = self._next_index = 1
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, keys_max: int, retention_ms: int) -> None:
         """Keep to these limits from here on."""
-        self.keys_max, self.retention_ns = limits.keys_max, limits.key_retention_ms * MS
+        self.keys_max, self.retention_ns = keys_max, retention_ms * MS
         self.stretch_ns = self.retention_ns // STRETCHES
 
     @property

@@ -32,12 +32,13 @@ from vcap_es.components.primary_master import Output, PrimaryMaster, Round
 from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Replica, Store
 from vcap_es.components.timings import Timings
-from vcap_es.components.voter import MS, Keep, Voter
+from vcap_es.components.voter import Keep, Voter
 from vcap_es.components.window import WINDOW, Window
 from vcap_es.events.chain import Stored
 from vcap_es.events.facts import ConfigDecided
 from vcap_es.events.log import BATCH_EVENTS_MAX
 from vcap_es.events.sealing import seal
+from vcap_es.events.units import MS
 
 ROUNDS_UNDER_WAY_MAX = 8
 ENTRIES_UNDER_WAY_MAX = 1024

@@ -4,20 +4,16 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-MS = 1_000_000
-"""Nanoseconds in a millisecond."""
+from vcap_es.components.key_ledger import KEYS_MAX, RETENTION_MS
 
 LIMIT_MAX = 10**10
 """No time in milliseconds and no count is larger: 115 days, and more than any memory holds."""
-
-KEY_RETENTION_MS_MIN = 600_000
-"""Ten minutes: who repeats a call after that has lost count itself."""
 
 SLOTS_MAX = 1 << 26
 """So many slices at most have their cells in one journal: those take a GiB."""
 
 Positive = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
-Retention = Annotated[int, Meta(ge=KEY_RETENTION_MS_MIN, le=LIMIT_MAX)]
+Retention = Annotated[int, Meta(ge=RETENTION_MS, le=LIMIT_MAX)]
 Slots = Annotated[int, Meta(ge=1, le=SLOTS_MAX)]
 Permille = Annotated[int, Meta(ge=0, le=500)]
 
@@ -45,8 +41,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clock_margin_permille: Permille = 1
     ceiling_step_min: Positive = 64
     waiting_max: Positive = 10_000
-    key_retention_ms: Retention = KEY_RETENTION_MS_MIN
-    keys_max: Positive = 5_000_000
+    key_retention_ms: Retention = RETENTION_MS
+    keys_max: Positive = KEYS_MAX
     key_file_bytes_max: Positive = 16 * 1024 * 1024
     marks_max: Positive = 1_000_000
     slots_max: Slots = 1 << 20

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from vcap_es.components.timing_wheel import Alarm, TimingWheel
+from vcap_es.events.units import SECOND_US
 
-SECOND_US = 1_000_000
 LOST_AFTER_US = 30 * SECOND_US
 FORGOTTEN_AFTER_US = 7 * 24 * 3600 * SECOND_US
 GONE_MAX = 10_000

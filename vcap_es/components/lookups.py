@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from vcap_es.components.holdings import MS, Holdings
+from vcap_es.components.holdings import Holdings
 from vcap_es.components.outcomes import Level, Refused
 from vcap_es.components.refusals import unavailable
 from vcap_es.components.slice import Slice
 from vcap_es.components.timing_wheel import Alarm
+from vcap_es.events.units import MS
 
 
 class Lookups:

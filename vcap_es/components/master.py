@@ -59,7 +59,7 @@ from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.standing import Standing
 from vcap_es.components.timings import Timings
 from vcap_es.components.transfer_messages import BetweenCentres, Hearing, Sender
-from vcap_es.components.voter import MS, Ballot, Keep, Voter
+from vcap_es.components.voter import Ballot, Keep, Voter
 from vcap_es.components.window import WINDOW, Window
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
@@ -73,6 +73,7 @@ from vcap_es.events.facts import (
     SwitchoverStarted,
 )
 from vcap_es.events.facts.node import Role
+from vcap_es.events.units import MS
 from vcap_es.projections.states.data_centre import DataCentre
 
 APPROVAL_MS = 600_000

@@ -1,5 +1,7 @@
 """How fast units leave a pool, and how far ahead of that a wish has to be made."""
 
+from vcap_es.events.units import SECOND_US
+
 WINDOW_US = 100_000
 """A pace is taken over this at least. A new reading counts as much as all that was before."""
 
@@ -7,7 +9,6 @@ SHORTEST_US, UNKNOWN_US, LONGEST_US = 20_000, 200_000, 2_000_000
 """The shortest and the longest round trip that is believed, and what is until a wish was met."""
 
 ROUND_TRIPS_AHEAD = 2
-SECOND_US = 1_000_000
 
 
 class Pace:

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable
 
 from vcap_es.components.keeper import Keeper
-from vcap_es.components.limits import MS
 from vcap_es.components.messages import Verdict
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.refusals import capped, counted_out, paced, unavailable
@@ -13,6 +12,7 @@ from vcap_es.components.slice import NO_SLOT, Slice, Waiter
 from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import TimingWheel
 from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.units import MS
 
 
 class Queues:
@@ -212,7 +212,7 @@ class Queues:
 
     def _counted_out(self, found: Slice, waiter: Waiter) -> Refused:
         self.count_refused(found, waiter.minimum)
-        return counted_out(found, self._wait_ms(found, found.end))
+        return counted_out(found.cap, found.number, self._wait_ms(found, found.end))
 
     def _wait_ms(self, found: Slice, until: int) -> int:
         return max(1, -(-(self._instant_ns(found, until) - self._shelf.now_ns) // MS))

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from vcap_es.components.keeper import Keeper
-from vcap_es.components.limits import MS
 from vcap_es.components.messages import Verdict
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
 from vcap_es.components.telling import Telling
 from vcap_es.components.timing_wheel import TimingWheel
 from vcap_es.events.amounts import MAX_AMOUNT
+from vcap_es.events.units import MS
 
 
 class Refilling:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 
 from vcap_es.components.outcomes import Refused
-from vcap_es.components.slice import Slice
 from vcap_es.events.amounts import MAX_AMOUNT
 
 _CAPPED = re.compile(r"fewer than (\d+) units of (\S+) are left in this interval")
@@ -41,14 +40,14 @@ def paced(cap: str, amount: int, retry_after_ms: int) -> Refused:
     return Refused(code="paced", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
 
 
-def counted_out(found: Slice, retry_after_ms: int) -> Refused:
+def counted_out(cap: str, number: int, retry_after_ms: int) -> Refused:
     """A running total of this interval would pass its bound; those of the next one begin at 0."""
     detail = (
-        f"so many units of {found.cap}, interval {found.number}, were moved here and spent already"
+        f"so many units of {cap}, interval {number}, were moved here and spent already"
         f" that a running total would pass {MAX_AMOUNT}: ask another server, or wait for the next"
         " interval"
     )
-    return Refused(code="counted_out", cap=found.cap, detail=detail, retry_after_ms=retry_after_ms)
+    return Refused(code="counted_out", cap=cap, detail=detail, retry_after_ms=retry_after_ms)
 
 
 def _unknown(cap: str, _begins_in_ms: int | None) -> Refused:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from vcap_es.components.journal_records import Cells
-from vcap_es.components.limits import MS, Limits
+from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Notice
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.refusals import BY_STATE
 from vcap_es.components.slice import Slice, Waiter
+from vcap_es.events.units import MS
 
 
 class Watched(Struct):

@@ -10,7 +10,8 @@ from vcap_es.components.decisions.primacy import is_quorum, next_epoch
 from vcap_es.components.primacy_messages import Accepted, Promise
 from vcap_es.components.remark import Remark
 from vcap_es.components.timings import Timings
-from vcap_es.components.voter import MS, Keep, Voter
+from vcap_es.components.voter import Keep, Voter
+from vcap_es.events.units import MS
 
 FAST_TRIES = 8
 FAST_RETRY_MS = 20

@@ -2,13 +2,13 @@
 
 from itertools import islice
 
-from vcap_es.components.limits import MS
 from vcap_es.components.messages import Holding, Order, Report, Round, Watch
 from vcap_es.components.server_outputs import Output, SendToMaster
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import Slice
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Version
+from vcap_es.events.units import MS
 
 HOLDINGS_PER_REPORT = 2000
 CAPS_PER_WATCH = 2000

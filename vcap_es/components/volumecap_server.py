@@ -19,7 +19,7 @@ from vcap_es.components.commands import (
     Idempotency,
     Refund,
 )
-from vcap_es.components.holdings import MS, Holdings, Limits, Output, Reply
+from vcap_es.components.holdings import Holdings, Limits, Output, Reply
 from vcap_es.components.idempotency import KeyStore, Pending
 from vcap_es.components.journal_records import Cells, Entry, Journal
 from vcap_es.components.lookups import Lookups
@@ -34,6 +34,7 @@ from vcap_es.components.outcomes import (
 )
 from vcap_es.components.settlement import Settlement, format_id
 from vcap_es.components.slice import Slice, Waiter
+from vcap_es.events.units import MS
 
 _SHADOWED = ("capped", "paced", "counted_out")
 

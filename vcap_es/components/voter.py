@@ -21,8 +21,7 @@ from vcap_es.components.primacy_messages import (
 )
 from vcap_es.components.timings import Timings
 from vcap_es.events.clusters import ClusterName
-
-MS = 1_000_000
+from vcap_es.events.units import MS
 
 EPOCH_LEAP_MAX = 1 << 30
 """An epoch so far above all that was promised is not believed: no elections come to so many."""

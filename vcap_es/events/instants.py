@@ -8,7 +8,6 @@ from vcap_es.shown import shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-SECOND_US = 1_000_000
 
 # The year 9999 is left free, so that the period of every instant has an end that can be written.
 LAST_INSTANT = (datetime(9999, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND - 1

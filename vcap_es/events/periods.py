@@ -22,11 +22,11 @@ from vcap_es.events.facts.meta import Definition, IntervalKind
 from vcap_es.events.instants import (
     EPOCH,
     LAST_INSTANT,
-    SECOND_US,
     check_instant,
     format_instant,
     parse_instant,
 )
+from vcap_es.events.units import SECOND_US
 from vcap_es.events.zones import check_timezone, tzdata_version, zone
 
 __all__ = [

@@ -16,10 +16,11 @@ from vcap_es.components.outcomes import Consumed, Held, Refused
 from vcap_es.errors import InvalidFact
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Definition
+from vcap_es.events.units import SECOND_US
 from vcap_es.sim.invariants import must
 from vcap_es.sim.profiles import BOUNDS
 from vcap_es.sim.servers import ServerProcess
-from vcap_es.sim.shared_lives import DRAIN_TRIES, REFUSALS, SECOND_US, STEP_US, SharedLife
+from vcap_es.sim.shared_lives import DRAIN_TRIES, REFUSALS, STEP_US, SharedLife
 from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
 

@@ -14,10 +14,10 @@ from vcap_es.components.commands import Consume, Idempotency
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.outcomes import Consumed
 from vcap_es.events.facts import Definition
+from vcap_es.events.units import MS
 from vcap_es.sim.invariants import must
 from vcap_es.sim.lives import REPORTS_US, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.network import MS
 from vcap_es.sim.profiles import EXACTLY, Profile
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.violations import Violation

@@ -174,7 +174,8 @@ class Disk:
 
     def read(self, *, same_boot: bool, limits: Limits | None = None, now_ns: int = 0) -> Journal:
         """What the frames say; written anew in the fewest entries, as a starting server does."""
-        journal = Journal(keys=KeyLedger(limits))
+        kept = limits or Limits()
+        journal = Journal(keys=KeyLedger(kept.keys_max, kept.key_retention_ms))
         for frame in self.frames:
             for entry in decode(frame):
                 journal.fold(entry)

@@ -5,9 +5,10 @@ from functools import partial
 from itertools import count, permutations
 
 from vcap_es.components.decisions.primacy import Config, is_quorum
+from vcap_es.events.units import MS
 from vcap_es.sim.masters import MasterProcess
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.network import MS, Faults
+from vcap_es.sim.network import Faults
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.world import World
 

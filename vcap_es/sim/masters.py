@@ -16,10 +16,11 @@ from vcap_es.components.remark import Remark
 from vcap_es.components.replica import Cut, Held, Store
 from vcap_es.components.voter import Ballot, founded
 from vcap_es.events.log import Head
+from vcap_es.events.units import MS
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.disks import BallotDisk, LogDisk
 from vcap_es.sim.gates import Gate
-from vcap_es.sim.network import MS, US, Connection, Party
+from vcap_es.sim.network import US, Connection, Party
 from vcap_es.sim.processes import Process
 from vcap_es.sim.site import Site
 from vcap_es.sim.truth import Claim

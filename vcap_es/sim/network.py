@@ -10,11 +10,11 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
+from vcap_es.events.units import MS
 from vcap_es.sim.machines import Machine
 from vcap_es.sim.scheduler import Scheduler
 
 US = 1_000
-MS = 1_000_000
 GIVE_UP_MS = (300, 3000)
 """After how much silence an end gives a connection up whose other end is out of reach."""
 

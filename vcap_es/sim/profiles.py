@@ -8,11 +8,11 @@ from msgspec import Struct, field
 from vcap_es.components.limits import Limits
 from vcap_es.components.timings import Timings
 from vcap_es.components.window import WINDOW, Window
+from vcap_es.events.units import SECOND_US
 from vcap_es.sim.mishaps import WEIGHTS, Mishap, draw
 from vcap_es.sim.network import Faults
 from vcap_es.sim.site import NOON
 
-SECOND_US = 1_000_000
 LIMITS = Limits(refund_window_ms=300, lead_ms=2000)
 
 

@@ -9,7 +9,6 @@ from msgspec import Struct
 from vcap_es.components.commands import Idempotency
 from vcap_es.components.idempotency import sticks
 from vcap_es.components.key_ledger import Place
-from vcap_es.components.limits import MS
 from vcap_es.components.outcomes import (
     Consumed,
     ConsumedAll,
@@ -19,6 +18,7 @@ from vcap_es.components.outcomes import (
 )
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.events.units import MS
 from vcap_es.sim.violations import Violation
 
 EQUAL_PARTS = 4

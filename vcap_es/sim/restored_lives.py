@@ -17,20 +17,21 @@ from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import Definition
 from vcap_es.events.periods import window_at
 from vcap_es.events.sealing import recorded
+from vcap_es.events.units import MS, SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.sim.invariants import must
 from vcap_es.sim.lives import Figures
 from vcap_es.sim.masters import MasterProcess
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.network import MS, Faults
+from vcap_es.sim.network import Faults
 from vcap_es.sim.profiles import LIMITS, Profile
 from vcap_es.sim.restores import Restoring
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.world import World
 
 EVENTS_MAX = 1_000_000
-SECOND_US, MINUTE_US = 1_000_000, 60_000_000
+MINUTE_US = 60_000_000
 CAPS = ("c", "late")
 READMISSION_US = 2 * SECOND_US
 DRAINS_MAX, ANSWER_US = 60, 100_000

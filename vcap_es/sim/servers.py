@@ -27,9 +27,10 @@ from vcap_es.components.primacy_messages import (
 from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.components.voter import Ballot, Keep, Voter
+from vcap_es.events.units import MS
 from vcap_es.sim.disks import BOOT, BallotDisk, Disk
 from vcap_es.sim.gates import Gate
-from vcap_es.sim.network import MS, Connection, Party
+from vcap_es.sim.network import Connection, Party
 from vcap_es.sim.processes import Process
 from vcap_es.sim.promises import Life, Promises
 from vcap_es.sim.site import Site

@@ -13,12 +13,12 @@ from vcap_es.components.decisions.meta import Define
 from vcap_es.components.outcomes import Consumed, Refused
 from vcap_es.events.facts import Definition
 from vcap_es.events.sealing import recorded
+from vcap_es.events.units import MS, SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.sim.centres import Centres, Post
 from vcap_es.sim.invariants import must
 from vcap_es.sim.lives import Figures
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.network import MS
 from vcap_es.sim.profiles import LIMITS, Profile
 from vcap_es.sim.profiles import mishaps as drawn
 from vcap_es.sim.site import NOON
@@ -26,7 +26,7 @@ from vcap_es.sim.violations import Violation
 from vcap_es.sim.world import World
 
 NAMES = ("a", "b", "c", "d", "e")
-SECOND_US, STEP_US = 1_000_000, 100_000
+STEP_US = 100_000
 CONVERGENCE_US = 30 * SECOND_US
 DRAIN_TRIES, REFUSALS = 400, 8
 EVENTS_MAX = 1_500_000

@@ -12,10 +12,11 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from vcap_es.adapters.http.clients import client_app
+from vcap_es.adapters.http.fast_lane import fast_lane
 from vcap_es.adapters.http.guarded import Bounds
 from vcap_es.adapters.http.keys import RANDOM_BYTES, new_key
 from vcap_es.adapters.http.plane import ClientPlane
-from vcap_es.adapters.http.server import serving
+from vcap_es.adapters.http.server import guarded, serving
 from vcap_es.components.commands import (
     Cancel,
     Command,
@@ -273,7 +274,7 @@ async def served(
         client_app(plane),
         host="127.0.0.1",
         port=0,
-        fast_lane=plane if fast else None,
+        speaking=fast_lane(plane) if fast else guarded,
         bounds=bounds,
         stop_seconds=stop_seconds,
     ) as port:

@@ -16,6 +16,7 @@ from vcap_es.adapters.http.bodies import AMOUNT_BODY, CAP_ID
 from vcap_es.adapters.http.guarded import FRESH, IDLE, GuardedConfig, GuardedProtocol
 from vcap_es.adapters.http.plane import TAKERS, ClientPlane, consumed_json
 from vcap_es.adapters.http.problems import FIELD_INTEGER_MAX, clamped
+from vcap_es.adapters.http.server import Speaking
 from vcap_es.components.outcomes import Consumed
 
 BODY_BYTES_MAX = 128
@@ -182,6 +183,17 @@ class FastLaneConfig(GuardedConfig):
     """uvicorn's settings, and what all connections of the fast lane share."""
 
     lane: Lane
+
+
+def fast_lane(plane: ClientPlane) -> Speaking:
+    """Simple consumes of `plane` are answered before they reach the application."""
+
+    def configured(settings: dict[str, Any]) -> FastLaneConfig:
+        config = FastLaneConfig(http=FastLaneProtocol, **settings)
+        config.lane = Lane(plane)
+        return config
+
+    return configured
 
 
 class FastLaneProtocol(GuardedProtocol):

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from ssl import SSLContext
 from typing import Any
@@ -11,14 +11,20 @@ from starlette.types import ASGIApp
 from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from vcap_es.adapters.http.fast_lane import FastLaneConfig, FastLaneProtocol, Lane
 from vcap_es.adapters.http.guarded import Bounds, Doorkeeper, GuardedConfig, GuardedProtocol
-from vcap_es.adapters.http.plane import ClientPlane
 
 BACKLOG = 2048
 STOP_SECONDS = 5
 PING_SECONDS = 5.0
 """A peer whose machine is gone is given up after twice this; until then its successor waits."""
+
+Speaking = Callable[[dict[str, Any]], GuardedConfig]
+"""Makes the configuration of a protocol out of uvicorn's settings."""
+
+
+def guarded(settings: dict[str, Any]) -> GuardedConfig:
+    """HTTP with bounds on what a stranger can make it do."""
+    return GuardedConfig(http=GuardedProtocol, **settings)
 
 
 @asynccontextmanager
@@ -27,7 +33,7 @@ async def serving(
     *,
     host: str,
     port: int,
-    fast_lane: ClientPlane | None = None,
+    speaking: Speaking = guarded,
     websockets: bool = False,
     bounds: Bounds | None = None,
     tls: SSLContext | None = None,
@@ -35,8 +41,8 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve `app` at `host` and `port` inside the context; gives the port that was bound (of 0).
 
-    With `fast_lane`, simple consumes of that plane are answered before they reach `app`. At the
-    end, requests under way get `stop_seconds` to finish. Raises OSError where it cannot bind.
+    `speaking` makes the configuration of its protocol. At the end, requests under way get
+    `stop_seconds` to finish. Raises OSError where it cannot bind.
     """
     doorkeeper = Doorkeeper(bounds or Bounds())
     settings: dict[str, Any] = {
@@ -54,7 +60,7 @@ async def serving(
         "timeout_graceful_shutdown": stop_seconds,
         "ssl_context_factory": None if tls is None else lambda *_: tls,
     }
-    config = _config(settings, fast_lane)
+    config = speaking(settings)
     config.doorkeeper = doorkeeper
     listening = _bind(host, port)
     server = _EmbeddedServer(config)
@@ -69,14 +75,6 @@ async def serving(
             await running
         finally:
             listening.close()
-
-
-def _config(settings: dict[str, Any], plane: ClientPlane | None) -> GuardedConfig:
-    if plane is None:
-        return GuardedConfig(http=GuardedProtocol, **settings)
-    config = FastLaneConfig(http=FastLaneProtocol, **settings)
-    config.lane = Lane(plane)
-    return config
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -7,8 +7,8 @@ both; what was opened and heard of, others serve on. The lost home must be stopp
 
 from vcap_es.components.decisions.interval import opening_instant
 from vcap_es.events.facts import HomeMoved, Version
-from vcap_es.events.instants import SECOND_US
 from vcap_es.events.periods import first_window, next_window
+from vcap_es.events.units import SECOND_US
 from vcap_es.projections.states.meta import Meta
 
 MINUTE_US = 60 * SECOND_US

@@ -10,7 +10,8 @@ ever forgotten, and at most too much counts.
 from msgspec import Struct
 
 from vcap_es.events.amounts import MAX_AMOUNT
-from vcap_es.events.instants import EPOCH, MICROSECOND, SECOND_US
+from vcap_es.events.instants import EPOCH, MICROSECOND
+from vcap_es.events.units import SECOND_US
 
 USAGES_MAX = 8
 """So many records are kept of a cap; two of them become one where there would be more."""

@@ -22,9 +22,9 @@ from vcap_es.components.messages import (
     Watch,
 )
 from vcap_es.components.volumecap_server import VolumecapServer
+from vcap_es.events.units import MS
 from vcap_es.sim.site import NOON
 
-MS = 1_000_000
 START_NS = 10**12
 
 

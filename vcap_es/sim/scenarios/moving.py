@@ -3,10 +3,9 @@
 from vcap_es.components.decisions.centre import LoseCentre
 from vcap_es.components.decisions.meta import MoveHome
 from vcap_es.events.facts import IntervalOpened
+from vcap_es.events.units import SECOND_US
 from vcap_es.sim.centres import Centres
 from vcap_es.sim.invariants import must
-
-SECOND_US = 1_000_000
 
 
 def move_home(seed: int) -> None:

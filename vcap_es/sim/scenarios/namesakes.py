@@ -1,10 +1,9 @@
 """Who comes by a known name with an empty log is a namesake: nothing old counts for it."""
 
 from vcap_es.components.decisions.centre import AddCentre
+from vcap_es.events.units import SECOND_US
 from vcap_es.sim.centres import Centres, Post
 from vcap_es.sim.invariants import must
-
-SECOND_US = 1_000_000
 
 
 def begin_anew(seed: int) -> None:

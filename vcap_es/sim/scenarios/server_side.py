@@ -14,7 +14,8 @@ from vcap_es.components.messages import (
     Verdict,
 )
 from vcap_es.components.outcomes import Consumed, Held, Refused
-from vcap_es.sim.scenarios.lone_server import MS, LoneServer
+from vcap_es.events.units import MS
+from vcap_es.sim.scenarios.lone_server import LoneServer
 from vcap_es.sim.site import NOON
 
 
