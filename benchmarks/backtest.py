@@ -15,7 +15,8 @@ from vcap_es.backtest import Totals, backtest
 from vcap_es.caps_file import CapsFile
 from vcap_es.events.facts import Definition
 from vcap_es.events.facts.meta import IntervalKind
-from vcap_es.events.instants import SECOND_US, format_instant, parse_instant
+from vcap_es.events.instants import format_instant, parse_instant
+from vcap_es.events.units import SECOND_US
 
 SERVERS = 4
 LINES, CAPS, DAYS = sized(1_000_000, tiny=2_000), 50, 2

@@ -19,7 +19,8 @@ from urllib.request import urlopen
 
 from benchmarks.rows import IS_TINY, Row, sized
 from vcap_es.app import found_cluster
-from vcap_es.events.instants import SECOND_US, format_instant
+from vcap_es.events.instants import format_instant
+from vcap_es.events.units import SECOND_US
 from vcap_es.settings import load
 
 CAPS = sized(100_000, tiny=200)

@@ -5,7 +5,8 @@ import pytest
 from vcap_es.caps_file import MAX_FILE_BYTES, CapsFile, parse_caps
 from vcap_es.errors import InvalidDefinition, InvalidInput
 from vcap_es.events.facts.meta import Definition
-from vcap_es.events.periods import parse_instant, start_of_day
+from vcap_es.events.instants import parse_instant
+from vcap_es.events.periods import start_of_day
 
 FULL = """
 [[cap]]

@@ -426,13 +426,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-__all__ = [
-    "ADMIN_KEY_FILE",
-    "check_port",
-    "ensure_node_secret",
-    "found_cluster",
-    "run_master",
-    "run_server",
-]

@@ -245,6 +245,3 @@ def _unpack_part(backup: Path, archive: tarfile.TarFile, part: Part, folder: Pat
         digest, size = _digest(file)
     if (digest, size) != (part.sha256, part.bytes):
         raise BackupUnusable(f"{backup}: its {part.name} is not what was backed up: it is damaged")
-
-
-__all__ = ["Manifest", "Part", "read_manifest", "take", "unpack"]

@@ -26,13 +26,10 @@ from vcap_es.events.definitions import (
     check_cap_id,
     check_match,
     definition_from,
-    describe,
     refuse_unknown,
 )
 from vcap_es.events.facts.meta import Definition
 from vcap_es.shown import shown
-
-__all__ = ["MAX_FILE_BYTES", "CapsFile", "definition_from", "describe", "parse_caps"]
 
 MAX_FILE_BYTES = 16 * 2**20
 

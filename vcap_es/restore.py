@@ -180,6 +180,3 @@ async def _end_of(log: Path, manifest: Manifest) -> int:
     if same and same[0].link.hex() != manifest.link:
         raise InvalidInput(f"{log} is not the log that was backed up: position {same[0].position}")
     return end
-
-
-__all__ = ["Restored", "restore"]

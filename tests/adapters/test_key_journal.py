@@ -16,14 +16,21 @@ from vcap_es.adapters import journal_files
 from vcap_es.adapters.journal_files import JournalFiles
 from vcap_es.clock import boot_ns
 from vcap_es.components.commands import Command, Consume, Idempotency, Refund
-from vcap_es.components.holdings import Output, Reply, Write
 from vcap_es.components.journal_records import Keyed
 from vcap_es.components.key_ledger import DIGEST_BYTES, record_of
 from vcap_es.components.key_records import Answered, CallerNamed, FileBegun, IntervalNamed
 from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standing
 from vcap_es.components.outcomes import Consumed, Outcome, Refunded, Refused
-from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
+from vcap_es.components.server_outputs import (
+    DropKeys,
+    Output,
+    Reply,
+    RewriteKeys,
+    TurnKeys,
+    Write,
+    WriteKeys,
+)
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.errors import JournalError
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from vcap_es.components.followers import ENTRIES_UNDER_WAY_MAX, Follower, Followers
+from vcap_es.components.followers import Follower, Followers
 from vcap_es.components.primacy_messages import Append, Appended, Mismatch
 from vcap_es.components.replica import Held, Replica
-from vcap_es.components.window import WINDOW, Window
+from vcap_es.components.window import ENTRIES_UNDER_WAY_MAX, WINDOW, Window
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import MetaPaused, Version
 from vcap_es.events.log import Head

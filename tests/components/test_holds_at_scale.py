@@ -1,11 +1,11 @@
 """A server with as many open holds as it keeps: each expires in time, and none is looked for."""
 
 from vcap_es.components.commands import Cancel, Hold
-from vcap_es.components.holdings import Output, Reply, Write
 from vcap_es.components.journal_records import Journal
 from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Broadcast, Grant, Notice, Period, Standing
 from vcap_es.components.outcomes import Held, Refused, Settled
+from vcap_es.components.server_outputs import Output, Reply, Write
 from vcap_es.components.timing_wheel import STEPS_MAX, TICK_NS
 from vcap_es.components.volumecap_server import VolumecapServer
 

@@ -13,14 +13,12 @@ from whenever import Instant, ZonedDateTime
 
 from vcap_es.errors import InvalidDefinition, InvalidInput
 from vcap_es.events.facts.meta import Definition, IntervalKind
-from vcap_es.events.instants import LAST_INSTANT
+from vcap_es.events.instants import LAST_INSTANT, format_instant, parse_instant
 from vcap_es.events.periods import (
     Window,
     first_window,
-    format_instant,
     next_window,
     opening_total,
-    parse_instant,
     start_of_day,
     window_at,
 )

@@ -11,7 +11,8 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from vcap_es.adapters.lines import MESSAGE_BYTES_MAX, PATH, Dialled, Line
+from vcap_es.adapters.lines import Dialled, Line
+from vcap_es.adapters.link import MESSAGE_BYTES_MAX, PATH
 
 REDIAL_SECONDS = (0.02, 0.5)
 """The pause before an address is dialled again: at first, and after many times."""

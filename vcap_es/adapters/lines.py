@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from vcap_es.adapters.link import MESSAGE_BYTES_MAX, PATH, POLICY_VIOLATION, Link
+from vcap_es.adapters.link import POLICY_VIOLATION, Link
 
 REASON_BYTES_MAX = 120
 
@@ -149,15 +149,3 @@ async def _send(link: Link) -> None:
     """Send what is posted, for as long as there is somebody; who receives learns of the end."""
     with suppress(LineClosed):
         await link.run()
-
-
-__all__ = [
-    "MESSAGE_BYTES_MAX",
-    "PATH",
-    "Accepted",
-    "Dialled",
-    "Line",
-    "LineClosed",
-    "LineRefused",
-    "speak",
-]

@@ -21,8 +21,8 @@ from vcap_es.adapters.server_metrics import ServerMetrics
 from vcap_es.adapters.share_metrics import ShareMetrics
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.commands import Command, Idempotency
-from vcap_es.components.holdings import Abandon, Limits, Output, Reply, SendToMaster, Write
 from vcap_es.components.key_records import KeyEntry
+from vcap_es.components.limits import Limits
 from vcap_es.components.messages import (
     PROTOCOL,
     Broadcast,
@@ -35,7 +35,17 @@ from vcap_es.components.messages import (
     Whereabouts,
 )
 from vcap_es.components.outcomes import Consumed, Level, Outcome, Refused
-from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
+from vcap_es.components.server_outputs import (
+    Abandon,
+    DropKeys,
+    Output,
+    Reply,
+    RewriteKeys,
+    SendToMaster,
+    TurnKeys,
+    Write,
+    WriteKeys,
+)
 from vcap_es.components.timings import Timings
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.errors import JournalError, ServerMoves

@@ -148,6 +148,3 @@ async def _rebuilt(log: Path) -> Fields:
         "seconds": round(seconds, 3),
         "events_per_second": round(position / seconds) if seconds else 0,
     }
-
-
-__all__ = ["balance", "explain", "rebuild", "verify"]

@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-from vcap_es.caps_file import describe, parse_caps
+from vcap_es.caps_file import parse_caps
 from vcap_es.cli.control import DEFAULT, Control, Where, cap_path, decoded, read_text
 from vcap_es.cli.output import Json, print_fields, print_json, print_table
 from vcap_es.cli.refusal import Refusal
+from vcap_es.events.definitions import describe
 
 cap = App(name="cap", help="Define, list, show and change caps.")
 

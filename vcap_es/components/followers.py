@@ -17,7 +17,7 @@ from vcap_es.components.primacy_messages import (
     Mismatch,
 )
 from vcap_es.components.replica import Replica, common_position
-from vcap_es.components.window import ENTRIES_UNDER_WAY_MAX, WINDOW, Window
+from vcap_es.components.window import WINDOW, Window
 from vcap_es.events.chain import Stored
 
 MESSAGES_UNDER_WAY_MAX = 32
@@ -286,6 +286,3 @@ def _fitting(entries: list[Stored]) -> list[Stored]:
         if count and size > BYTES_PER_MESSAGE:
             return entries[:count]
     return entries
-
-
-__all__ = ["ENTRIES_UNDER_WAY_MAX", "Follower", "Followers"]

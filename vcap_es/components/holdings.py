@@ -17,7 +17,7 @@ from vcap_es.components.messages import Broadcast, Notice, Standing
 from vcap_es.components.outcomes import Refused
 from vcap_es.components.queues import Queues
 from vcap_es.components.refilling import Refilling
-from vcap_es.components.server_outputs import Abandon, Output, Reply, SendToMaster, Write
+from vcap_es.components.server_outputs import Abandon, Output, Reply
 from vcap_es.components.shelf import Shelf, Watched
 from vcap_es.components.slice import NEVER_NS, Slice, Waiter
 from vcap_es.components.telling import Telling
@@ -332,15 +332,3 @@ class Holdings:
         """
         told = self.keeper.is_idle and self.telling.is_idle
         return told and all(found.is_back(self.cells) for found in self.slices.values())
-
-
-__all__ = [
-    "MS",
-    "Abandon",
-    "Holdings",
-    "Limits",
-    "Output",
-    "Reply",
-    "SendToMaster",
-    "Write",
-]

@@ -599,6 +599,3 @@ class PrimaryMaster:
         interval = self.state.interval(fact.cap, fact.number)
         if interval is not None and interval.pool.ended:
             self.intervals.look_later(fact.cap)
-
-
-__all__ = ["Answer", "Close", "Denied", "Done", "Output", "PrimaryMaster", "Round", "Send", "Spawn"]

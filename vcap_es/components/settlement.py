@@ -288,6 +288,3 @@ def _settled(cap: str, detail: str) -> Refused:
 
 def _ended(cap: str, number: int) -> Refused:
     return Refused(code="ended", cap=cap, detail=f"the books of interval {number} are closed")
-
-
-__all__ = ["Caller", "Settlement", "format_id"]

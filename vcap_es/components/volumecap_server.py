@@ -19,9 +19,10 @@ from vcap_es.components.commands import (
     Idempotency,
     Refund,
 )
-from vcap_es.components.holdings import Holdings, Limits, Output, Reply
+from vcap_es.components.holdings import Holdings
 from vcap_es.components.idempotency import KeyStore, Pending
 from vcap_es.components.journal_records import Cells, Entry, Journal
+from vcap_es.components.limits import Limits
 from vcap_es.components.lookups import Lookups
 from vcap_es.components.messages import Broadcast, FromMaster, Standing
 from vcap_es.components.outcomes import (
@@ -32,6 +33,7 @@ from vcap_es.components.outcomes import (
     Outcome,
     Refused,
 )
+from vcap_es.components.server_outputs import Output, Reply
 from vcap_es.components.settlement import Settlement, format_id
 from vcap_es.components.slice import Slice, Waiter
 from vcap_es.events.units import MS

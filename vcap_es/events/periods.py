@@ -23,26 +23,9 @@ from vcap_es.events.instants import (
     EPOCH,
     LAST_INSTANT,
     check_instant,
-    format_instant,
-    parse_instant,
 )
 from vcap_es.events.units import SECOND_US
-from vcap_es.events.zones import check_timezone, tzdata_version, zone
-
-__all__ = [
-    "Window",
-    "check_single_has_end",
-    "check_timezone",
-    "first_window",
-    "format_instant",
-    "next_window",
-    "opening_total",
-    "parse_instant",
-    "period_of",
-    "start_of_day",
-    "tzdata_version",
-    "window_at",
-]
+from vcap_es.events.zones import zone
 
 _DAY = timedelta(days=1)
 _CACHED_WINDOWS = 8192

@@ -14,9 +14,9 @@ from vcap_es.components.belonging import Belonging
 from vcap_es.components.commands import Cancel, Command, Commit, Idempotency, Refund
 from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.followed import Followed
-from vcap_es.components.holdings import Abandon, Limits, Reply, SendToMaster, Write
 from vcap_es.components.journal_records import Begun
 from vcap_es.components.key_records import KeyEntry
+from vcap_es.components.limits import Limits
 from vcap_es.components.messages import FromMaster, FromServer, Hello
 from vcap_es.components.primacy_messages import (
     FromVoter,
@@ -24,7 +24,16 @@ from vcap_es.components.primacy_messages import (
     Leading,
     ToVoter,
 )
-from vcap_es.components.server_outputs import DropKeys, RewriteKeys, TurnKeys, WriteKeys
+from vcap_es.components.server_outputs import (
+    Abandon,
+    DropKeys,
+    Reply,
+    RewriteKeys,
+    SendToMaster,
+    TurnKeys,
+    Write,
+    WriteKeys,
+)
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.components.voter import Ballot, Keep, Voter
 from vcap_es.events.units import MS

@@ -15,7 +15,7 @@ from vcap_es.adapters.http.server import serving
 from vcap_es.adapters.master_node import MasterNode
 from vcap_es.adapters.server_node import ServerNode
 from vcap_es.components.decisions.denied import Denied
-from vcap_es.components.holdings import Limits
+from vcap_es.components.limits import Limits
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import Fact
 from vcap_es.events.facts.access import Role

@@ -501,6 +501,3 @@ def _finish(plane: ClientPlane, route: str, response: Response) -> Response:
     plane.counts.request(route, response.status_code)
     response.headers.setdefault("vcap-server", plane.node.incarnation)
     return response
-
-
-__all__ = ["ENDPOINTS", "Endpoint", "client_app"]

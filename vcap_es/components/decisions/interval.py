@@ -19,14 +19,8 @@ from vcap_es.events.facts import (
     IntervalTotalChanged,
 )
 from vcap_es.events.facts.bounds import COUNT_MAX
-from vcap_es.events.periods import (
-    Window,
-    first_window,
-    next_window,
-    opening_total,
-    tzdata_version,
-    window_at,
-)
+from vcap_es.events.periods import Window, first_window, next_window, opening_total, window_at
+from vcap_es.events.zones import tzdata_version
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 

@@ -7,7 +7,6 @@ from vcap_es.components.commands import (
     Consume,
     Idempotency,
 )
-from vcap_es.components.holdings import Output, Reply, SendToMaster, Write
 from vcap_es.components.journal_records import Journal, Kept
 from vcap_es.components.messages import (
     Broadcast,
@@ -21,6 +20,7 @@ from vcap_es.components.messages import (
     Standing,
     Watch,
 )
+from vcap_es.components.server_outputs import Output, Reply, SendToMaster, Write
 from vcap_es.components.volumecap_server import VolumecapServer
 from vcap_es.events.units import MS
 from vcap_es.sim.site import NOON

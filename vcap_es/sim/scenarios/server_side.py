@@ -8,12 +8,12 @@ from vcap_es.components.commands import (
     Idempotency,
     Refund,
 )
-from vcap_es.components.holdings import Abandon, Output, Reply, Write
 from vcap_es.components.journal_records import Journal, Kept
 from vcap_es.components.messages import (
     Verdict,
 )
 from vcap_es.components.outcomes import Consumed, Held, Refused
+from vcap_es.components.server_outputs import Abandon, Output, Reply, Write
 from vcap_es.events.units import MS
 from vcap_es.sim.scenarios.lone_server import LoneServer
 from vcap_es.sim.site import NOON
