@@ -4,6 +4,7 @@ from msgspec import structs
 
 from vcap_es.components import desk
 from vcap_es.components.desk import Desk, Recall, Wish
+from vcap_es.components.hearing import Hearing
 from vcap_es.components.leadership import Leadership, UnderWay
 from vcap_es.components.local_handler import LocalHandler, Server
 from vcap_es.components.messages import Grant, Hello, Holding, Order
@@ -11,7 +12,7 @@ from vcap_es.components.primary_master import PrimaryMaster
 from vcap_es.events.facts import Spend
 from vcap_es.projections.states import interval, volumecap
 from vcap_es.projections.states.places import Pool, end, mint
-from vcap_es.sim.mutations import Plant, change, instead
+from vcap_es.sim.mutations import Plant, change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, desk_side, ends, recalls, verdicts
 
@@ -128,6 +129,10 @@ def _holders_wake_nobody(
 
 def _nothing(*_: object) -> None:
     pass
+
+
+def _nothing_new(*_: object, is_newer: bool) -> None:
+    del is_newer
 
 
 # ---- books
@@ -267,7 +272,11 @@ MASTER = (
     by_scenario(
         "total_wakes_nobody",
         "a changed total makes verdicts void",
-        change(LocalHandler, "total_changed", _totals_wake_nobody),
+        # Who hears of the newer definition forgets what it was told by the one before, too.
+        together(
+            change(LocalHandler, "total_changed", _totals_wake_nobody),
+            change(Hearing, "_follow", _nothing_new),
+        ),
         verdicts.a_raised_total_makes_verdicts_void,
     ),
     by_scenario(

@@ -212,7 +212,7 @@ SERVER = (
         "verdict_kept",
         "a newer version of the pool makes a verdict void",
         change(Hearing, "_take_newest", _keep_the_verdict),
-        verdicts.a_raised_total_makes_verdicts_void,
+        verdicts.a_server_that_comes_with_units_makes_verdicts_void,
     ),
     by_scenario(
         "small_ones_first",
@@ -265,10 +265,11 @@ SERVER = (
         change(Slice, "totals", _tell_refunds_early),
         server_side.refunded_units_are_there_from_the_fsynced_record_on,
     ),
-    by_chance(
+    by_scenario(
         "start_not_counted",
         "what is said after a start is newer than all that was said before",
         change(Telling, "__init__", _begin_as_the_first),
+        crashes.a_server_that_starts_again_is_heard,
     ),
     by_scenario(
         "wish_not_repeated",

@@ -91,6 +91,7 @@ class LoneServer:
             "verdict": None,
             "available": 0,
             "final": False,
+            "withheld": 0,
             "free": 0,
         }
         grant = Grant(cap, 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
