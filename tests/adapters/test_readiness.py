@@ -19,7 +19,7 @@ def said(world: World, master: MasterProcess) -> str:
 
 
 def test_a_copy_without_a_vote_is_not_counted_as_in_sync() -> None:
-    """Two masters and no witness: the copy has everything, and nobody may lead without the first."""
+    """Two masters and no witness: the copy has all, and nobody may lead without the first."""
     # Given
     world = World(0, masters=2, timings=Timings())
     # When
