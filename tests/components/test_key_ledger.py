@@ -50,6 +50,21 @@ def again(ledger: KeyLedger, now_ns: int, *, boot: str = "b") -> KeyLedger:
     return read
 
 
+def test_a_digest_inside_another_record_is_no_record() -> None:
+    """Keys are searched for until one has the digest `STBSSgjGpITk`, which is a cap's name too."""
+    # Given a record that has the digest of another key in what it says
+    key = "67076577"
+    wanted = sha256(key.encode()).digest()[:DIGEST_BYTES]
+    ledger = KeyLedger()
+    ledger.add("me", record_of(digest("batch"), b"says " + wanted + bytes(200)), 0)
+    # Then that key is not known
+    assert ledger.find("me", wanted) is None
+    # And it is found where it has a record, before or after the one that only names it
+    ledger.add("me", record_of(wanted, b"its own"), 0)
+    ledger.add("me", record_of(digest("other"), wanted), 0)
+    assert ledger.find("me", wanted) == b"its own"
+
+
 def test_everything_is_found_while_a_segment_grows() -> None:
     """Buckets are split one after the other, and nothing is lost or doubled by it."""
     ledger = KeyLedger()

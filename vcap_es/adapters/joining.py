@@ -14,7 +14,7 @@ import structlog
 from msgspec import Struct
 
 from vcap_es.errors import Unreachable
-from vcap_es.events.clusters import ClusterName, difference
+from vcap_es.events.clusters import ClusterName, obstacle
 
 LINKS_PATH = "/v1/links"
 CLUSTER_HEADER = "vcap-cluster"
@@ -65,8 +65,8 @@ async def ask_masters(
         found = msgspec.json.decode(body, type=Links)
     except msgspec.DecodeError as error:
         raise Unreachable(f"{url}: this is no list of masters: {error}") from error
-    if cluster and found.cluster not in ("", cluster):
-        raise Unreachable(f"{url}: {difference(cluster, found.cluster)}")
+    if reason := obstacle(cluster, found.cluster):
+        raise Unreachable(f"{url}: {reason}")
     return found.masters
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from vcap_es.components.decisions.primacy import SLOTS
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.master import Master
 from vcap_es.events.facts import LogRestored
@@ -20,9 +21,15 @@ WAITS = (
 )
 """What a master waits for that belongs to no cluster yet."""
 
+VOTELESS = "has everything but no vote yet, so nothing goes on without the one that leads"
+"""Said of a copy before the voters include it: the loss of the leader would stop the cluster."""
+
 
 class PrimacyView(Struct, frozen=True, kw_only=True):
-    """What a master knows of who leads, who is in sync and who votes."""
+    """What a master knows of who leads, who is in sync and who votes.
+
+    `before` are the voters until now while a change of `voters` is under way, else empty.
+    """
 
     cluster: str
     node: str
@@ -35,6 +42,7 @@ class PrimacyView(Struct, frozen=True, kw_only=True):
     leader_address: str
     isr: list[str]
     voters: list[str]
+    before: list[str]
     position: int
     committed: int
     lag: int
@@ -64,6 +72,7 @@ def primacy_of(core: Master) -> PrimacyView:
         leader_address=leader.address if leader else "",
         isr=list(config.isr) if config else [],
         voters=list(config.voters) if config else [],
+        before=list(config.before) if config else [],
         position=core.replica.head.position,
         committed=core.replica.committed,
         lag=core.secondary.lag,
@@ -109,14 +118,27 @@ def _primacy_check(view: PrimacyView) -> Check:
         word = f"{view.name} leads epoch {view.epoch}"
         if not view.is_active:
             return "primacy", False, f"{word}, but no majority of the voters answers"
-        return "primacy", True, f"{word}, in sync: {len(view.isr)} of 2"
+        return "primacy", True, f"{word}, in sync: {_in_sync_word(view)}"
     if not view.cluster:
         return "primacy", False, WAITS
     if not view.leader_name:
         return "primacy", False, "no primary master is known here"
-    in_sync = view.node in view.isr
+    has_all = view.node in view.isr
+    how = "catching up" if not has_all else "in sync" if _votes(view, view.node) else VOTELESS
     word = f"{view.name} follows {view.leader_name} in epoch {view.epoch}"
-    return "primacy", in_sync, f"{word}, {'in sync' if in_sync else 'catching up'}, lag {view.lag}"
+    return "primacy", has_all, f"{word}, {how}, lag {view.lag}"
+
+
+def _in_sync_word(view: PrimacyView) -> str:
+    """How many masters could go on alone: those that have everything and surely vote."""
+    voteless = [each for each in view.isr if not _votes(view, each)]
+    word = f"{len(view.isr) - len(voteless)} of {SLOTS}"
+    return f"{word}; {', '.join(voteless)} {VOTELESS}" if voteless else word
+
+
+def _votes(view: PrimacyView, node: str) -> bool:
+    """Whether its vote counts, also while a change of the voters is under way."""
+    return node in view.voters and (not view.before or node in view.before)
 
 
 def _clock_check(core: Master, *, is_sound: bool, now: int) -> Check:

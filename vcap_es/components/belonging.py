@@ -8,7 +8,7 @@ belong to the restored one from then on, and is refused by the one before.
 from collections.abc import Callable
 
 from vcap_es.components.messages import Readmitted
-from vcap_es.events.clusters import difference, is_of
+from vcap_es.events.clusters import is_of, obstacle
 
 
 class Belonging:
@@ -21,9 +21,7 @@ class Belonging:
 
     def obstacle(self, theirs: str) -> str:
         """Why a node of the cluster `theirs` is not spoken to, "" where it may be."""
-        if not theirs or not self.cluster or theirs == self.cluster:
-            return ""
-        return difference(self.cluster, theirs)
+        return obstacle(self.cluster, theirs)
 
     def join(self, cluster: str) -> None:
         """Belong to `cluster` from now on; who belongs to one stays there."""

@@ -243,6 +243,7 @@ class Desk:
             self._office.record(
                 TopupRecovered(cap=self.cap, number=number, incarnation=incarnation, moved=moved)
             )
+            self.bump()  # it may give back what others were told was nowhere
 
     def _take_totals(self, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
         account = self._pool.peek(incarnation)

@@ -67,17 +67,16 @@ class Segment:
         return self._buckets[index]
 
     def find(self, digest: bytes, bits: int) -> bytes | None:
-        """What stands after this digest, whose first bits are `bits`.
+        """What stands after this digest, whose first bits are `bits`, in the newest record.
 
-        Nobody can make a digest that stands in the other bytes of a record as well.
+        The digest may stand in the other bytes of a record as well: whoever tries enough keys
+        finds one whose digest is a text that a call can contain.
         """
         bucket = self._bucket(bits)
-        at = bucket.rfind(digest)
-        if at < 0:
+        if digest not in bucket:
             return None
-        begin = at + HEAD_BYTES
-        length = int.from_bytes(bucket[at + DIGEST_BYTES : begin], "little")
-        return bytes(bucket[begin : begin + length])
+        found = [each for each in records_of(bytes(bucket)) if each.startswith(digest)]
+        return found[-1][HEAD_BYTES:] if found else None
 
     def add(self, record: bytes, cost: int, now_ns: int) -> None:
         """Take in a record that counts as `cost` keys."""

@@ -64,7 +64,7 @@ from vcap_es.components.window import WINDOW, Window
 from vcap_es.components.wire import AtMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
-from vcap_es.events.clusters import difference
+from vcap_es.events.clusters import difference, obstacle
 from vcap_es.events.facts import (
     ClusterCreated,
     DivergenceTruncated,
@@ -416,9 +416,7 @@ class Master:
 
     def _other_cluster(self, theirs: str) -> str:
         """Why who is of the cluster `theirs` has no business here; "" where it may have."""
-        if not theirs or not self.cluster or theirs == self.cluster:
-            return ""
-        return difference(self.cluster, theirs)
+        return obstacle(self.cluster, theirs)
 
     def _join_cluster_of(self, leader: str) -> None:
         """An empty store joins the first cluster whose leader speaks to it, and no other one."""

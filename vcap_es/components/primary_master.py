@@ -497,9 +497,8 @@ class PrimaryMaster:
             self._outputs.append(Close(connection, reason))
             return
         before = self.locals.servers.get(message.incarnation)
-        if not self.locals.hello(connection, message, self._now):
-            self._outputs.append(Close(connection, COPIED))
-        elif before is not None:
+        is_let_in = self.locals.hello(connection, message, self._now)
+        if is_let_in and before is not None:
             self._outputs.append(Close(before.connection, "the server has connected anew"))
 
     def _record(self, fact: Fact) -> None:

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from vcap_es.components.messages import Holding, Order, Report, Round, Watch
+from vcap_es.components.messages import Holding, Order, Report, Watch
 from vcap_es.components.server_outputs import Output, SendToMaster
 from vcap_es.components.shelf import Shelf
 from vcap_es.components.slice import Slice
@@ -24,8 +24,8 @@ ANEW_PER_TURN = 500
 TURN_NS = 500 * MS
 """A turn begins when the one before it was answered, or after so long."""
 
-Wish = tuple[int, int, tuple[Round, int] | None]
-"""What somebody waits for: the need, with what was received and what is recalled."""
+Wish = tuple[int, int]
+"""What somebody waits for: the need, with what was received."""
 
 
 class Telling:
@@ -55,9 +55,10 @@ class Telling:
         """Let the master hear of this slice, again and again while somebody waits.
 
         At once only what it was not told yet: it answers each report, so that a wish told again at
-        each answer would go to and fro as fast as the link can.
+        each answer would go to and fro as fast as the link can. A recall changes nothing that is
+        told before it is answered, and each wish may open another one.
         """
-        wish = (self._need(found), found.received, found.recall)
+        wish = (self._need(found), found.received)
         if self._hungry.get(found) != wish:
             self._hungry[found] = wish
             self._urgent[found] = None

@@ -46,6 +46,14 @@ def is_of(log: str, cluster: str) -> bool:
     return log == cluster or (founding_of(log) == founding_of(cluster) and is_earlier)
 
 
+def obstacle(own: str, theirs: str) -> str:
+    """Why a node of `own` does not speak with one of `theirs`, "" where it may.
+
+    A node that names no cluster yet may speak with those of any.
+    """
+    return difference(own, theirs) if own and theirs and own != theirs else ""
+
+
 def difference(one: str, other: str) -> str:
     """Why nodes of these two clusters do not speak with each other; true for both of them."""
     names = f"{_short(one)} and {_short(other)}"

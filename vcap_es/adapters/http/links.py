@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from vcap_es.adapters.http.problems import problem, problem_response
 from vcap_es.adapters.joining import CLUSTER_HEADER, Links
-from vcap_es.events.clusters import ClusterName, difference
+from vcap_es.events.clusters import ClusterName, obstacle
 
 
 class Joinable(Protocol):
@@ -38,8 +38,8 @@ def links_response(request: Request, node: Joinable) -> Response:
         msgspec.convert(theirs, ClusterName)
     except msgspec.ValidationError:
         return problem_response(problem("invalid", f"{CLUSTER_HEADER}: this names no cluster"))
-    if theirs and own and theirs != own:
-        return problem_response(problem("other_cluster", difference(own, theirs)))
+    if reason := obstacle(own, theirs):
+        return problem_response(problem("other_cluster", reason))
     body = msgspec.json.encode(Links(masters=node.known_masters(), cluster=own))
     headers = {"cache-control": "no-store"}
     return Response(body, headers=headers, media_type="application/json")

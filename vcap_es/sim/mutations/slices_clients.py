@@ -8,7 +8,7 @@ from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.journal_records import Entry, Range
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.key_files import KeyFiles
-from vcap_es.components.key_ledger import KeyLedger, Share
+from vcap_es.components.key_ledger import HEAD_BYTES, KeyLedger, Segment, Share, records_of
 from vcap_es.components.outcomes import Outcome, Refused
 from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.settlement import Caller, Settlement
@@ -36,6 +36,11 @@ def _no(*_: object) -> bool:
 
 
 # ---- keys
+
+
+def _find_anywhere(self: Segment, digest: bytes, bits: int) -> bytes | None:
+    records = records_of(bytes(self._bucket(bits)))
+    return next((each[HEAD_BYTES:] for each in records if digest in each), None)
 
 
 def _admit_who_waits(
@@ -151,6 +156,12 @@ CLIENTS = (
         "the same key gives the same answer",
         change(idempotency, "sticks", _no),
         keys.the_same_key_gives_the_same_answer,
+    ),
+    by_scenario(
+        "digest_found_anywhere",
+        "an answer is found by the digest that its record begins with, and nowhere else",
+        change(Segment, "find", _find_anywhere),
+        keys.an_answer_that_holds_the_digest_of_a_key_is_not_that_keys,
     ),
     by_scenario(
         "waiting_key_done_twice",

@@ -19,6 +19,7 @@ from vcap_es.sim.scenarios import crashes, desk_side, ends, recalls, verdicts
 _grant = Desk.grant
 _hear, _serve, _serve_head = Desk.hear, Desk.serve, Desk._serve_head
 _take_newest, _take_totals = Desk._take_newest, Desk._take_totals
+_recover_topup = Desk._recover_topup
 _hello, _total_changed = LocalHandler.hello, LocalHandler.total_changed
 
 # ---- who is served
@@ -133,6 +134,11 @@ def _nothing(*_: object) -> None:
 
 def _nothing_new(*_: object, is_newer: bool) -> None:
     del is_newer
+
+
+def _recover_topups_unheard(self: Desk, incarnation: str, holding: Holding) -> None:
+    with instead(Desk, "bump", _nothing):
+        _recover_topup(self, incarnation, holding)
 
 
 # ---- books
@@ -284,6 +290,12 @@ MASTER = (
         "a holder that connects makes verdicts void",
         _desk("hear", _holders_wake_nobody),
         verdicts.a_server_that_comes_with_units_makes_verdicts_void,
+    ),
+    by_scenario(
+        "recovered_wakes_nobody",
+        "a topup that the log had lost makes verdicts void",
+        _desk("_recover_topup", _recover_topups_unheard),
+        desk_side.who_was_given_what_the_log_has_lost_is_asked_too,
     ),
     # Books
     by_chance(

@@ -28,6 +28,7 @@ _slice_of = Hearing._slice_of
 _record, _recover = Keeper._record, Keeper._recover
 _serve, _verdict = Queues.serve, Queues.verdict
 _totals, _begin_telling = Slice.totals, Telling.__init__
+_hunger = Telling.hunger
 
 
 def _nothing(*_: object) -> None:
@@ -54,6 +55,15 @@ def _answer_with_any_fsync(self: GivingBack, found: Slice) -> None:
     if found.answering is not None:
         found.answered, found.answering = found.answering, None
         self._telling.tell(found)
+
+
+# ---- telling at once
+
+
+def _hunger_at_every_recall(self: Telling, found: Slice) -> None:
+    _hunger(self, found)
+    if found.recall is not None:
+        self.tell(found)
 
 
 # ---- refusing
@@ -276,6 +286,12 @@ SERVER = (
         "a wish repeats until it is met",
         change(Telling, "repeat", _nothing),
         server_side.a_wish_is_told_again_until_it_is_met,
+    ),
+    by_scenario(
+        "every_recall_told",
+        "a wish is told at once only where it has changed, however often it is answered",
+        change(Telling, "hunger", _hunger_at_every_recall),
+        server_side.a_recall_that_is_met_already_is_not_spoken_of_before_the_fsync,
     ),
     by_scenario(
         "final_with_open_hold",

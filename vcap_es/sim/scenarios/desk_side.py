@@ -141,3 +141,23 @@ def after_the_end_nothing_is_granted() -> None:
     desk.interval.pool.ended = True
     assert desk.report("a", need=3, want=9).moved == 0
     assert not desk.desk.busy
+
+
+def who_was_given_what_the_log_has_lost_is_asked_too() -> None:
+    """No verdict is given over units that a server tells of while the others are asked."""
+    # Given a log that has lost a topup of two units, and a need that only all idle units meet
+    desk = LoneDesk(10, "abd")
+    desk.is_forced = True
+    desk.report("d", need=8)
+    assert desk.report("a", need=5).moved == 0
+    first = desk.desk.grant("d").recall
+    assert first is not None
+    # When who was given the two tells of them, and then the other one gives back what it was asked
+    desk.report("b", received=2)
+    desk.report("d", spent=5, returned=first[1], answered=first[0])
+    # Then the two are asked for, and the need is met
+    assert desk.desk.grant("a").verdict is None
+    second = desk.desk.grant("b").recall
+    assert second is not None
+    desk.report("b", returned=second[1], answered=second[0])
+    assert desk.desk.grant("a").moved == 5

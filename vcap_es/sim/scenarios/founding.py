@@ -9,7 +9,7 @@ from vcap_es.sim.world import World
 
 SECOND = 1_000_000
 STARTS = 10
-"""The foreign master starts so often, each time in a higher epoch, before it meets anybody."""
+"""How many times the foreign master is restarted alone, so that its epoch is the higher one."""
 
 
 def a_foreign_leader_is_not_obeyed() -> None:

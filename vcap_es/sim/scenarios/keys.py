@@ -1,6 +1,6 @@
 """Idempotency keys: whoever asks again with the same key is given the same answer, once."""
 
-from vcap_es.components.commands import Command, Consume, Hold, Idempotency, Refund
+from vcap_es.components.commands import Command, Consume, ConsumeEach, Hold, Idempotency, Refund
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Refunded, Refused
 from vcap_es.sim.network import Faults
@@ -26,6 +26,16 @@ def the_same_key_gives_the_same_answer() -> None:
     assert isinstance(first, Consumed)
     assert ask(world, "k", take(4)) == first
     assert world.take_all("c") == 6
+
+
+def an_answer_that_holds_the_digest_of_a_key_is_not_that_keys() -> None:
+    """A client may try keys until one has a digest that is a text, as `STBSSgjGpITk`."""
+    # Given an answer that names a cap so
+    world = world_of(10)
+    named = Consume(cap="STBSSgjGpITk", minimum=1, maximum=1)
+    ask(world, "batch", ConsumeEach(items=[take(1), named]))
+    # When the key of that digest is used for the first time, then it is served
+    assert isinstance(ask(world, "67076577", take(4)), Consumed)
 
 
 def a_capped_key_stays_capped() -> None:

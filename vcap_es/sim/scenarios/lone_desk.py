@@ -9,6 +9,7 @@ from vcap_es.events.facts import (
     Returned,
     SpendReported,
     ToppedUp,
+    TopupRecovered,
     Version,
 )
 from vcap_es.projections.states import volumecap
@@ -35,6 +36,7 @@ class LoneDesk:
             )
         )
         self.desk = Desk("c", self.interval, False, self)
+        self.is_forced = False
         self.connected = set(servers)
         self.readmitted: set[str] = set()
         self.told: list[str] = []
@@ -43,7 +45,7 @@ class LoneDesk:
     @property
     def may_lack_topups(self) -> bool:
         """See `Office`."""
-        return False
+        return self.is_forced
 
     def is_from_before(self, incarnation: str, _desk: Desk) -> bool:
         """See `Office`."""
@@ -75,7 +77,7 @@ class LoneDesk:
 
     def record(self, fact: Fact) -> None:
         """See `Office`."""
-        assert isinstance(fact, ToppedUp | HoldingRecovered | Returned)
+        assert isinstance(fact, ToppedUp | TopupRecovered | HoldingRecovered | Returned)
         volumecap.evolve_moved(self.interval.pool, fact)
 
     def tell(self, incarnation: str, desk: Desk) -> None:

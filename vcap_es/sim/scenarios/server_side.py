@@ -56,6 +56,25 @@ def a_return_that_waits_for_another_record_is_not_answered_by_that_one() -> None
     assert lone.answered == (1, 1)
 
 
+def a_recall_that_is_met_already_is_not_spoken_of_before_the_fsync() -> None:
+    """A need and its recalls do not go to and fro as fast as the link can while a disk is slow."""
+    # Given a server that waits for more than it has, and is returning what was asked of it
+    lone = LoneServer()
+    lone.grant(5)
+    lone.sync()
+    lone.consume(20)
+    lone.grant(5, recall=((1, 1), 4))
+    told = len(lone.reports)
+    # When the desk asks for the same again and again, and the disk has not synced
+    for number in range(2, 10):
+        lone.grant(5, recall=((1, number), 4))
+    # Then only the need is told, once, that its return has raised; the fsync answers the newest
+    assert len(lone.reports) <= told + 1
+    lone.sync()
+    assert lone.answered == (1, 9)
+    assert lone.reports[-1].returned == 4
+
+
 def an_answer_waits_while_a_refund_is_being_fsynced() -> None:
     """Units that come free with the next fsync are returned before there is an answer."""
     lone = LoneServer()
