@@ -20,11 +20,11 @@ from benchmarks.logs import open_log
 from benchmarks.rows import Row, sized
 from benchmarks.topups import HOST, SECRET, master_process, servers
 from vcap_es import telemetry
-from vcap_es.adapters.ballots import MemoryBallots
-from vcap_es.adapters.master_node import MasterNode
-from vcap_es.adapters.server_node import ServerNode
-from vcap_es.components.commands import Consume
-from vcap_es.components.outcomes import Consumed
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.adapters.storage.ballots import MemoryBallots
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
+from vcap_es.components.messages.client import Consume
+from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     Definition,

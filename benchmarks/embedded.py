@@ -19,9 +19,9 @@ from limits.strategies import FixedWindowRateLimiter
 from benchmarks.logs import open_log
 from benchmarks.rows import Row, sized
 from vcap_es import telemetry
-from vcap_es.adapters.http.control import control_app
+from vcap_es.adapters.http.control_plane.app import control_app
 from vcap_es.adapters.http.server import serving
-from vcap_es.adapters.master_node import MasterNode
+from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.client import Consumed, EmbeddedVolumecap
 from vcap_es.components.decisions.meta import Define
 from vcap_es.events.facts import Definition

@@ -30,14 +30,14 @@ from benchmarks.logs import open_log
 from benchmarks.rows import Row, sized
 from benchmarks.topups import HOST, SECRET, TOTAL, servers
 from vcap_es import telemetry
-from vcap_es.adapters.http.control import control_app
-from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key
+from vcap_es.adapters.http.callers import RANDOM_BYTES, create_key
+from vcap_es.adapters.http.control_plane.app import control_app
 from vcap_es.adapters.http.server import serving
-from vcap_es.adapters.master_node import MasterNode
-from vcap_es.adapters.server_node import ServerNode
-from vcap_es.components.commands import Consume
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
 from vcap_es.components.decisions.meta import DefineTemplate
-from vcap_es.components.outcomes import Consumed
+from vcap_es.components.messages.client import Consume
+from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import (
     Definition,

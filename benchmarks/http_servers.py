@@ -18,18 +18,18 @@ import uvloop
 
 from benchmarks.logs import open_log
 from vcap_es import telemetry
-from vcap_es.adapters.http.bodies import AMOUNT_BODY
-from vcap_es.adapters.http.clients import client_app
-from vcap_es.adapters.http.control import control_app
-from vcap_es.adapters.http.fast_lane import fast_lane
-from vcap_es.adapters.http.keys import create_key
-from vcap_es.adapters.http.plane import TAKERS, ClientPlane, consumed_json
+from vcap_es.adapters.http.callers import create_key
+from vcap_es.adapters.http.client_plane.app import client_app
+from vcap_es.adapters.http.client_plane.fast_lane import fast_lane
+from vcap_es.adapters.http.client_plane.plane import TAKERS, ClientPlane, consumed_json
+from vcap_es.adapters.http.control_plane.app import control_app
+from vcap_es.adapters.http.request_bodies import AMOUNT_BODY
 from vcap_es.adapters.http.server import serving
-from vcap_es.adapters.master_node import MasterNode
-from vcap_es.adapters.server_node import ServerNode
-from vcap_es.components.commands import Consume
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
 from vcap_es.components.decisions.meta import Define
-from vcap_es.components.outcomes import Consumed
+from vcap_es.components.messages.client import Consume
+from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.events.facts import Definition
 
 CAP = "bench"

@@ -21,7 +21,7 @@ from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import Definition, Fact, IntervalOpened, MetaDefined, ToppedUp, Version
 from vcap_es.events.log import Head
 from vcap_es.events.sealing import seal
-from vcap_es.projections.runner import recover
+from vcap_es.projections.replay import recover
 
 WRITERS = (1, 16, 256)
 """How many tasks append at once, each one event and the next when that is durable."""

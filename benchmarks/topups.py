@@ -27,16 +27,16 @@ import uvloop
 from benchmarks.logs import open_log
 from benchmarks.rows import Row, sized
 from vcap_es import telemetry
-from vcap_es.adapters.ballots import MemoryBallots
-from vcap_es.adapters.http.control import control_app
+from vcap_es.adapters.http.control_plane.app import control_app
 from vcap_es.adapters.http.server import serving
-from vcap_es.adapters.master_node import MasterNode
-from vcap_es.adapters.server_node import ServerNode
-from vcap_es.components.commands import Consume
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.adapters.storage.ballots import MemoryBallots
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
 from vcap_es.components.decisions.centre import AddCentre
 from vcap_es.components.decisions.meta import DefineTemplate
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Consumed
+from vcap_es.components.messages.client import Consume
+from vcap_es.components.messages.outcomes import Consumed
+from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.events.facts import Definition
 from vcap_es.events.logs.sqlite import SqliteLog
 

@@ -20,10 +20,10 @@ from pika import BlockingConnection, ConnectionParameters
 
 from benchmarks.rows import Row, sized
 from compose.broker import Broker
-from tests.centres import Centres, centres_in
-from tests.deployment import eventually
-from tests.remote.wires import Wire
-from vcap_es.adapters.wires import letters_queue
+from tests.support.centres import Centres, centres_in
+from tests.support.deployment import eventually
+from tests.support.remote_topology import Wire
+from vcap_es.adapters.rabbitmq.topology import letters_queue
 
 NAMES = ("dc1", "dc2")
 SMALL_CAPS, SMALL_TOTAL = sized(1_500, tiny=20), 16

@@ -16,7 +16,7 @@ from vcap_es.backtest import Report, backtest
 from vcap_es.backtest.tally import Tally
 from vcap_es.backtest.trace import Consumption, Trace
 from vcap_es.caps_file import CapsFile, parse_caps
-from vcap_es.components.outcomes import Consumed, Refused
+from vcap_es.components.messages.outcomes import Consumed, Refused
 from vcap_es.errors import InvalidInput
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import Definition, IntervalOpened, MetaDefined, Version

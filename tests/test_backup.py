@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.projections.lives import drafts
-from vcap_es.adapters.ballot_file import read_ballot
+from tests.support.lives import drafts
+from vcap_es.adapters.storage.ballot_file import read_ballot
 from vcap_es.backup import read_manifest, take
 from vcap_es.errors import BackupUnusable, InvalidInput, LogDamaged
 from vcap_es.events.clusters import founding_of, generation_of

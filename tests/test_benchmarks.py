@@ -14,7 +14,7 @@ from benchmarks.rows import Row
 from benchmarks.tools import tool
 from compose.broker import INSTALLED, PACKAGES
 from compose.packages import Unavailable, unpacked
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 
 TINY = {**os.environ, "BENCH_SIZE": "tiny"}
 PATIENCE_SECONDS = 300

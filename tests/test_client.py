@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import pytest
 
-from vcap_es.adapters.http.clients import client_app
-from vcap_es.adapters.http.control import control_app
-from vcap_es.adapters.http.fast_lane import fast_lane
-from vcap_es.adapters.http.keys import create_key
-from vcap_es.adapters.http.plane import ClientPlane
+from vcap_es.adapters.http.callers import create_key
+from vcap_es.adapters.http.client_plane.app import client_app
+from vcap_es.adapters.http.client_plane.fast_lane import fast_lane
+from vcap_es.adapters.http.client_plane.plane import ClientPlane
+from vcap_es.adapters.http.control_plane.app import control_app
 from vcap_es.adapters.http.server import serving
-from vcap_es.adapters.master_node import MasterNode
-from vcap_es.adapters.server_node import ServerNode
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
 from vcap_es.client import (
     AsyncVolumecapClient,
     Consumed,
@@ -32,7 +32,7 @@ from vcap_es.client import (
 )
 from vcap_es.client.attempts import Answer, Attempt, Failure, Pool
 from vcap_es.components.decisions.meta import Define
-from vcap_es.components.limits import Limits
+from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.errors import InvalidAmount, InvalidInput, RequestRefused, Unreachable
 from vcap_es.events.facts import Definition
 from vcap_es.events.logs.sqlite import SqliteLog

@@ -13,7 +13,7 @@ import yaml
 from compose.broker import INSTALLED, PACKAGES
 from compose.packages import Unavailable, unpacked
 from compose.two_dc import CAP, TOTAL
-from tests.deployment import ROOT, ports_in_a_row
+from tests.support.deployment import ROOT, ports_in_a_row
 from vcap_es.cli import app
 from vcap_es.settings import load
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 from vcap_es.cli import app
 
 DOCUMENTS = sorted(

@@ -12,7 +12,7 @@ from threading import Timer
 
 import pytest
 
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 
 PORTS = (7100, 7101, 7102, 7103)
 ELLIPSIS = "…"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 
 NASTY = {
     "new lines": "a\r\nb\nc\u2028d\u2029e\x85f",

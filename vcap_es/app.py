@@ -17,24 +17,24 @@ import structlog
 from msgspec import structs
 
 from vcap_es import telemetry
-from vcap_es.adapters.ballot_file import BallotFile
-from vcap_es.adapters.feed import FeedWire
-from vcap_es.adapters.files import sync_directory
-from vcap_es.adapters.http.clients import client_app
-from vcap_es.adapters.http.control import control_app
-from vcap_es.adapters.http.fast_lane import fast_lane
-from vcap_es.adapters.http.keys import RANDOM_BYTES, create_key, new_key
-from vcap_es.adapters.http.plane import ClientPlane
+from vcap_es.adapters.http.callers import RANDOM_BYTES, create_key, new_key
+from vcap_es.adapters.http.client_plane.app import client_app
+from vcap_es.adapters.http.client_plane.fast_lane import fast_lane
+from vcap_es.adapters.http.client_plane.plane import ClientPlane
+from vcap_es.adapters.http.control_plane.app import control_app
 from vcap_es.adapters.http.server import serving
-from vcap_es.adapters.master_node import MasterNode
-from vcap_es.adapters.rabbitmq import Broker
-from vcap_es.adapters.readiness import WAITS
-from vcap_es.adapters.server_node import ServerNode
-from vcap_es.adapters.supervisor import Supervisor
-from vcap_es.adapters.wires import Peer, Wires
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.adapters.master.readiness import WAITS
+from vcap_es.adapters.master.supervisor import Supervisor
+from vcap_es.adapters.rabbitmq.connection import Broker
+from vcap_es.adapters.rabbitmq.feed import FeedWire
+from vcap_es.adapters.rabbitmq.topology import Peer, Wires
+from vcap_es.adapters.storage.ballot_file import BallotFile
+from vcap_es.adapters.storage.durable_files import sync_directory
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
+from vcap_es.components.consensus.voter import founded
 from vcap_es.components.decisions.primacy import master_id, witness_id
-from vcap_es.components.primary_master import Spawn
-from vcap_es.components.voter import founded
+from vcap_es.components.primary_master.primary_master import Spawn
 from vcap_es.errors import (
     BallotLocked,
     CopyUnsound,

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from vcap_es import __version__
-from vcap_es.adapters.files import sync_directory
+from vcap_es.adapters.storage.durable_files import sync_directory
 from vcap_es.app import ADMIN_KEY_FILE, JOURNAL_FILE, LOG_FILE
 from vcap_es.clock import now_us
 from vcap_es.errors import BackupUnusable, InvalidInput

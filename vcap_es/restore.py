@@ -13,14 +13,14 @@ from tempfile import mkdtemp
 
 from msgspec import Struct, structs
 
-from vcap_es.adapters.ballot_file import BallotFile, read_ballot
-from vcap_es.adapters.files import sync_directory
+from vcap_es.adapters.storage.ballot_file import BallotFile, read_ballot
+from vcap_es.adapters.storage.durable_files import sync_directory
 from vcap_es.app import BALLOT_FILE, LOG_FILE
 from vcap_es.backup import Manifest, read_manifest, unpack
 from vcap_es.clock import now_us
+from vcap_es.components.consensus.voter import founded
 from vcap_es.components.decisions.primacy import master_id
 from vcap_es.components.decisions.restore import restored
-from vcap_es.components.voter import founded
 from vcap_es.errors import BackupUnusable, InvalidInput
 from vcap_es.events.clusters import RESTORED_BYTES
 from vcap_es.events.clusters import restored as restored_cluster

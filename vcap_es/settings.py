@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from vcap_es.components.limits import Limits
-from vcap_es.components.timings import Timings
+from vcap_es.components.consensus.timings import Timings
+from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.errors import SettingsError
 from vcap_es.events.placements import CENTRE
 

@@ -1,9 +1,9 @@
 """What a master says of who is in sync is what an operator may rely on who ends a node."""
 
-from vcap_es.adapters.readiness import checks_of
-from vcap_es.components.timings import Timings
-from vcap_es.sim.masters import MasterProcess
-from vcap_es.sim.world import World
+from vcap_es.adapters.master.readiness import checks_of
+from vcap_es.components.consensus.timings import Timings
+from vcap_es.sim.world.masters import MasterProcess
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 MS = 1_000

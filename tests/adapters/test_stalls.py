@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from vcap_es.adapters.stalls import COMMIT_MS, DISK_MS, PAUSED_MS, Stalls, timed
 from vcap_es.clock import boot_ns
-from vcap_es.components.master import Master
+from vcap_es.components.master.master import Master
 from vcap_es.events.units import MS
 
 

@@ -23,13 +23,13 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("vcap_es.projections",),
     (
         "vcap_es.components.decisions",
-        "vcap_es.components.messages",
-        "vcap_es.components.order_messages",
-        "vcap_es.components.primacy_messages",
-        "vcap_es.components.transfer_messages",
-        "vcap_es.components.wire",
-        "vcap_es.components.commands",
-        "vcap_es.components.outcomes",
+        "vcap_es.components.messages.server",
+        "vcap_es.components.messages.order",
+        "vcap_es.components.messages.master",
+        "vcap_es.components.messages.centre",
+        "vcap_es.components.messages.encoding",
+        "vcap_es.components.messages.client",
+        "vcap_es.components.messages.outcomes",
     ),
     ("vcap_es.components",),
     ("vcap_es.caps_file", "vcap_es.clock", "vcap_es.settings", "vcap_es.telemetry"),
@@ -38,7 +38,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     (PACKAGE,),
     ("vcap_es.app",),
     ("vcap_es.children", "vcap_es.backup"),
-    ("vcap_es.single", "vcap_es.restore"),
+    ("vcap_es.up", "vcap_es.restore"),
     ("vcap_es.cli",),
     ("vcap_es.__main__",),
 )
@@ -176,7 +176,9 @@ def test_a_forward_import_is_found() -> None:
         (finding,) = forward_imports([fact, state])
         assert finding.startswith(f"vcap_es/events/facts/meta.py:{line}: ")
         assert "imports vcap_es.projections.states.places" in finding
-        assert not list(forward_imports([parse("vcap_es.components.desk", spelling), state]))
+        assert not list(
+            forward_imports([parse("vcap_es.components.local_handler.allocator", spelling), state])
+        )
 
 
 def test_a_cycle_is_found() -> None:

@@ -57,7 +57,7 @@ ALLOWED: dict[str, tuple[frozenset[str], str]] = {
     "vcap_es.events.subscription": (frozenset({"async", "asyncio"}), "waits for the next event"),
     "vcap_es.events.codec": (frozenset({"io"}), "Avro reads and writes buffers in memory"),
     "vcap_es.events.schemas": (frozenset({"pathlib"}), "reads the schema files of the package"),
-    "vcap_es.projections.runner": (
+    "vcap_es.projections.replay": (
         frozenset({"async", "asyncio"}),
         "drives a projection from a subscription",
     ),
@@ -184,7 +184,7 @@ def test_an_effect_is_found() -> None:
         "day = date.today()",
         "async def step():\n    pass",
     ):
-        (finding,) = effects(parse("vcap_es.components.desk", "\n" + bad))
+        (finding,) = effects(parse("vcap_es.components.local_handler.allocator", "\n" + bad))
         assert re.match(r"vcap_es/components/desk\.py:[23]: ", finding), finding
 
 

@@ -25,7 +25,7 @@ from tests.chaos.life import SERVERS, SETTINGS, Machines, Story, live
 from tests.chaos.namespaces import Namespaces
 from tests.chaos.relays import Relays
 from tests.chaos.report import report
-from vcap_es.adapters.http.control import API
+from vcap_es.adapters.http.control_plane.app import API
 
 PLAN = {
     "kill primary": 100,

@@ -26,10 +26,10 @@ from msgspec import Struct
 
 from compose.broker import Broker
 from compose.packages import Unavailable
-from tests.centres import Centres as Deployments
-from tests.centres import environment_of, join
-from tests.deployment import Deployment, deployed, eventually
-from tests.remote.wires import Wire
+from tests.support.centres import Centres as Deployments
+from tests.support.centres import environment_of, join
+from tests.support.deployment import Deployment, deployed, eventually
+from tests.support.remote_topology import Wire
 from vcap_es.cli.output import print_table
 
 NAMES = ("dc1", "dc2")

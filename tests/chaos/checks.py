@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.told import Told
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import MetaChanged, MetaDefined, ToppedUp
 from vcap_es.events.logs.sqlite import SqliteLog

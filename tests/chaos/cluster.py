@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 
 ASK_SECONDS = 0.4
 LOOK_SECONDS = 0.02

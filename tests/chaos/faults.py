@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from tests.chaos.cluster import Cluster
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 
 DISK_FAILED = 70
 """The exit code of a master whose log failed."""

@@ -27,7 +27,7 @@ from tests.chaos.cluster import Cluster, NeverHealed
 from tests.chaos.faults import Fault, Network, Scene, Struck
 from tests.chaos.load import BIG, Load
 from tests.chaos.told import KINDS, Gap, Told
-from tests.deployment import Deployment, Hosts, deployed
+from tests.support.deployment import Deployment, Hosts, deployed
 
 SERVERS = 3
 

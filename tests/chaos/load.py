@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from tests.chaos.told import Told, Trouble
-from tests.deployment import MISDIRECTED, Deployment
+from tests.support.deployment import MISDIRECTED, Deployment
 
 MASTER_SECONDS, SERVER_SECONDS = 0.4, 2.0
 """How long a client waits for an answer before it asks again, or elsewhere."""

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.deployment import Place
+from tests.support.deployment import Place
 
 PORT = 7100
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")

@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.deployment import Place, free_ports
+from tests.support.deployment import Place, free_ports
 
 CHUNK = 64 * 1024
 ONE_WAY_SECONDS = 0.3

@@ -14,7 +14,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.life import Outcome, Story
 from tests.chaos.report import report, spread
 from tests.chaos.told import Told, Trouble
-from tests.deployment import Deployment, deployed
+from tests.support.deployment import Deployment, deployed
 
 TOTAL = 10
 

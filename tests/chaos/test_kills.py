@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.deployment import Deployment, deployed, eventually
+from tests.support.deployment import Deployment, deployed, eventually
 
 KILLS = 50
 TOTAL = 3_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENT, ROOT, Deployment, eventually, free_ports, wipe
+from tests.support.deployment import PATIENT, ROOT, Deployment, eventually, free_ports, wipe
 
 
 def vcap(*words: str) -> "subprocess.CompletedProcess[str]":

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.deployment import free_ports
+from tests.support.deployment import free_ports
 from vcap_es.cli.control import Control, Where
 from vcap_es.cli.refusal import Refusal
 from vcap_es.errors import InvalidInput, Unreachable

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.deployment import PATIENT, Deployment, eventually, wipe
+from tests.support.deployment import PATIENT, Deployment, eventually, wipe
 
 TOTAL, BEFORE, AFTER = 100, 30, 25
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.deployment import PATIENT, ROOT, Deployment, deployed
-from tests.golden.people import Caller, define, settled, taken
+from tests.support.deployment import PATIENT, ROOT, Deployment, deployed
+from tests.support.people import Caller, define, settled, taken
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import ToppedUp
 from vcap_es.events.logs.sqlite import SqliteLog

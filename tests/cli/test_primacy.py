@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.deployment import ROOT, Deployment, deployed, eventually
+from tests.support.deployment import ROOT, Deployment, deployed, eventually
 
 
 def status(dc: Deployment, url: str | None = None) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENCE_SECONDS, PATIENT, ROOT, eventually, ports_in_a_row, wipe
+from tests.support.deployment import (
+    PATIENCE_SECONDS,
+    PATIENT,
+    ROOT,
+    eventually,
+    ports_in_a_row,
+    wipe,
+)
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.projections.balances import IntervalBalance, interval_balance
 from vcap_es.projections.history import fold_until

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.deployment import PATIENT, ROOT, Deployment, deployed, eventually
-from tests.golden.people import Caller, define, refused, settled
+from tests.support.deployment import PATIENT, ROOT, Deployment, deployed, eventually
+from tests.support.people import Caller, define, refused, settled
 from vcap_es.cli import app
 
 CAPS = """

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
+from vcap_es.components.messages.client import Consume
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
     Definition,
@@ -19,7 +19,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.sealing import recorded
 from vcap_es.projections.global_order import in_order, number_after, place_of
-from vcap_es.sim.centres import Centres, Post
+from vcap_es.sim.world.centres import Centres, Post
 
 NOW = 1_763_683_200_000_000
 

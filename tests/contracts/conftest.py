@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.adapters import KEPT, OPENERS, Opener, Run, Scenario, opened
+from tests.support.adapters import KEPT, OPENERS, Opener, Run, Scenario, opened
 
 
 @pytest.fixture(params=OPENERS)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.contracts.drafts import draft
+from tests.support.drafts import draft
 from vcap_es.errors import VcapError
 from vcap_es.events.chain import Stored, verify
 from vcap_es.events.envelope import Draft

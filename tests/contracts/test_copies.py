@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.contracts.adapters import Opener, Run, opened
-from tests.contracts.drafts import draft, drafts
-from tests.contracts.entries import entries
+from tests.support.adapters import Opener, Run, opened
+from tests.support.drafts import draft, drafts
+from tests.support.entries import entries
 from vcap_es.errors import EpochRefused, LogClosed, LogDamaged, LogError, UnknownFact
 from vcap_es.events.chain import Stored, canonical, link, verify
 from vcap_es.events.log import EventLog, Head, Truncated, head_of

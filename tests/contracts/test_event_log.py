@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.adapters import Opener, Run, opened
-from tests.contracts.drafts import draft, drafts, epoch_started, spend_reported, topped_up
+from tests.support.adapters import Opener, Run, opened
+from tests.support.drafts import draft, drafts, epoch_started, spend_reported, topped_up
 from vcap_es.errors import EpochRefused, InvalidFact, InvalidInput, LogClosed
 from vcap_es.events.chain import GENESIS, verify
 from vcap_es.events.envelope import Recorded

@@ -6,7 +6,7 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from tests.contracts.drafts import drafts
+from tests.support.drafts import drafts
 from vcap_es.errors import LogDamaged
 from vcap_es.events.chain import GENESIS, Stored, canonical, link, verify
 from vcap_es.events.logs.memory import MemoryLog

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcap_es.adapters.lines import REASON_BYTES_MAX
+from vcap_es.adapters.links.link import REASON_BYTES_MAX
 from vcap_es.events.clusters import (
     RESTORED_BYTES,
     ClusterName,

@@ -12,7 +12,7 @@ from fastavro import parse_schema, schemaless_writer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.events.examples import EXAMPLES
+from tests.support.examples import EXAMPLES
 from vcap_es.errors import InvalidFact, LogDamaged, UnknownFact
 from vcap_es.events import codec
 from vcap_es.events.codec import decode, encode

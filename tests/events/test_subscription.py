@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.contracts.drafts import drafts
+from tests.support.drafts import drafts
 from vcap_es.errors import LogClosed
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.logs.memory import MemoryLog

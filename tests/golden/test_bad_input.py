@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.deployment import PATIENT, ROOT, Deployment, deployed, eventually, free_ports
-from tests.golden.people import Caller, Fields, books, define, refused, taken
+from tests.support.deployment import PATIENT, ROOT, Deployment, deployed, eventually, free_ports
+from tests.support.people import Caller, Fields, books, define, refused, taken
 
 AMOUNT_MAX = 2**63 - 1
 

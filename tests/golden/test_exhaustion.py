@@ -6,8 +6,8 @@ from random import Random
 
 import httpx2
 
-from tests.deployment import PATIENT, Deployment, deployed
-from tests.golden.people import Caller, define, drain, settled
+from tests.support.deployment import PATIENT, Deployment, deployed
+from tests.support.people import Caller, define, drain, settled
 
 SERVERS, CALLERS, TOTAL = 5, 12, 10_000
 

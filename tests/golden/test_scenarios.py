@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from tests.deployment import PATIENT, Deployment, deployed, eventually
-from tests.golden.people import (
+from tests.support.deployment import PATIENT, Deployment, deployed, eventually
+from tests.support.people import (
     Caller,
     Fields,
     books,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from tests.projections.lives import lives, recorded
+from tests.support.lives import lives, recorded
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import (
     ClusterCreated,

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 
-from tests.projections.lives import lives
+from tests.support.lives import lives
 from vcap_es.events.facts import (
     Definition,
     Fact,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.projections.lives import CAPS, NOON, SECOND, SERVERS, lives, recorded
 from tests.projections.test_balances import OPENED
+from tests.support.lives import CAPS, NOON, SECOND, SERVERS, lives, recorded
 from vcap_es.events.consume_ids import ConsumeId
 from vcap_es.events.facts import Fact, IntervalClosed, IntervalEnded, Returned, ToppedUp
 from vcap_es.projections.consumes import Cover, explain_consume

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from tests.projections.lives import NOON, SECOND, lives, recorded
 from tests.projections.test_balances import OPENED
 from tests.projections.test_history import ENDED
+from tests.support.lives import NOON, SECOND, lives, recorded
 from vcap_es.errors import InvalidInput
 from vcap_es.events.facts import Fact, IntervalOpened, IntervalTotalChanged, MetaDefined, Version
 from vcap_es.projections.explanations import POSITIONS_MAX, explain
 from vcap_es.projections.history import fold_until
-from vcap_es.projections.tables import render
+from vcap_es.projections.wording import render
 
 V1 = Version(0, 1)
 TODAY: list[Fact] = [

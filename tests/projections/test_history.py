@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.projections.lives import CAPS, NOON, SECOND, lives, recorded
 from tests.projections.test_balances import OPENED
+from tests.support.lives import CAPS, NOON, SECOND, lives, recorded
 from vcap_es.events.facts import (
     Fact,
     IntervalClosed,

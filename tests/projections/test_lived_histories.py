@@ -4,18 +4,18 @@ from random import Random
 
 import pytest
 
-from tests.projections.lives import recorded
-from vcap_es.components.commands import Consume, Refund
-from vcap_es.components.outcomes import Consumed
+from tests.support.lives import recorded
+from vcap_es.components.messages.client import Consume, Refund
+from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.events.facts import Fact, Returned, SpendReported
 from vcap_es.events.units import SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.projections.consumes import explain_consume
 from vcap_es.projections.history import fold_until, statement
-from vcap_es.sim.network import Faults
-from vcap_es.sim.servers import ServerProcess
-from vcap_es.sim.world import World
+from vcap_es.sim.environment.network import Faults
+from vcap_es.sim.world.servers import ServerProcess
+from vcap_es.sim.world.world import World
 
 
 def lived(seed: int) -> tuple[list[Fact], list[str]]:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.projections.lives import CAPS, lives, recorded
+from tests.support.lives import CAPS, lives, recorded
 from vcap_es.events.facts import Fact
 from vcap_es.projections.explanations import explain, reasons_of
 from vcap_es.projections.history import fold_until

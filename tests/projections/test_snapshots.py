@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from tests.projections.lives import lives
 from tests.projections.test_balances import OPENED, state_of
+from tests.support.lives import lives
 from vcap_es.events.facts import Fact
 from vcap_es.events.log import Head
 from vcap_es.projections import snapshots

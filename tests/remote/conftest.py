@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from compose.broker import Broker
-from tests.centres import broker_in
+from tests.support.centres import broker_in
 
 
 @pytest.fixture(scope="session")

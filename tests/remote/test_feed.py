@@ -13,8 +13,8 @@ import pytest
 
 from compose.broker import Broker
 from compose.packages import Unavailable, unpacked
-from tests.deployment import PATIENT, Deployment, deployed, eventually
-from tests.golden.people import Caller
+from tests.support.deployment import PATIENT, Deployment, deployed, eventually
+from tests.support.people import Caller
 
 MQTT = ("mosquitto-clients", "libmosquitto1", "libcjson1")
 

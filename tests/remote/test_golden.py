@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 
 from compose.broker import Broker
-from tests.centres import Centres, centres_in
-from tests.deployment import PATIENT, eventually
-from tests.golden.people import Caller, Fields, books, events, intervals, refused, taken
+from tests.support.centres import Centres, centres_in
+from tests.support.deployment import PATIENT, eventually
+from tests.support.people import Caller, Fields, books, events, intervals, refused, taken
 
 LIMITS = {
     **PATIENT,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from compose.broker import Broker
-from tests.centres import Centres, centres_in
-from tests.deployment import PATIENT, Deployment, eventually
-from tests.golden.people import Caller, Fields, books
+from tests.support.centres import Centres, centres_in
+from tests.support.deployment import PATIENT, Deployment, eventually
+from tests.support.people import Caller, Fields, books
 
 LIMITS = {**PATIENT, "VCAP__SERVER__LIMITS__REFUND_WINDOW_MS": "200"}
 NAMES = ("east", "north", "south")

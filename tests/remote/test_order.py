@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from compose.broker import Broker
-from tests.centres import Centres, centres_in, join
-from tests.deployment import PATIENT, Deployment, eventually
+from tests.support.centres import Centres, centres_in, join
+from tests.support.deployment import PATIENT, Deployment, eventually
 from vcap_es.events.instants import parse_instant
 
 NAMES = ("late", "soon")

@@ -10,13 +10,13 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from compose.broker import Broker
-from tests.centres import Centres, broker_in, centres_in, environment_of, join
-from tests.deployment import PATIENT, Deployment, deployed, eventually, wipe
-from tests.golden.people import Caller, Fields, books, drain
-from vcap_es.adapters.letters import Writer
-from vcap_es.adapters.wires import letters_queue, parked_queue
-from vcap_es.components.transfer_messages import Inquiry
-from vcap_es.components.wire import encode
+from tests.support.centres import Centres, broker_in, centres_in, environment_of, join
+from tests.support.deployment import PATIENT, Deployment, deployed, eventually, wipe
+from tests.support.people import Caller, Fields, books, drain
+from vcap_es.adapters.rabbitmq.letters import Writer
+from vcap_es.adapters.rabbitmq.topology import letters_queue, parked_queue
+from vcap_es.components.messages.centre import Inquiry
+from vcap_es.components.messages.encoding import encode
 
 NAMES = ("bad1", "bad2")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from compose.broker import Broker
-from tests.centres import Centres, centres_in
-from tests.deployment import PATIENT, eventually
-from tests.golden.people import Caller
+from tests.support.centres import Centres, centres_in
+from tests.support.deployment import PATIENT, eventually
+from tests.support.people import Caller
 
 NAMES = ("left", "right")
 

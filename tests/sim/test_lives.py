@@ -11,12 +11,12 @@ import pytest
 from msgspec import json
 
 from vcap_es.sim.__main__ import first_seed
-from vcap_es.sim.lives import Life
-from vcap_es.sim.mishaps import Mishap
+from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.life import Life
+from vcap_es.sim.lives.profiles import FLAPPING, PROFILES, mishaps
 from vcap_es.sim.mutations import Mutation, hunt
 from vcap_es.sim.mutations.gate import is_sound
 from vcap_es.sim.mutations.primacy import MUTATIONS
-from vcap_es.sim.profiles import FLAPPING, PROFILES, mishaps
 from vcap_es.sim.runs import live_once
 from vcap_es.sim.shrinking import Case, shrink
 

@@ -3,9 +3,9 @@
 from random import Random
 
 from vcap_es.events.units import MS
-from vcap_es.sim.machines import Machine
-from vcap_es.sim.network import Connection, Faults, Network
-from vcap_es.sim.scheduler import Scheduler
+from vcap_es.sim.environment.machines import Machine
+from vcap_es.sim.environment.network import Connection, Faults, Network
+from vcap_es.sim.environment.scheduler import Scheduler
 
 
 class Listener:

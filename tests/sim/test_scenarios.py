@@ -4,10 +4,10 @@ import pytest
 
 from vcap_es.sim.scenarios import (
     Scenario,
+    allocator_rules,
     bounds,
     copying,
     crashes,
-    desk_side,
     edits,
     ends,
     founding,
@@ -15,7 +15,7 @@ from vcap_es.sim.scenarios import (
     keys,
     recalls,
     scenarios_of,
-    server_side,
+    server_rules,
     settling,
     stalling,
     switching,
@@ -23,8 +23,8 @@ from vcap_es.sim.scenarios import (
 )
 
 MODULES = (
-    server_side,
-    desk_side,
+    server_rules,
+    allocator_rules,
     edits,
     recalls,
     verdicts,

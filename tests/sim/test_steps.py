@@ -1,9 +1,9 @@
 """Masters die at every step of a transfer: the sum stays exact, and nothing stays on its way."""
 
-from vcap_es.sim.crash_points import STEPS
-from vcap_es.sim.profiles import PROFILES
+from vcap_es.sim.lives.crash_points import STEPS
+from vcap_es.sim.lives.profiles import PROFILES
+from vcap_es.sim.lives.stepwise import SteppedLife
 from vcap_es.sim.runs import live_once
-from vcap_es.sim.stepped_lives import SteppedLife
 
 
 def test_whoever_dies_at_a_step_loses_nothing() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from vcap_es.components.consensus.voter import Ballot
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.components.voter import Ballot
 from vcap_es.events.chain import Stored
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import Definition, EpochStarted, Version
@@ -13,9 +13,9 @@ from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Account, Pool
-from vcap_es.sim.disks import LogDisk
-from vcap_es.sim.truth import Claim, Truth, equation_holds
-from vcap_es.sim.violations import Violation
+from vcap_es.sim.environment.disks import LogDisk
+from vcap_es.sim.environment.oracle import Claim, Truth, equation_holds
+from vcap_es.sim.environment.violations import Violation
 
 BOTH = Config(1, 1, "a", ("a", "b"), ("a", "b", "w"))
 ALONE = Config(1, 2, "a", ("a",), ("a", "b", "w"))

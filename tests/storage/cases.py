@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import apsw
 
-from tests.contracts.drafts import drafts
 from tests.storage import first_layout
 from tests.storage.disk import Platter, Platters
 from tests.storage.life import Life
 from tests.storage.real_process import traced
 from tests.storage.states import State, put, reopened, sound
+from tests.support.drafts import drafts
 from vcap_es.errors import LogError
 from vcap_es.events.log import Head
 from vcap_es.events.sealing import seal

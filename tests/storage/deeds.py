@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
-from tests.contracts.drafts import draft, epoch_started, spend_reported
+from tests.support.drafts import draft, epoch_started, spend_reported
 from vcap_es.events.chain import Stored
 from vcap_es.events.codec import encode
 from vcap_es.events.envelope import Draft

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from tests.contracts.drafts import drafts
+from tests.support.drafts import drafts
 from vcap_es.errors import DiskFull, LogError
 from vcap_es.events.chain import verify
 from vcap_es.events.envelope import Draft, Recorded

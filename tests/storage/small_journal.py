@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from tests.storage.small_disk import SmallDisk
-from vcap_es.adapters.ballot_file import BallotFile
-from vcap_es.adapters.journal_files import JournalFiles
-from vcap_es.components.journal_records import Dropped, Entry
-from vcap_es.components.slice import CELLS_PER_SLOT
+from vcap_es.adapters.storage.ballot_file import BallotFile
+from vcap_es.adapters.storage.journal_files import JournalFiles
+from vcap_es.components.volumecap_server.slices.journal import Dropped, Entry
+from vcap_es.components.volumecap_server.slices.slice import CELLS_PER_SLOT
 from vcap_es.errors import JournalError
 
 SLOTS_MAX = 1 << 20

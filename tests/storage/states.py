@@ -4,7 +4,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.contracts.drafts import draft
+from tests.support.drafts import draft
 from vcap_es.events.chain import verify
 from vcap_es.events.log import head_of
 from vcap_es.events.logs.sqlite_rows import COLUMNS, stored

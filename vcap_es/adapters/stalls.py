@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import structlog
 
 from vcap_es.clock import boot_ns
-from vcap_es.components.master import Master
+from vcap_es.components.master.master import Master
 from vcap_es.events.units import MS
 
 COMMIT_MS = 200

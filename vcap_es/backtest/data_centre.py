@@ -7,18 +7,24 @@ once: a message arrives in the instant it is sent, and time jumps from one thing
 from collections.abc import Iterable
 from pathlib import Path
 
-from vcap_es.adapters.journal_files import JournalFiles
+from vcap_es.adapters.storage.journal_files import JournalFiles
 from vcap_es.backtest.ledger import Ledger
-from vcap_es.components.commands import Consume
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
-from vcap_es.components.limits import Limits
-from vcap_es.components.liveness import PAUSE_US
-from vcap_es.components.messages import PROTOCOL, Broadcast, Hello, Report, Standing
-from vcap_es.components.outcomes import Consumed, Refused
-from vcap_es.components.primary_master import Answer, Close, Output, PrimaryMaster, Send
-from vcap_es.components.server_outputs import Abandon, Reply, SendToMaster, Write
-from vcap_es.components.volumecap_server import VolumecapServer
+from vcap_es.components.local_handler.liveness import PAUSE_US
+from vcap_es.components.messages.client import Consume
+from vcap_es.components.messages.outcomes import Consumed, Refused
+from vcap_es.components.messages.server import PROTOCOL, Broadcast, Hello, Report, Standing
+from vcap_es.components.primary_master.primary_master import (
+    Answer,
+    Close,
+    Output,
+    PrimaryMaster,
+    Send,
+)
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.components.volumecap_server.slices.outputs import Abandon, Reply, SendToMaster, Write
+from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 from vcap_es.errors import InvalidInput
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 

@@ -13,7 +13,7 @@ from vcap_es.events.envelope import Draft
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.events.logs.sqlite_writer import Append, SqliteWriter
 from vcap_es.projections.history import History
-from vcap_es.projections.runner import replay
+from vcap_es.projections.replay import replay
 
 TRANSACTION_EVENTS = 2000
 

@@ -8,7 +8,7 @@ from vcap_es.backtest.calendar import Calendar, Period
 from vcap_es.backtest.report import CapReport, IntervalReport
 from vcap_es.backtest.trace import Consumption
 from vcap_es.components.decisions.volumecap import released
-from vcap_es.components.outcomes import Consumed, Refused
+from vcap_es.components.messages.outcomes import Consumed, Refused
 from vcap_es.events.facts import Definition
 from vcap_es.events.periods import Window, opening_total
 from vcap_es.projections.balances import IntervalBalance

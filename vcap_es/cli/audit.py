@@ -18,7 +18,7 @@ from vcap_es.errors import InvalidInput, LogDamaged
 from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.instants import parse_instant
 from vcap_es.projections.balances import encode
-from vcap_es.projections.runner import evolve
+from vcap_es.projections.replay import evolve
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.projections.verification import Verification
 

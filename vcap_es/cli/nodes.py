@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from vcap_es import app as composition
 from vcap_es.cli.control import DATA
 from vcap_es.settings import Settings, load
-from vcap_es.single import Single
+from vcap_es.up import Single
 
 run = App(name="run", help="Run one node in the foreground, until SIGINT or SIGTERM.")
 

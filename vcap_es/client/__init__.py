@@ -11,7 +11,7 @@ A refusal is an answer, not an exception. `AsyncVolumecapClient` has the same me
 
 from vcap_es.client.embedded import EmbeddedVolumecap
 from vcap_es.client.http import AsyncVolumecapClient, VolumecapClient
-from vcap_es.components.outcomes import (
+from vcap_es.components.messages.outcomes import (
     Consumed,
     ConsumedAll,
     ConsumedEach,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from vcap_es.client.calls import Call, Problem, refused
-from vcap_es.components.outcomes import Refused
+from vcap_es.components.messages.outcomes import Refused
 from vcap_es.errors import InvalidInput, Unreachable
 
 T = TypeVar("T")

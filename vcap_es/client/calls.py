@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from vcap_es.components.outcomes import (
+from vcap_es.components.messages.outcomes import (
     Consumed,
     ConsumedAll,
     ConsumedEach,

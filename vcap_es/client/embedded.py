@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 
-from vcap_es.adapters.http.bodies import ITEMS_MAX, LIFETIME_MS_MAX
-from vcap_es.adapters.server_node import ServerNode
-from vcap_es.components.commands import (
+from vcap_es.adapters.http.request_bodies import ITEMS_MAX, LIFETIME_MS_MAX
+from vcap_es.adapters.volumecap_server.server_node import ServerNode
+from vcap_es.components.messages.client import (
     Cancel,
     Commit,
     Consume,
@@ -19,8 +19,7 @@ from vcap_es.components.commands import (
     Hold,
     Refund,
 )
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import (
+from vcap_es.components.messages.outcomes import (
     Consumed,
     ConsumedAll,
     ConsumedEach,
@@ -30,6 +29,7 @@ from vcap_es.components.outcomes import (
     Refused,
     Settled,
 )
+from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.errors import InvalidInput
 from vcap_es.events.amounts import check_amount
 from vcap_es.events.definitions import check_cap_id

@@ -12,7 +12,7 @@ import httpx2
 from vcap_es.client import calls
 from vcap_es.client.attempts import Answer, Attempt, Failure, Pool
 from vcap_es.client.calls import Call
-from vcap_es.components.outcomes import (
+from vcap_es.components.messages.outcomes import (
     Consumed,
     ConsumedAll,
     ConsumedEach,

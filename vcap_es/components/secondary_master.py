@@ -6,9 +6,9 @@ clock, only links: an event is here if the one before it is, with the same link.
 
 from collections import deque
 
-from vcap_es.components.primacy_messages import Append, Appended, Diverged, Heartbeat, Mismatch
-from vcap_es.components.replica import Cut, Replica, Store
-from vcap_es.components.voter import Voter
+from vcap_es.components.consensus.replica import Cut, Replica, Store
+from vcap_es.components.consensus.voter import Voter
+from vcap_es.components.messages.master import Append, Appended, Diverged, Heartbeat, Mismatch
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
 

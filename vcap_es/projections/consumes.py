@@ -27,7 +27,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.history import narrowed
-from vcap_es.projections.tables import called, units
+from vcap_es.projections.wording import called, units
 
 
 class Cover(Struct, frozen=True, kw_only=True, gc=False):

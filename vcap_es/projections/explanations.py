@@ -12,7 +12,7 @@ from vcap_es.events.envelope import Recorded
 from vcap_es.events.instants import format_instant
 from vcap_es.projections.history import Place, Posting, Statement, narrowed, until
 from vcap_es.projections.states.interval import Interval
-from vcap_es.projections.tables import called, units
+from vcap_es.projections.wording import called, units
 from vcap_es.shown import shown
 
 POSITIONS_MAX = 100

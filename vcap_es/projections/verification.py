@@ -13,7 +13,7 @@ from vcap_es.events.chain import GENESIS, Stored, verify
 from vcap_es.events.envelope import Recorded
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
-from vcap_es.projections.runner import evolve
+from vcap_es.projections.replay import evolve
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 

@@ -11,9 +11,9 @@ from time import perf_counter
 
 from msgspec import json
 
-from vcap_es.sim.crash_points import STEPS
+from vcap_es.sim.lives.crash_points import STEPS
+from vcap_es.sim.lives.profiles import PROFILES, options
 from vcap_es.sim.mutations.__main__ import main as hunt_all
-from vcap_es.sim.profiles import PROFILES, options
 from vcap_es.sim.runs import Outcome, Summary, live_once, run, summarize
 from vcap_es.sim.shrinking import Case, shrink
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
-from vcap_es.sim.bound_lives import BoundLife
-from vcap_es.sim.demands import ExactLife
-from vcap_es.sim.lives import Figures, Life
-from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import BOUNDS, EXACTLY, PROFILES, RESTORED, STEPS, TRANSFERS
-from vcap_es.sim.restored_lives import RestoredLife
-from vcap_es.sim.shared_lives import SharedLife
-from vcap_es.sim.stepped_lives import SteppedLife
-from vcap_es.sim.violations import Violation
+from vcap_es.sim.environment.violations import Violation
+from vcap_es.sim.lives.bounds import BoundLife
+from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.life import Figures, Life
+from vcap_es.sim.lives.multi_centre import SharedLife
+from vcap_es.sim.lives.patient_clients import ExactLife
+from vcap_es.sim.lives.profiles import BOUNDS, EXACTLY, PROFILES, RESTORED, STEPS, TRANSFERS
+from vcap_es.sim.lives.restored import RestoredLife
+from vcap_es.sim.lives.stepwise import SteppedLife
 
 LIVES_PER_COLLECTION = 16
 REPEATED_EVERY = 100

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import PROFILES, mishaps, options
+from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.profiles import PROFILES, mishaps, options
 from vcap_es.sim.runs import live_once
 
 TRIES_MAX = 300

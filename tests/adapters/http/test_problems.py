@@ -16,7 +16,7 @@ from vcap_es.adapters.http.problems import (
     refused_response,
 )
 from vcap_es.components.decisions.denied import DenialCode
-from vcap_es.components.outcomes import RefusalCode, Refused
+from vcap_es.components.messages.outcomes import RefusalCode, Refused
 from vcap_es.errors import RequestRefused
 
 

@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from tests.adapters.http.stand_in import StandIn, request, run, served, wire
+from tests.support.stand_in import StandIn, request, run, served, wire
 from vcap_es.adapters.http.server import serving
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.adapters.past.archives import archive, body, events_of, indexed, told, write
-from tests.projections.lives import CAPS, NOON, SECOND, SERVERS, lives, recorded
-from vcap_es.adapters.http.resources import (
+from tests.support.archives import archive, body, events_of, indexed, told, write
+from tests.support.lives import CAPS, NOON, SECOND, SERVERS, lives, recorded
+from vcap_es.adapters.http.shapes.caps import (
     balances_of,
     books_of,
     consume_explanation_of,

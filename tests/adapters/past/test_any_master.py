@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.deployment import PATIENT, Deployment, deployed, eventually
-from tests.golden.people import Caller, define, settled, taken
+from tests.support.deployment import PATIENT, Deployment, deployed, eventually
+from tests.support.people import Caller, define, settled, taken
 
 TELLS_POSITION = "vcap-position"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.adapters.past.archives import archive, body, indexed, told, write
-from tests.projections.lives import DAY, NOON, SECOND
+from tests.support.archives import archive, body, indexed, told, write
+from tests.support.lives import DAY, NOON, SECOND
 from vcap_es.adapters.past import index as index_module
 from vcap_es.adapters.past.archive import Archive
 from vcap_es.adapters.past.index import index_path

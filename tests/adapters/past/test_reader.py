@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.adapters.past.archives import write
 from tests.adapters.past.test_index import _long_life
+from tests.support.archives import write
 from vcap_es.adapters.past import reader
 from vcap_es.adapters.past.budgets import Budgets
 from vcap_es.adapters.past.messages import BalancesThen, EventsOf, Part, StatementOf, StreamPage

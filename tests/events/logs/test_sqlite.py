@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.drafts import draft, drafts
-from tests.contracts.entries import entries
+from tests.support.drafts import draft, drafts
+from tests.support.entries import entries
 from vcap_es.errors import (
     DiskFull,
     LogClosed,
@@ -545,7 +545,7 @@ def test_a_disk_that_is_full_leaves_a_prefix(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     script = f"""
 import asyncio, json, resource, signal
-from tests.contracts.drafts import drafts
+from tests.support.drafts import drafts
 from vcap_es.errors import OutcomeUnknown
 from vcap_es.events.logs.sqlite import SqliteLog
 
@@ -581,7 +581,7 @@ def test_a_killed_process_leaves_what_it_answered(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     script = f"""
 import asyncio
-from tests.contracts.drafts import drafts
+from tests.support.drafts import drafts
 from vcap_es.events.logs.sqlite import SqliteLog
 
 async def main():

@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 import pytest
 
-from tests.contracts.drafts import draft
+from tests.support.drafts import draft
 from vcap_es.clock import boot_ns
 from vcap_es.errors import LogDamaged, LogError
 from vcap_es.events.facts import EpochStarted

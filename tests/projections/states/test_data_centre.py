@@ -5,7 +5,7 @@ from hypothesis import given
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from tests.projections.lives import lives
+from tests.support.lives import lives
 from vcap_es.events.codec import decode
 from vcap_es.events.codec import encode as encode_fact
 from vcap_es.events.facts import (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from starlette.responses import Response
 
-from vcap_es.components.outcomes import Refused
+from vcap_es.components.messages.outcomes import Refused
 from vcap_es.errors import RequestRefused
 
 MEDIA_TYPE = "application/problem+json"

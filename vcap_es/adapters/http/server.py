@@ -11,7 +11,12 @@ from starlette.types import ASGIApp
 from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from vcap_es.adapters.http.guarded import Bounds, Doorkeeper, GuardedConfig, GuardedProtocol
+from vcap_es.adapters.http.bounded_protocol import (
+    Bounds,
+    Doorkeeper,
+    GuardedConfig,
+    GuardedProtocol,
+)
 
 BACKLOG = 2048
 STOP_SECONDS = 5

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from vcap_es.adapters.http.keys import Scopes
-from vcap_es.adapters.http.resources import (
+from vcap_es.adapters.http.callers import Scopes
+from vcap_es.adapters.http.shapes.caps import (
     Event,
     Intervals,
     Problematic,

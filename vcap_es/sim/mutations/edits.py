@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from vcap_es.components import hearing
-from vcap_es.components.confirmations import Confirmations
 from vcap_es.components.decisions import interval as decisions
-from vcap_es.components.hearing import Hearing
-from vcap_es.components.holdings import Holdings
-from vcap_es.components.idempotency import KeyStore
-from vcap_es.components.local_handler import LocalHandler
-from vcap_es.components.messages import NEVER_BOUNDED, Broadcast, Period
-from vcap_es.components.shelf import Watched
-from vcap_es.components.slice import Slice
+from vcap_es.components.local_handler.local_handler import LocalHandler
+from vcap_es.components.messages.server import NEVER_BOUNDED, Broadcast, Period
+from vcap_es.components.primary_master.confirmations import Confirmations
+from vcap_es.components.volumecap_server.idempotency import KeyStore
+from vcap_es.components.volumecap_server.slices import grant_receiver
+from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.slice import Slice
+from vcap_es.components.volumecap_server.slices.table import Watched
 from vcap_es.projections.states import data_centre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.usage import Usage
@@ -69,7 +69,7 @@ EDITS = (
     by_scenario(
         "the_later_end_holds",
         "of two ends that of the newer definition holds",
-        change(hearing.Hearing, "_period", _merge_bounds),
+        change(grant_receiver.Hearing, "_period", _merge_bounds),
         edits.an_earlier_end_is_heard,
     ),
     by_scenario(

@@ -2,9 +2,9 @@
 
 from functools import wraps
 
+from vcap_es.sim.lives.workload import live
 from vcap_es.sim.mutations import Mutation, Plant
 from vcap_es.sim.scenarios import Scenario
-from vcap_es.sim.workload import live
 
 RANDOM_LIVES = 50
 """How many random lives a bug may survive; what they do not find has a scenario of its own."""

@@ -6,32 +6,31 @@ from itertools import islice
 
 from msgspec import structs
 
-from vcap_es.components import candidacy, leadership
-from vcap_es.components.belonging import Belonging
-from vcap_es.components.candidacy import Ask, Candidacy, Ineligible
-from vcap_es.components.commands import Idempotency
+from vcap_es.components.consensus import candidacy
+from vcap_es.components.consensus.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.consensus.replica import Cut, Replica, Store, common_position
+from vcap_es.components.consensus.voter import Ballot, Keep, Voter
 from vcap_es.components.decisions import primacy
 from vcap_es.components.decisions.primacy import Config, is_witness
-from vcap_es.components.desk import Desk
-from vcap_es.components.followers import Follower, Followers
-from vcap_es.components.giving_back import GivingBack
-from vcap_es.components.idempotency import KeyStore, Pending, key_digest
-from vcap_es.components.leadership import Leadership, UnderWay
-from vcap_es.components.master import Master
-from vcap_es.components.outcomes import Outcome
-from vcap_es.components.primacy_messages import Append, Mismatch, Prepare
-from vcap_es.components.replica import Cut, Replica, Store, common_position
+from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.master.master import Master
+from vcap_es.components.messages.client import Idempotency
+from vcap_es.components.messages.master import Append, Mismatch, Prepare
+from vcap_es.components.messages.outcomes import Outcome
+from vcap_es.components.primary_master import leadership
+from vcap_es.components.primary_master.followers import Follower, Followers
+from vcap_es.components.primary_master.leadership import Leadership, UnderWay
 from vcap_es.components.secondary_master import SecondaryMaster
-from vcap_es.components.voter import Ballot, Keep, Voter
+from vcap_es.components.volumecap_server.belonging import Belonging
+from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending, key_digest
+from vcap_es.components.volumecap_server.slices.returns import GivingBack
 from vcap_es.events.chain import Stored
 from vcap_es.events.codec import decode
 from vcap_es.events.facts import ConfigDecided
-from vcap_es.sim.demands import live_exactly
-from vcap_es.sim.disks import BallotDisk, Disk
-from vcap_es.sim.lives import live
-from vcap_es.sim.mutations import Mutation, Plant, change, together
-from vcap_es.sim.mutations.finders import by_scenario
-from vcap_es.sim.profiles import (
+from vcap_es.sim.environment.disks import BallotDisk, Disk
+from vcap_es.sim.lives.life import live
+from vcap_es.sim.lives.patient_clients import live_exactly
+from vcap_es.sim.lives.profiles import (
     COPIES,
     DEPOSED,
     FAILOVER,
@@ -46,8 +45,10 @@ from vcap_es.sim.profiles import (
     VOTERS,
     Profile,
 )
+from vcap_es.sim.mutations import Mutation, Plant, change, together
+from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import copying, founding, growing, stalling
-from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.world.servers import ServerProcess
 
 
 def _yes(*_: object) -> bool:

@@ -3,12 +3,12 @@
 from msgspec import structs
 
 from vcap_es.components.decisions import interval, restore
-from vcap_es.components.desk import Desk
-from vcap_es.components.local_handler import LocalHandler
-from vcap_es.components.master import Master
-from vcap_es.components.messages import Grant, Hello, Holding, Readmitted
-from vcap_es.components.primacy_messages import Greeting
-from vcap_es.components.primary_master import Send
+from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.local_handler import LocalHandler
+from vcap_es.components.master.master import Master
+from vcap_es.components.messages.master import Greeting
+from vcap_es.components.messages.server import Grant, Hello, Holding, Readmitted
+from vcap_es.components.primary_master.primary_master import Send
 from vcap_es.events.facts import AmountWithheld, Definition, Fact
 from vcap_es.events.periods import Window, window_at
 from vcap_es.projections.states import data_centre, places, volumecap

@@ -2,17 +2,24 @@
 
 from collections.abc import Callable
 
-from vcap_es.components import idempotency, journal_records
-from vcap_es.components.commands import Idempotency
-from vcap_es.components.idempotency import KeyStore, Pending, key_digest
-from vcap_es.components.journal_records import Entry, Range
-from vcap_es.components.keeper import Keeper
-from vcap_es.components.key_files import KeyFiles
-from vcap_es.components.key_ledger import HEAD_BYTES, KeyLedger, Segment, Share, records_of
-from vcap_es.components.outcomes import Outcome, Refused
-from vcap_es.components.refund_ages import RefundAges
-from vcap_es.components.settlement import Caller, Settlement
-from vcap_es.components.slice import Slice
+from vcap_es.components.messages.client import Idempotency
+from vcap_es.components.messages.outcomes import Outcome, Refused
+from vcap_es.components.volumecap_server import idempotency
+from vcap_es.components.volumecap_server.holds import Caller, Settlement
+from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending, key_digest
+from vcap_es.components.volumecap_server.key_files import KeyFiles
+from vcap_es.components.volumecap_server.keys.ledger import (
+    HEAD_BYTES,
+    KeyLedger,
+    Segment,
+    Share,
+    records_of,
+)
+from vcap_es.components.volumecap_server.refund_ages import RefundAges
+from vcap_es.components.volumecap_server.slices import journal
+from vcap_es.components.volumecap_server.slices.journal import Entry, Range
+from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
+from vcap_es.components.volumecap_server.slices.slice import Slice
 from vcap_es.sim.mutations import change, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, keys, settling
@@ -231,7 +238,7 @@ CLIENTS = (
     by_scenario(
         "hold_not_frozen",
         "when the machine was lost an open hold counts as committed",
-        change(journal_records, "_freeze", _nothing),
+        change(journal, "_freeze", _nothing),
         crashes.an_open_hold_counts_as_committed_when_the_machine_was_lost,
     ),
     by_scenario(

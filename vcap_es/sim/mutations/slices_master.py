@@ -2,19 +2,19 @@
 
 from msgspec import structs
 
-from vcap_es.components import desk
-from vcap_es.components.desk import Desk, Recall, Wish
-from vcap_es.components.hearing import Hearing
-from vcap_es.components.leadership import Leadership, UnderWay
-from vcap_es.components.local_handler import LocalHandler, Server
-from vcap_es.components.messages import Grant, Hello, Holding, Order
-from vcap_es.components.primary_master import PrimaryMaster
+from vcap_es.components.local_handler import allocator
+from vcap_es.components.local_handler.allocator import Desk, Recall, Wish
+from vcap_es.components.local_handler.local_handler import LocalHandler, Server
+from vcap_es.components.messages.server import Grant, Hello, Holding, Order
+from vcap_es.components.primary_master.leadership import Leadership, UnderWay
+from vcap_es.components.primary_master.primary_master import PrimaryMaster
+from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
 from vcap_es.events.facts import Spend
 from vcap_es.projections.states import interval, volumecap
 from vcap_es.projections.states.places import Pool, end, mint
 from vcap_es.sim.mutations import Plant, change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
-from vcap_es.sim.scenarios import crashes, desk_side, ends, recalls, verdicts
+from vcap_es.sim.scenarios import allocator_rules, crashes, ends, recalls, verdicts
 
 _grant = Desk.grant
 _hear, _serve, _serve_head = Desk.hear, Desk.serve, Desk._serve_head
@@ -210,7 +210,7 @@ MASTER = (
         "final_unseen",
         "a server's last word counts when it has seen all that was moved to it",
         _desk("_take_newest", _final_unseen),
-        desk_side.a_final_that_has_not_seen_all_is_none,
+        allocator_rules.a_final_that_has_not_seen_all_is_none,
     ),
     by_scenario(
         "verdict_across_versions",
@@ -222,7 +222,7 @@ MASTER = (
         "unordered_wishes",
         "what is not a running total is taken from the newest report only",
         _desk("hear", _hear_in_any_order),
-        desk_side.an_older_report_changes_no_wish,
+        allocator_rules.an_older_report_changes_no_wish,
     ),
     by_scenario(
         "final_kept_back",
@@ -238,19 +238,19 @@ MASTER = (
         "granted_after_the_end",
         "an ended pool grants nothing",
         _desk("serve", _serve_after_the_end),
-        desk_side.after_the_end_nothing_is_granted,
+        allocator_rules.after_the_end_nothing_is_granted,
     ),
     by_scenario(
         "share_of_moved",
         "a wish ahead of need counts from what was seen, so that a repeat adds nothing",
         _desk("_take_newest", _share_of_what_was_moved),
-        desk_side.a_wish_ahead_of_need_counts_from_what_was_received,
+        allocator_rules.a_wish_ahead_of_need_counts_from_what_was_received,
     ),
     by_scenario(
         "head_never_given_up",
         "a head that cannot be decided in time leaves the queue without a verdict",
-        change(desk, "RECALL_US", 1 << 60),
-        desk_side.the_head_is_given_up_after_a_while,
+        change(allocator, "RECALL_US", 1 << 60),
+        allocator_rules.the_head_is_given_up_after_a_while,
     ),
     by_chance(
         "totals_added",
@@ -295,7 +295,7 @@ MASTER = (
         "recovered_wakes_nobody",
         "a topup that the log had lost makes verdicts void",
         _desk("_recover_topup", _recover_topups_unheard),
-        desk_side.who_was_given_what_the_log_has_lost_is_asked_too,
+        allocator_rules.who_was_given_what_the_log_has_lost_is_asked_too,
     ),
     # Books
     by_chance(

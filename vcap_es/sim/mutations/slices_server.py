@@ -4,23 +4,23 @@ from collections import deque
 
 from msgspec import structs
 
-from vcap_es.components import queues
-from vcap_es.components.giving_back import GivingBack
-from vcap_es.components.hearing import Hearing
-from vcap_es.components.journal_records import Cells, Journal, Kept, settle_cells
-from vcap_es.components.keeper import Keeper
-from vcap_es.components.key_records import FileBegun
-from vcap_es.components.messages import Grant, Standing, Verdict
-from vcap_es.components.queues import Queues
-from vcap_es.components.server_outputs import Output
-from vcap_es.components.shelf import Shelf
-from vcap_es.components.slice import NEVER_NS, NO_SLOT, Slice
-from vcap_es.components.telling import Telling
-from vcap_es.sim import disks
-from vcap_es.sim.disks import BOOT, Disk
+from vcap_es.components.messages.server import Grant, Standing, Verdict
+from vcap_es.components.volumecap_server.keys.records import FileBegun
+from vcap_es.components.volumecap_server.slices import consume_queue
+from vcap_es.components.volumecap_server.slices.consume_queue import Queues
+from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.journal import Cells, Journal, Kept, settle_cells
+from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
+from vcap_es.components.volumecap_server.slices.outputs import Output
+from vcap_es.components.volumecap_server.slices.reporter import Telling
+from vcap_es.components.volumecap_server.slices.returns import GivingBack
+from vcap_es.components.volumecap_server.slices.slice import NEVER_NS, NO_SLOT, Slice
+from vcap_es.components.volumecap_server.slices.table import Shelf
+from vcap_es.sim.environment import disks
+from vcap_es.sim.environment.disks import BOOT, Disk
 from vcap_es.sim.mutations import change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
-from vcap_es.sim.scenarios import bounds, crashes, ends, recalls, server_side, verdicts
+from vcap_es.sim.scenarios import bounds, crashes, ends, recalls, server_rules, verdicts
 
 _give = GivingBack.give
 _bound, _standing, _take_newest = Hearing._bound, Hearing.standing, Hearing._take_newest
@@ -202,7 +202,7 @@ SERVER = (
     by_scenario(
         "own_returns_ignored",
         "what was returned since a verdict is counted, for it is elsewhere now",
-        change(queues, "_returned_since", _returned_nothing),
+        change(consume_queue, "_returned_since", _returned_nothing),
         recalls.what_was_given_back_is_not_forgotten,
     ),
     by_scenario(
@@ -244,7 +244,7 @@ SERVER = (
         "deposed_heeded",
         "of an older epoch only running totals are taken",
         change(Hearing, "standing", _heed_every_epoch),
-        server_side.a_deposed_masters_words_change_totals_only,
+        server_rules.a_deposed_masters_words_change_totals_only,
     ),
     by_chance(
         "old_news_heeded",
@@ -273,7 +273,7 @@ SERVER = (
         "refund_told_early",
         "a refund is told from the fsynced record on",
         change(Slice, "totals", _tell_refunds_early),
-        server_side.refunded_units_are_there_from_the_fsynced_record_on,
+        server_rules.refunded_units_are_there_from_the_fsynced_record_on,
     ),
     by_scenario(
         "start_not_counted",
@@ -285,19 +285,19 @@ SERVER = (
         "wish_not_repeated",
         "a wish repeats until it is met",
         change(Telling, "repeat", _nothing),
-        server_side.a_wish_is_told_again_until_it_is_met,
+        server_rules.a_wish_is_told_again_until_it_is_met,
     ),
     by_scenario(
         "every_recall_told",
         "a wish is told at once only where it has changed, however often it is answered",
         change(Telling, "hunger", _hunger_at_every_recall),
-        server_side.a_recall_that_is_met_already_is_not_spoken_of_before_the_fsync,
+        server_rules.a_recall_that_is_met_already_is_not_spoken_of_before_the_fsync,
     ),
     by_scenario(
         "final_with_open_hold",
         "the last word comes when nothing can come back any more",
         change(Slice, "open_holds", 0),
-        server_side.a_final_report_is_told_when_nothing_can_change_any_more,
+        server_rules.a_final_report_is_told_when_nothing_can_change_any_more,
     ),
     # The journal
     by_chance(
@@ -319,7 +319,7 @@ SERVER = (
         "spent_before_confirmed",
         "nothing is spent from a journal before the master has told what it knows",
         change(Keeper, "_recover", _recover_confirmed),
-        server_side.nothing_is_spent_from_a_journal_before_the_master_has_told_what_it_knows,
+        server_rules.nothing_is_spent_from_a_journal_before_the_master_has_told_what_it_knows,
     ),
     by_chance(
         "start_without_fsync",

@@ -4,32 +4,32 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from vcap_es.components import shared_interval
-from vcap_es.components.acquaintances import Acquaintances, Meeting
 from vcap_es.components.decisions import inheritance
-from vcap_es.components.desk import Left
-from vcap_es.components.exchange import Exchange
-from vcap_es.components.gathering import Gathering
-from vcap_es.components.master import Master, Moment
-from vcap_es.components.primary_master import Acknowledge
-from vcap_es.components.remote_handler import RemoteHandler
-from vcap_es.components.shared_interval import SharedInterval
-from vcap_es.components.transfer_messages import About, BetweenCentres, Hearing, Movement, Sender
+from vcap_es.components.local_handler.allocator import Left
+from vcap_es.components.master.master import Master, Moment
+from vcap_es.components.messages.centre import About, BetweenCentres, Hearing, Movement, Sender
+from vcap_es.components.primary_master.primary_master import Acknowledge
+from vcap_es.components.remote_handler import shared_interval
+from vcap_es.components.remote_handler.centre_identities import Acquaintances, Meeting
+from vcap_es.components.remote_handler.exchange import Exchange
+from vcap_es.components.remote_handler.gatherer import Gathering
+from vcap_es.components.remote_handler.remote_handler import RemoteHandler
+from vcap_es.components.remote_handler.shared_interval import SharedInterval
 from vcap_es.events.facts import HomeMoved, TransferReceived
 from vcap_es.projections.states import meta, transfer
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
 from vcap_es.projections.states.places import receive as _receive
-from vcap_es.sim.bound_lives import live_at_bounds
+from vcap_es.sim.lives.bounds import live_at_bounds
+from vcap_es.sim.lives.multi_centre import SharedLife
+from vcap_es.sim.lives.profiles import TRANSFERS
 from vcap_es.sim.mutations import Mutation, Plant, change
-from vcap_es.sim.profiles import TRANSFERS
 from vcap_es.sim.scenarios.moving import inherit_home, move_home
 from vcap_es.sim.scenarios.namesakes import (
     begin_anew,
     begin_both_anew,
     begin_both_anew_at_once,
 )
-from vcap_es.sim.shared_lives import SharedLife
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
 _meet = Acquaintances.meet

@@ -1,13 +1,13 @@
 """Amounts at their bounds: the cap is refused by its name, and everything else goes on."""
 
-from vcap_es.components.commands import Consume, Refund
-from vcap_es.components.outcomes import Consumed, Refunded, Refused
+from vcap_es.components.messages.client import Consume, Refund
+from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
 from vcap_es.events.amounts import MAX_AMOUNT
-from vcap_es.sim.bound_lives import no_number_ends_a_process
-from vcap_es.sim.centres import Centres
+from vcap_es.sim.lives.bounds import no_number_ends_a_process
 from vcap_es.sim.scenarios.small_world import SECOND, world_of
-from vcap_es.sim.servers import ServerProcess
-from vcap_es.sim.world import World
+from vcap_es.sim.world.centres import Centres
+from vcap_es.sim.world.servers import ServerProcess
+from vcap_es.sim.world.world import World
 
 
 def what_a_server_cannot_count_is_refused_by_its_name() -> None:

@@ -1,12 +1,12 @@
 """A copy that is longer than what the leader has at hand is made, however late anything comes."""
 
-from vcap_es.components.followers import Follower
-from vcap_es.components.timings import Timings
-from vcap_es.components.window import Window
-from vcap_es.sim.masters import MasterProcess
-from vcap_es.sim.network import Faults
+from vcap_es.components.consensus.timings import Timings
+from vcap_es.components.consensus.window import Window
+from vcap_es.components.primary_master.followers import Follower
+from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.scenarios.small_world import until
-from vcap_es.sim.world import World
+from vcap_es.sim.world.masters import MasterProcess
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 WINDOW = Window(recent=8, message=4, under_way=16)

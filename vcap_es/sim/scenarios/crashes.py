@@ -2,11 +2,11 @@
 
 import copy
 
-from vcap_es.components.commands import Hold
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Consumed, Held
+from vcap_es.components.messages.client import Hold
+from vcap_es.components.messages.outcomes import Consumed, Held
+from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.events.facts import IntervalClosed, ToppedUp
-from vcap_es.sim.invariants import watch
+from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.scenarios.small_world import (
     SECOND,
     idle,
@@ -15,9 +15,9 @@ from vcap_es.sim.scenarios.small_world import (
     until,
     world_of,
 )
-from vcap_es.sim.servers import ServerProcess
-from vcap_es.sim.site import NOON
-from vcap_es.sim.world import World
+from vcap_es.sim.world.invariants import watch
+from vcap_es.sim.world.servers import ServerProcess
+from vcap_es.sim.world.world import World
 
 
 def a_journal_that_is_an_old_copy_is_abandoned() -> None:

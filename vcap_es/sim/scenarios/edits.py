@@ -1,15 +1,15 @@
 """A definition that changes while it lives: a period is minted once, an answered change holds."""
 
-from vcap_es.components.commands import Consume, Idempotency, Refund
 from vcap_es.components.decisions.meta import Define, Pause, Resume, Retire
-from vcap_es.components.outcomes import Consumed, Refunded, Refused
-from vcap_es.components.primary_master import Done
+from vcap_es.components.messages.client import Consume, Idempotency, Refund
+from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
+from vcap_es.components.primary_master.primary_master import Done
 from vcap_es.events.facts import Definition
-from vcap_es.sim.invariants import watch
-from vcap_es.sim.network import Faults
+from vcap_es.sim.environment.network import Faults
+from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.scenarios.small_world import SECOND, idle, refused, taken, until, world_of
-from vcap_es.sim.site import NOON
-from vcap_es.sim.world import World
+from vcap_es.sim.world.invariants import watch
+from vcap_es.sim.world.world import World
 
 
 def a_cap_that_is_defined_again_has_its_rest() -> None:

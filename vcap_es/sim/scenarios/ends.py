@@ -1,13 +1,13 @@
 """The end of an interval: what is not spent by then is spent by nobody."""
 
-from vcap_es.components.commands import Hold, Refund
 from vcap_es.components.decisions.meta import Retire
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Held, Refunded, Refused
-from vcap_es.sim.invariants import watch
+from vcap_es.components.messages.client import Hold, Refund
+from vcap_es.components.messages.outcomes import Held, Refunded, Refused
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.scenarios.small_world import SECOND, idle, refused, taken, world_of
-from vcap_es.sim.site import NOON
-from vcap_es.sim.world import World
+from vcap_es.sim.world.invariants import watch
+from vcap_es.sim.world.world import World
 
 
 def nothing_is_spent_after_the_end_without_contact() -> None:

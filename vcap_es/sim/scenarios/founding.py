@@ -1,11 +1,11 @@
 """A cluster that is founded beside another one, by mistake: neither obeys or believes the other."""
 
+from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.components.outcomes import Consumed
-from vcap_es.components.primary_master import Done
-from vcap_es.components.timings import Timings
-from vcap_es.sim.invariants import must
-from vcap_es.sim.world import World
+from vcap_es.components.messages.outcomes import Consumed
+from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.sim.world.invariants import must
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 STARTS = 10

@@ -1,9 +1,9 @@
 """Voters are let in: whoever dies or falls silent just then, somebody leads afterwards."""
 
-from vcap_es.components.leadership import Leadership
-from vcap_es.components.primary_master import Done
-from vcap_es.components.timings import Timings
-from vcap_es.sim.world import World
+from vcap_es.components.consensus.timings import Timings
+from vcap_es.components.primary_master.leadership import Leadership
+from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 STEP_US, STEPS_MAX = 20, 100_000

@@ -1,11 +1,18 @@
 """Idempotency keys: whoever asks again with the same key is given the same answer, once."""
 
-from vcap_es.components.commands import Command, Consume, ConsumeEach, Hold, Idempotency, Refund
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Consumed, Refunded, Refused
-from vcap_es.sim.network import Faults
+from vcap_es.components.messages.client import (
+    Command,
+    Consume,
+    ConsumeEach,
+    Hold,
+    Idempotency,
+    Refund,
+)
+from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.scenarios.small_world import idle, taken, world_of
-from vcap_es.sim.world import World
+from vcap_es.sim.world.world import World
 
 
 def ask(world: World, key: str, command: Command) -> object:

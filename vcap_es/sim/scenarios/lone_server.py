@@ -2,13 +2,12 @@
 
 from itertools import count
 
-from vcap_es.components.commands import (
+from vcap_es.components.messages.client import (
     Command,
     Consume,
     Idempotency,
 )
-from vcap_es.components.journal_records import Journal, Kept
-from vcap_es.components.messages import (
+from vcap_es.components.messages.server import (
     Broadcast,
     Grant,
     Holding,
@@ -20,10 +19,11 @@ from vcap_es.components.messages import (
     Standing,
     Watch,
 )
-from vcap_es.components.server_outputs import Output, Reply, SendToMaster, Write
-from vcap_es.components.volumecap_server import VolumecapServer
+from vcap_es.components.volumecap_server.slices.journal import Journal, Kept
+from vcap_es.components.volumecap_server.slices.outputs import Output, Reply, SendToMaster, Write
+from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 from vcap_es.events.units import MS
-from vcap_es.sim.site import NOON
+from vcap_es.sim.environment.site import NOON
 
 START_NS = 10**12
 

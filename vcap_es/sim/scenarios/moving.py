@@ -4,8 +4,8 @@ from vcap_es.components.decisions.centre import LoseCentre
 from vcap_es.components.decisions.meta import MoveHome
 from vcap_es.events.facts import IntervalOpened
 from vcap_es.events.units import SECOND_US
-from vcap_es.sim.centres import Centres
-from vcap_es.sim.invariants import must
+from vcap_es.sim.world.centres import Centres
+from vcap_es.sim.world.invariants import must
 
 
 def move_home(seed: int) -> None:

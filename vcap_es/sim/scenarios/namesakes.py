@@ -2,8 +2,8 @@
 
 from vcap_es.components.decisions.centre import AddCentre
 from vcap_es.events.units import SECOND_US
-from vcap_es.sim.centres import Centres, Post
-from vcap_es.sim.invariants import must
+from vcap_es.sim.world.centres import Centres, Post
+from vcap_es.sim.world.invariants import must
 
 
 def begin_anew(seed: int) -> None:

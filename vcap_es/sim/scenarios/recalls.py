@@ -1,10 +1,10 @@
 """Who gets what is there when there is not enough for all, and what is asked back from whom."""
 
-from vcap_es.components.commands import Consume, ConsumeAll, Refund
-from vcap_es.components.outcomes import Consumed, Refunded, Refused
-from vcap_es.sim.network import Faults
+from vcap_es.components.messages.client import Consume, ConsumeAll, Refund
+from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
+from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.scenarios.small_world import idle, refused, submit, taken, until, world_of
-from vcap_es.sim.world import World
+from vcap_es.sim.world.world import World
 
 
 def whoever_comes_first_is_served_first() -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from vcap_es.components.belonging import Belonging
 from vcap_es.components.decisions.restore import AcceptLoss
-from vcap_es.components.outcomes import Consumed
-from vcap_es.components.primary_master import Done
-from vcap_es.sim.restores import Restoring
+from vcap_es.components.messages.outcomes import Consumed
+from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.volumecap_server.belonging import Belonging
 from vcap_es.sim.scenarios.small_world import SECOND, idle, taken
-from vcap_es.sim.world import World
+from vcap_es.sim.world.restores import Restoring
+from vcap_es.sim.world.world import World
 
 MINUTE = 60 * SECOND
 TOTAL = 100

@@ -1,12 +1,12 @@
 """Holds and refunds: what a consume took comes back at most once."""
 
-from vcap_es.components.commands import Cancel, Commit, Hold, Refund
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Held, Refunded, Refused, Settled
-from vcap_es.sim.network import Faults
+from vcap_es.components.messages.client import Cancel, Commit, Hold, Refund
+from vcap_es.components.messages.outcomes import Held, Refunded, Refused, Settled
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.sim.environment.network import Faults
+from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.scenarios.small_world import taken, world_of
-from vcap_es.sim.site import NOON
-from vcap_es.sim.world import World
+from vcap_es.sim.world.world import World
 
 
 def a_hold_is_settled_once() -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from vcap_es.components.commands import Cancel, Consume, Hold
-from vcap_es.components.limits import Limits
-from vcap_es.components.outcomes import Consumed, Held, Refused, Settled
-from vcap_es.sim.invariants import watch
-from vcap_es.sim.network import Faults
-from vcap_es.sim.servers import ServerProcess
-from vcap_es.sim.world import World
+from vcap_es.components.messages.client import Cancel, Consume, Hold
+from vcap_es.components.messages.outcomes import Consumed, Held, Refused, Settled
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.sim.environment.network import Faults
+from vcap_es.sim.world.invariants import watch
+from vcap_es.sim.world.servers import ServerProcess
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 

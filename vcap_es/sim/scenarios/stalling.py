@@ -1,12 +1,12 @@
 """A follower hears and answers, and stores nothing: nobody waits for it for long."""
 
+from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.decisions.meta import Define
-from vcap_es.components.leadership import Leadership
-from vcap_es.components.primary_master import Done
-from vcap_es.components.timings import Timings
+from vcap_es.components.primary_master.leadership import Leadership
+from vcap_es.components.primary_master.primary_master import Done
 from vcap_es.events.facts import Definition
 from vcap_es.sim.scenarios.small_world import until
-from vcap_es.sim.world import World
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 

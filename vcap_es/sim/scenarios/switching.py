@@ -1,10 +1,10 @@
 """A switchover that comes to nothing: what servers told meanwhile is not lost."""
 
-from vcap_es.components.commands import Consume
-from vcap_es.components.master_outputs import Elsewhere
-from vcap_es.components.timings import Timings
+from vcap_es.components.consensus.timings import Timings
+from vcap_es.components.master.outputs import Elsewhere
+from vcap_es.components.messages.client import Consume
 from vcap_es.sim.scenarios.small_world import until
-from vcap_es.sim.world import World
+from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
 

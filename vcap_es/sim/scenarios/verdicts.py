@@ -1,10 +1,9 @@
 """When `capped` may be said: by a verdict that is true still, and never by guess."""
 
-from vcap_es.components.commands import Refund
 from vcap_es.components.decisions.meta import Define
-from vcap_es.components.outcomes import Refunded
+from vcap_es.components.messages.client import Refund
+from vcap_es.components.messages.outcomes import Refunded
 from vcap_es.events.facts import Definition
-from vcap_es.sim.invariants import watch
 from vcap_es.sim.scenarios.small_world import (
     SECOND,
     idle,
@@ -14,7 +13,8 @@ from vcap_es.sim.scenarios.small_world import (
     until,
     world_of,
 )
-from vcap_es.sim.world import World
+from vcap_es.sim.world.invariants import watch
+from vcap_es.sim.world.world import World
 
 
 def what_is_left_is_served_after_a_refusal() -> None:

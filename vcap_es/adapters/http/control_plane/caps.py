@@ -1,0 +1,487 @@
+"""What operators and administrators do: caps, templates, API keys.
+
+Every change is an event: its actor is the API key's id, its correlation the request's id.
+"""
+
+from itertools import islice
+from secrets import token_bytes
+from typing import Literal
+
+import msgspec
+
+from vcap_es.adapters.http.callers import Client, new_key
+from vcap_es.adapters.http.control_plane.routes import (
+    POSITION,
+    WATERMARK,
+    Call,
+    Page,
+    Query,
+    Reply,
+    Route,
+    check_scope,
+    next_page,
+    read_body,
+)
+from vcap_es.adapters.http.problems import not_primary
+from vcap_es.adapters.http.request_bodies import parse
+from vcap_es.adapters.http.shapes.caps import (
+    Cap,
+    Caps,
+    HomeRequest,
+    KeyRequest,
+    Keys,
+    MadeKey,
+    State,
+    Template,
+    Templates,
+    Terms,
+    cap_of,
+    key_of,
+    state_of,
+    terms_of,
+    unheard_server,
+)
+from vcap_es.adapters.master.master_node import MasterNode
+from vcap_es.components.decisions.access import CreateKey, RevokeKey
+from vcap_es.components.decisions.centre import template_home
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import (
+    NO_VERSION,
+    CapCommand,
+    Define,
+    DefineTemplate,
+    MoveHome,
+    Pause,
+    Resume,
+    Retire,
+    RetireTemplate,
+)
+from vcap_es.components.master.outputs import Elsewhere
+from vcap_es.components.meta_handler import OperatorCommand
+from vcap_es.components.primary_master.approvals import Approved
+from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.errors import InvalidInput, RequestRefused
+from vcap_es.events.definitions import definition_from
+from vcap_es.events.facts import ApiKeyCreated, Definition, MetaDefined, Version
+from vcap_es.events.instants import format_instant, parse_instant
+from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.meta import Meta
+
+SCAN_MAX = 50_000
+"""Caps that one page looks at; a filter that few fit gives short pages instead of a long wait."""
+
+Value = bool | int | float | str | list[str] | dict[str, str] | None
+_definition = msgspec.json.Decoder(dict[str, Value])
+
+
+# ---- caps
+
+
+class Acknowledged(Query, frozen=True, kw_only=True):
+    """When a change is answered: when it is durable, or when its place in the order is for ever."""
+
+    ack: Literal["durable", "permanent"] = "durable"
+
+
+class CapsQuery(Page, frozen=True, kw_only=True):
+    """Which caps: of a group, with ids that begin so, in a state."""
+
+    group: str | None = None
+    prefix: str = ""
+    state: State | None = None
+
+
+async def list_caps(call: Call) -> Reply:
+    """A page of the caps that the key opens."""
+    query: CapsQuery = call.query
+    now = call.node.now()
+
+    def read(state: DataCentre) -> Caps:
+        caps, place = list[Cap](), _place(query.cursor, state.epoch)
+        # Caps are never forgotten, so a place among them is a cursor for as long as an epoch lasts.
+        for meta in islice(state.metas.values(), place, place + SCAN_MAX):
+            place += 1
+            if _fits(meta, query, call.client):
+                caps.append(cap_of(meta, now, call.node.dc))
+            if len(caps) == query.limit:
+                break
+        more = place < len(state.metas)
+        return Caps(caps=caps, next=f"{state.epoch}.{place}" if more else None)
+
+    page = await call.node.view(read)
+    return Reply(value=page, headers=next_page(call, cursor=page.next) if page.next else {})
+
+
+def _fits(meta: Meta, query: CapsQuery, client: Client) -> bool:
+    group = meta.definition.group
+    return (
+        meta.cap.startswith(query.prefix)
+        and query.group in (None, group)
+        and query.state in (None, state_of(meta))
+        and client.allows(meta.cap, group)
+    )
+
+
+def _place(cursor: str | None, epoch: int) -> int:
+    """The place that a cursor of this epoch names; another epoch may have another order."""
+    if cursor is None:
+        return 0
+    before, _, place = cursor.partition(".")
+    if before != str(epoch) or not (place.isascii() and place.isdecimal() and len(place) <= 18):
+        detail = "no page begins there (any more): begin again without a cursor"
+        raise RequestRefused("bad_request", detail)
+    return int(place)
+
+
+async def show_cap(call: Call) -> Reply:
+    """The cap, with its version as the entity tag."""
+    now = call.node.now()
+    cap = await call.node.view(lambda state: _found(state, call.path["cap"], now, call.node.dc))
+    if cap is None:
+        raise RequestRefused("unknown_cap", f"no cap {call.path['cap']}: define it first")
+    return Reply(value=cap, headers={"etag": f'"{cap.version}"'})
+
+
+def _found(state: DataCentre, name: str, now: int, dc: str) -> Cap | None:
+    meta = state.metas.get(name)
+    return None if meta is None else cap_of(meta, now, dc)
+
+
+async def define_cap(call: Call) -> Reply:
+    """Let the cap have this definition; 201 where it did not exist or was retired."""
+    name, definition = call.path["cap"], _definition_in(call)
+    if not call.client.allows(name, definition.group):
+        detail = f"your key would not open {name} in the group {definition.group}"
+        raise RequestRefused("forbidden", detail, cap=name)
+    command = Define(cap=name, definition=definition, if_version=_wanted_version(call))
+    return await _change_cap(call, command)
+
+
+async def pause_cap(call: Call) -> Reply:
+    """Let the total in force be 0 until the cap is resumed."""
+    return await _change_cap(call, Pause(cap=call.path["cap"], if_version=_wanted_version(call)))
+
+
+async def resume_cap(call: Call) -> Reply:
+    """Let the total of the definition be in force again."""
+    return await _change_cap(call, Resume(cap=call.path["cap"], if_version=_wanted_version(call)))
+
+
+async def retire_cap(call: Call) -> Reply:
+    """End the cap and its open intervals."""
+    return await _change_cap(call, Retire(cap=call.path["cap"], if_version=_wanted_version(call)))
+
+
+async def move_cap(call: Call) -> Reply:
+    """Let another data centre decide the cap, from its first interval that is not open yet."""
+    to = read_body(call, HomeRequest).home
+    command = MoveHome(cap=call.path["cap"], to=to, if_version=_wanted_version(call))
+    return await _change_cap(call, command)
+
+
+async def _change_cap(call: Call, command: CapCommand) -> Reply:
+    # From here to the decision nothing waits, so the scope checked is that of the cap changed.
+    check_scope(call.node, call.client, command.cap)
+    done = await submit(call, command)
+    shown = await show_cap(call)
+    is_new = any(isinstance(each, MetaDefined) for each in done.facts)
+    headers = {**shown.headers, POSITION: str(done.position), **await _permanence(call, done)}
+    assert isinstance(shown.value, Cap)
+    unheard = [unheard_server(each) for each in done.unheard]
+    value = msgspec.structs.replace(shown.value, unheard=unheard)
+    return Reply(value=value, status=201 if is_new else 200, headers=headers)
+
+
+async def _permanence(call: Call, done: Done) -> dict[str, str]:
+    """Where it was asked for: wait until every data centre has passed what was done."""
+    query = call.query
+    if not isinstance(query, Acknowledged) or query.ack != "permanent":
+        return {}
+    try:
+        order = await call.node.order.up_to(call.node.stamp() + 1)
+    except RequestRefused as refused:
+        detail = f"it is done, at position {done.position}, and not permanent yet: {refused}"
+        raise RequestRefused("not_permanent", detail) from refused
+    return {WATERMARK: format_instant(order.watermark)}
+
+
+def _definition_in(call: Call) -> Definition:
+    given = parse(call.body, _definition)
+    return definition_from(given, "the definition")
+
+
+def _wanted_version(call: Call) -> Version | None:
+    """The version that the request's conditions ask for; None: whichever there is."""
+    meta = call.node.state.metas.get(call.path["cap"])
+    if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
+    if if_match is not None and if_none_match is not None:
+        raise RequestRefused("bad_request", "give If-Match or If-None-Match, not both")
+    if if_none_match is not None:
+        if if_none_match.strip() != "*":
+            raise RequestRefused("bad_request", "If-None-Match can only be *: define, not change")
+        return NO_VERSION
+    if if_match is None:
+        return None
+    return _any_version(meta) if if_match.strip() == "*" else _version_in(if_match.strip())
+
+
+def _any_version(meta: Meta | None) -> Version:
+    if meta is None:
+        raise RequestRefused("version_conflict", "If-Match is *, and there is no such cap")
+    return meta.version
+
+
+def _version_in(tag: str) -> Version:
+    generation, _, number = tag.removeprefix('"').removesuffix('"').partition(".")
+    is_tag = len(tag) >= 2 and tag[0] == tag[-1] == '"'
+    for part in (generation, number):
+        is_tag = is_tag and part.isascii() and part.isdecimal() and len(part) <= 18
+    if not is_tag:
+        detail = 'If-Match is one version as ETag told it, such as "0.3", or *'
+        raise RequestRefused("bad_request", detail)
+    return Version(int(generation), int(number))
+
+
+async def submit(call: Call, command: OperatorCommand) -> Done:
+    """Do it, durably; raises RequestRefused where the master says no."""
+    done = await submit_one(call, command)
+    assert isinstance(done, Done), f"{command} needs no second operator"
+    return done
+
+
+async def submit_one(call: Call, command: OperatorCommand) -> Done | Approved:
+    """Do it, or approve it where another operator must want it as well."""
+    done = await call.node.submit(command, actor=call.client.key, correlation=call.request_id)
+    if isinstance(done, Elsewhere):
+        raise not_primary(done.leader, done.address)
+    if isinstance(done, Denied):
+        raise RequestRefused(done.code, done.detail, cap=getattr(command, "cap", None))
+    return done
+
+
+# ---- templates
+
+
+async def list_templates(call: Call) -> Reply:
+    """A page of the templates whose every cap the key opens."""
+    query: Page = call.query
+
+    def read(state: DataCentre) -> Templates:
+        behind = query.cursor or ""
+        matches = sorted(each for each in state.templates if each > behind)
+        own = [each for each in matches if call.client.scopes.cover(each)]
+        page = [_template(call.node, state, each) for each in own[: query.limit]]
+        return Templates(templates=page, next=page[-1].match if len(own) > len(page) else None)
+
+    found = await call.node.view(read)
+    return Reply(value=found, headers=next_page(call, cursor=found.next) if found.next else {})
+
+
+def _template(node: MasterNode, state: DataCentre, match: str) -> Template:
+    home = template_home(state, node.dc, match)
+    return Template(match=match, definition=terms_of(state.templates[match]), home=home)
+
+
+async def show_template(call: Call) -> Reply:
+    """The template."""
+    match = call.path["match"]
+    found = await call.node.view(
+        lambda state: _template(call.node, state, match) if match in state.templates else None
+    )
+    if found is None:
+        raise RequestRefused("unknown_template", f"no template {match}: define it first")
+    return Reply(value=found)
+
+
+async def define_template(call: Call) -> Reply:
+    """Let caps whose id matches be defined so on first use; 201 where there was none."""
+    match, definition = call.path["match"], _definition_in(call)
+    is_new = match not in call.node.state.templates
+    done = await submit(call, DefineTemplate(match=match, definition=definition))
+    return Reply(
+        value=Template(match=match, definition=terms_of(definition), home=call.node.dc),
+        status=201 if is_new else 200,
+        headers={POSITION: str(done.position)},
+    )
+
+
+async def retire_template(call: Call) -> Reply:
+    """Define no further caps by the template; those that were stay."""
+    done = await submit(call, RetireTemplate(match=call.path["match"]))
+    return Reply(status=204, headers={POSITION: str(done.position)})
+
+
+# ---- API keys
+
+
+async def list_keys(call: Call) -> Reply:
+    """A page of the keys that open nothing which the caller's key does not."""
+    query: Page = call.query
+
+    def read(state: DataCentre) -> Keys:
+        behind = query.cursor or ""
+        own = [each for each in state.access.keys.values() if _is_below(call.client, each)]
+        rest = sorted((each for each in own if each.key > behind), key=lambda each: each.key)
+        page = [key_of(each) for each in rest[: query.limit]]
+        return Keys(keys=page, next=page[-1].id if len(rest) > len(page) else None)
+
+    found = await call.node.view(read)
+    return Reply(value=found, headers=next_page(call, cursor=found.next) if found.next else {})
+
+
+def _is_below(client: Client, key: ApiKeyCreated) -> bool:
+    return all(map(client.scopes.cover, key.scopes))
+
+
+async def make_key(call: Call) -> Reply:
+    """Make a key; its secret is told in this answer and never again."""
+    wanted = read_body(call, KeyRequest)
+    for scope in wanted.scopes:
+        if not call.client.scopes.cover(scope):
+            detail = f"your key does not open all of {scope}, so it cannot give that away"
+            raise RequestRefused("forbidden", detail)
+    expires_at = _expiry(wanted.expires_at, call.node.now())
+    given = None if wanted.id is msgspec.UNSET else wanted.id
+    made = new_key(token_bytes(40), given)
+    command = CreateKey(
+        key=made.key,
+        digest=made.digest,
+        role=wanted.role,
+        scopes=wanted.scopes,
+        expires_at=expires_at,
+    )
+    done = await submit(call, command)
+    answer = MadeKey(
+        id=made.key,
+        role=wanted.role,
+        scopes=wanted.scopes,
+        expires_at=None if expires_at is None else format_instant(expires_at),
+        secret=made.text,
+    )
+    headers = {"location": f"/v1/keys/{made.key}", POSITION: str(done.position)}
+    return Reply(value=answer, status=201, headers=headers)
+
+
+def _expiry(text: str | None, now: int) -> int | None:
+    if text is None:
+        return None
+    expires_at = parse_instant(text)
+    if expires_at <= now:
+        raise InvalidInput(f"expires_at, {text}, is over: give a later instant")
+    return expires_at
+
+
+async def revoke_key(call: Call) -> Reply:
+    """Let a key open nothing any more, at every connected server within about a second."""
+    found = call.node.state.access.keys.get(call.path["key"])
+    if found is not None and not _is_below(call.client, found):
+        raise RequestRefused("forbidden", "that key opens what yours does not")
+    done = await submit(call, RevokeKey(key=call.path["key"]))
+    return Reply(status=204, headers={POSITION: str(done.position)})
+
+
+# ---- the table
+
+EXAMPLE = {"total": 1000, "interval": "day", "timezone": "Europe/Berlin", "placement": "even"}
+_CAP, _TEMPLATE = "/v1/caps/{cap}", "/v1/templates/{match}"
+
+
+OPERATORS = (
+    Route("GET", "/v1/caps", "read", list_caps, "List caps", query=CapsQuery, answer=Caps),
+    Route("GET", _CAP, "read", show_cap, "Show a cap", answer=Cap),
+    Route(
+        "PUT",
+        _CAP,
+        "operate",
+        define_cap,
+        "Define or change a cap",
+        query=Acknowledged,
+        body=Terms,
+        example=EXAMPLE,
+        answer=Cap,
+        statuses=(200, 201),
+        conditions=("If-Match", "If-None-Match"),
+    ),
+    Route(
+        "DELETE",
+        _CAP,
+        "operate",
+        retire_cap,
+        "Retire a cap",
+        query=Acknowledged,
+        answer=Cap,
+        conditions=("If-Match",),
+    ),
+    Route(
+        "POST",
+        f"{_CAP}/pause",
+        "operate",
+        pause_cap,
+        "Pause a cap",
+        query=Acknowledged,
+        answer=Cap,
+        conditions=("If-Match",),
+    ),
+    Route(
+        "POST",
+        f"{_CAP}/resume",
+        "operate",
+        resume_cap,
+        "Resume a cap",
+        query=Acknowledged,
+        answer=Cap,
+        conditions=("If-Match",),
+    ),
+    Route(
+        "POST",
+        f"{_CAP}/move",
+        "operate",
+        move_cap,
+        "Move a cap to another home",
+        query=Acknowledged,
+        body=HomeRequest,
+        answer=Cap,
+        conditions=("If-Match",),
+    ),
+    Route(
+        "GET",
+        "/v1/templates",
+        "read",
+        list_templates,
+        "List templates",
+        query=Page,
+        answer=Templates,
+    ),
+    Route("GET", _TEMPLATE, "read", show_template, "Show a template", answer=Template),
+    Route(
+        "PUT",
+        _TEMPLATE,
+        "operate",
+        define_template,
+        "Define or change a template",
+        body=Terms,
+        example=EXAMPLE,
+        answer=Template,
+        statuses=(200, 201),
+    ),
+    Route("DELETE", _TEMPLATE, "operate", retire_template, "Retire a template", statuses=(204,)),
+    Route("GET", "/v1/keys", "administer", list_keys, "List API keys", query=Page, answer=Keys),
+    Route(
+        "POST",
+        "/v1/keys",
+        "administer",
+        make_key,
+        "Make an API key",
+        body=KeyRequest,
+        answer=MadeKey,
+        statuses=(201,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/keys/{key}",
+        "administer",
+        revoke_key,
+        "Revoke an API key",
+        statuses=(204,),
+    ),
+)

@@ -1,0 +1,211 @@
+"""The typed messages between the primary masters of different data centres.
+
+They may be lost, repeated, late and out of order: every amount is a running total merged by
+maximum, and of everything else the newest counts. Each carries the version of the cap's
+definition that its sender has, so that whoever is behind learns of it.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.denied import Denied
+from vcap_es.components.decisions.meta import CapCommand
+from vcap_es.components.messages.server import Order, Unheard
+from vcap_es.events.facts import (
+    CentreChanged,
+    Fact,
+    HomeMoved,
+    MetaLearned,
+    Phase,
+    PlacementChanged,
+    TemplateLearned,
+    Version,
+)
+from vcap_es.events.facts.bounds import Balance, Total
+
+Hearing = Literal["heard", "met", "namesake", "nobody"]
+"""What became of messages: two only met, or one is a namesake, or nobody can hear now."""
+
+
+class Sender(Struct, frozen=True, gc=False):
+    """Who says something: a data centre, the `cluster` of its log, and that of whom it speaks `to`.
+
+    `to` is "" where it does not know whom it speaks to.
+    """
+
+    centre: str
+    cluster: str
+    to: str
+
+
+class About(Struct, frozen=True, array_like=True, gc=False):
+    """An interval as the sender has it.
+
+    `start` and `end` are instants in microseconds UTC; who hears of it first needs them. `minter`
+    opened it. `available` units are in the sender's pool, `held` at its servers. `bounded` is the
+    version of the bounds, null for those that it was opened with: of two the newer ones hold.
+    """
+
+    cap: str
+    version: Version
+    number: Total
+    start: Total
+    end: Total
+    minter: str
+    phase: Phase | None
+    available: Balance
+    held: Total
+    bounded: Version | None = None
+
+
+class Movement(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """In all, `moved` units of this interval were moved from me to you."""
+
+    about: About
+    moved: Total
+
+
+class Receipt(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """In all, `moved` units of this interval have come from you to me."""
+
+    about: About
+    moved: Total
+
+
+class Wish(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """I have seen what you moved to me, and want that running total to be `target`.
+
+    Less than `atom` more helps nobody here; `ahead` more would be used soon, where nobody waits for
+    it. Of two wishes the one with the larger `order` counts; an `atom` of 0 withdraws the earlier
+    ones.
+    """
+
+    about: About
+    order: Order
+    target: Total
+    atom: Total
+    ahead: Total = 0
+
+
+class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """To the wish of that `order` you had `gave` units more, and `left` may be here still."""
+
+    about: About
+    order: Order
+    gave: Total
+    left: Total
+
+
+class Status(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """How these intervals stand with me."""
+
+    intervals: list[About]
+
+
+class Books(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The interval is over here, and none of my servers will tell anything more.
+
+    `sent` and `received` are running totals by data centre.
+    """
+
+    about: About
+    sent: dict[str, Total]
+    received: dict[str, Total]
+
+
+class Closed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """All data centres have told their books of the interval, and they agree."""
+
+    about: About
+
+
+class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The newest definition of a cap that I know, and its intervals that are open here.
+
+    `moved` is how I gave it to its home, if I did.
+    """
+
+    meta: MetaLearned
+    intervals: list[About]
+    moved: HomeMoved | None = None
+
+
+class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """You know a newer definition of this cap: tell me.
+
+    If there is none, define it by your template, but not after `until`, in microseconds UTC.
+    """
+
+    cap: str
+    until: Total = 0
+
+
+class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """I know these caps by these homes and versions: ask for what you do not know."""
+
+    versions: list[tuple[str, str, Version]]
+
+
+class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centres as I know them; of two registers the one with the larger stamp holds.
+
+    `clusters` has which logs the others write.
+    """
+
+    registers: list[CentreChanged]
+    clusters: dict[str, str]
+
+
+Setting = TemplateLearned | PlacementChanged
+
+
+class Settings(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """These settings are known here; all of them have this `digest`, if it is given.
+
+    Who has another one tells what it knows.
+    """
+
+    digest: bytes = b""
+    registers: list[Setting] = []
+
+
+class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """My stamps have come so far, in microseconds UTC: what you record from now on came later.
+
+    The newest of my events has the stamp `recorded`, not counting those that only pass stamps.
+    """
+
+    stamp: Total
+    recorded: Total
+
+
+class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """An operator of mine wants this of a cap that you decide; `actor` may do so.
+
+    Nobody waits for it after `until`, microseconds UTC: then do not do it.
+    """
+
+    number: Total
+    command: CapCommand
+    actor: str
+    correlation: str
+    until: Total
+
+
+class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`.
+
+    Who is `unheard` may serve by the definition before.
+    """
+
+    number: Total
+    facts: list[Fact] = []
+    position: Total = 0
+    unheard: list[Unheard] = []
+    denied: Denied | None = None
+
+
+OfAnInterval = Movement | Receipt | Wish | Reply | Books | Closed
+AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members | Settings
+BetweenCentres = AmongRemotes | Clock | Ask | Answered

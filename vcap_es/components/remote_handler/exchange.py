@@ -1,0 +1,169 @@
+"""One interval's dealings with other data centres.
+
+While there is plenty, every data centre has a share, and who runs low asks who has most. Near the
+end the rest is gathered at the interval's minter, which gives by need, first in, first out. After a
+total was lowered everything flows there until it is out of debt. All of it but the amounts and the
+phase is memory of one epoch: it comes back with what the others tell.
+"""
+
+from msgspec import Struct
+
+from vcap_es.components.decisions.transfer import phase_of, stamp
+from vcap_es.components.local_handler.allocator import Left
+from vcap_es.components.messages.centre import About, Reply, Wish
+from vcap_es.components.messages.server import Order
+from vcap_es.components.remote_handler.gatherer import Gathering
+from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInterval, Told
+from vcap_es.components.remote_handler.wisher import Wishing
+from vcap_es.events.facts import Mode, Phase
+
+RECALL_US = 1_000_000
+"""While a total is in debt, own servers are asked to give back no more often than this."""
+
+
+class Favour(Struct):
+    """The gatherer's search, as it is answered here."""
+
+    order: Order
+    since: int
+
+
+class Exchange:
+    """Whom to ask, whom to give, and when to gather or to share out again."""
+
+    def __init__(self, shared: SharedInterval) -> None:
+        """Deal with an interval that is `shared`."""
+        self.shared = shared
+        self._wishing = Wishing(self.shared)
+        self._gathering = Gathering(self.shared, self._wishing, self._set_phase)
+        self._favour: Favour | None = None
+        self._recalled_at = self._reserved = 0
+
+    # ---- what the own servers are told
+
+    def may_come(self, missing: int, now: int) -> bool:
+        """Whether so many units more may be had from elsewhere; if so, they are asked for."""
+        abroad, wishing = self.shared.abroad, self._wishing
+        if self.shared.mode == "recall" or not abroad.others or abroad.is_draining:
+            return False
+        if wishing.rests(now) and missing > wishing.left(now).units:
+            return False
+        wishing.since = wishing.since or now
+        return True
+
+    def left(self, now: int) -> Left:
+        """What there was elsewhere when a wish of the own servers was refused lately."""
+        return self._wishing.left(now)
+
+    def reserved(self, now: int) -> int:
+        """Units of the pool that are another data centre's before they are the own servers'."""
+        if self.shared.mode == "recall" or self.shared.abroad.is_draining:
+            return self.shared.available
+        return self._gathering.reserved(now) if self.shared.is_gatherer else 0
+
+    # ---- what is heard
+
+    def heard(self, centre: str, about: About, now: int) -> None:
+        """Another data centre tells how the interval stands there."""
+        told = self.shared.told.setdefault(centre, Told())
+        told.available, told.held = about.available, about.held
+        told.phase = max(told.phase, stamp(about.phase))
+        self._wishing.compare(centre)
+        if about.phase is not None and stamp(about.phase) > stamp(phase_of(self.shared.interval)):
+            self._set_phase(about.phase, 0, now)
+
+    def received(self, centre: str, now: int) -> None:
+        """Something has come from another data centre."""
+        self._wishing.received(centre, now)
+        self.react(now)
+
+    def wished(self, centre: str, wish: Wish, now: int) -> None:
+        """Another data centre wants more."""
+        if self.shared.pool.ended:
+            return
+        if self.shared.is_gatherer:
+            self._gathering.queue_up(centre, wish, now)
+        elif wish.atom:
+            self._grant_at_once(centre, wish, now)
+        self.react(now)
+
+    def replied(self, centre: str, reply: Reply, now: int) -> None:
+        """A wish of this data centre was not met, or not whole."""
+        is_search = self._gathering.answered(centre, reply.order)
+        if self._wishing.replied(centre, reply, now) or is_search:
+            self.react(now)
+
+    def total_changed(self, now: int) -> None:
+        """The minter has changed the total: all must hear, and what is owed flows back."""
+        shared = self.shared
+        if not shared.is_gatherer:
+            return
+        available = shared.pool.available
+        mode: Mode = "gather" if shared.mode == "recall" else shared.mode
+        if available < 0:
+            mode = "recall"
+        self._gathering.change(mode, max(shared.sharing.split, 2 * available), now)
+
+    # ---- what follows
+
+    def react(self, now: int) -> None:
+        """Do what the amounts, the phase and the wishes allow now."""
+        shared, is_draining = self.shared, self.shared.abroad.is_draining
+        if shared.pool.ended:
+            self._gathering.end()
+            self._wishing.end()
+            self._favour = None
+            return
+        if not shared.demand.waiting:
+            self._wishing.since = 0
+        self._wishing.expire(now)
+        if is_draining or (shared.mode == "recall" and not shared.is_gatherer):
+            self._recall_all(now)
+        if shared.is_gatherer:
+            self._gathering.collect(now)
+            self._release(now)
+            return
+        may_send = shared.gatherer in shared.abroad.others
+        if (shared.mode != "spread" or is_draining) and shared.available and may_send:
+            shared.send(shared.gatherer, shared.available, asked=0)
+        self._answer_favour(now)
+        self._wishing.ask(now)
+
+    def _release(self, now: int) -> None:
+        """What is not reserved for another one any more, own servers may have: let them ask."""
+        before, self._reserved = self._reserved, self.reserved(now)
+        if self._reserved < before and self.shared.available > self._reserved:
+            self.shared.resume(has_more=True)
+
+    def _recall_all(self, now: int) -> None:
+        """Nothing stays at own servers that they do not need to answer for."""
+        if self.shared.pool.held > 0 and now - self._recalled_at > RECALL_US:
+            self._recalled_at = now
+            self.shared.recall(self.shared.pool.held)
+
+    def _grant_at_once(self, centre: str, wish: Wish, now: int) -> None:
+        shared = self.shared
+        missing = max(0, wish.target - self.shared.pool.sent_to(centre))
+        if centre == shared.gatherer and shared.mode != "spread":
+            self._favour = Favour(wish.order, now)
+            shared.recall(max(1, missing - shared.available))
+            return
+        given = shared.give(centre, wish.target, wish.atom)
+        if given < missing:
+            shared.reply(centre, wish.order, given)
+
+    def _answer_favour(self, now: int) -> None:
+        """The gatherer hears when no own server has anything to give back any more."""
+        favour = self._favour
+        if favour is None:
+            return
+        if not self.shared.recall(0) or now - favour.since > WISH_US:
+            self._favour = None
+            self.shared.reply(self.shared.gatherer, favour.order, 0)
+
+    def _set_phase(self, phase: Phase, split: int, now: int) -> None:
+        self._gathering.phase_changed(now)
+        self._favour = None
+        self._wishing.forget_refusal()
+        self.shared.set_phase(phase, split)
+        self.shared.resume(has_more=True)

@@ -1,0 +1,334 @@
+"""The slices of a volumecap server: the server's side of the slice protocol.
+
+Its parts, each a page: the `shelf` has the slices, the `queues` serve who waits for them,
+`giving_back` returns what is recalled, `refilling` asks ahead of need, the `keeper` keeps every
+total in the journal before anybody is told of it, and `hearing` and `telling` speak with the
+master. Whatever happens to a slice, it is then looked at in one order: serve, give back, refill.
+"""
+
+from collections.abc import Callable
+
+from vcap_es.components.messages.outcomes import Refused
+from vcap_es.components.messages.server import Broadcast, Notice, Standing
+from vcap_es.components.timing_wheel import Alarm, Ring, TimingWheel
+from vcap_es.components.volumecap_server.slices.consume_queue import Queues
+from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.journal import Cells, Entry, Journal
+from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.components.volumecap_server.slices.outputs import Abandon, Output, Reply
+from vcap_es.components.volumecap_server.slices.refill import Refilling
+from vcap_es.components.volumecap_server.slices.reporter import Telling
+from vcap_es.components.volumecap_server.slices.returns import GivingBack
+from vcap_es.components.volumecap_server.slices.slice import NEVER_NS, Slice, Waiter
+from vcap_es.components.volumecap_server.slices.table import Shelf, Watched
+from vcap_es.events.units import MS
+
+ROUNDS_PER_PERIOD = 20
+
+FREE_NS = 500 * MS
+"""An answer to a refund waits so long until it can be had at every server; then it is given."""
+
+
+class Holdings:
+    """All slices of one incarnation. Plain code: it is told the boot clock and never waits.
+
+    `dropped`, `heard` and `noted` are called when a slice is gone, when the master has spoken of
+    a slice, and when it has told what a cap is; `surveyed` once a report period for each slice.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        cells: Cells,
+        limits: Limits,
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        self.incarnation, self.limits, self.cells = journal.incarnation, limits, cells
+        self.outputs: list[Output] = []
+        self.dropped: Callable[[Slice], None] = lambda _: None
+        self.heard: Callable[[Slice], None] = lambda _: None
+        self.noted: Callable[[str], None] = lambda _: None
+        self.surveyed: Callable[[Slice], None] = lambda _: None
+        self.alarms = TimingWheel()
+        self.shelf = Shelf(journal.incarnation, cells, limits)
+        self.current, self.slices = self.shelf.current, self.shelf.slices
+        self.keeper = Keeper(journal, self.shelf, self.outputs, has_room)
+        self.telling = Telling(journal.start, self.shelf, self.outputs)
+        self._queues = Queues(self.shelf, self.keeper, self.telling, self.alarms, self.wake)
+        self._giving = GivingBack(self.shelf, self.keeper, self.telling)
+        self._refilling = Refilling(
+            self.shelf, self.keeper, self.telling, self.alarms, self._queues.verdict
+        )
+        self._hearing = Hearing(
+            self.shelf,
+            self.keeper,
+            self.telling,
+            self.alarms,
+            wake=self._heard,
+            resume=self._resume,
+            drop=self._drop,
+            abandon=self._abandon,
+        )
+        self.shelf.became_current = self._refilling.remember_to_roll
+        self._awake: dict[Slice, None] = {}
+        self._is_waking = False
+        self._rounds: list[Slice] = []
+        self._reason = ""
+        self._heard_at = (0, 0)
+
+    # ---- looking at a slice
+
+    def wake(self, found: Slice) -> None:
+        """Something has happened to this slice: look at it, after what is looked at now."""
+        self._awake[found] = None
+        if self._is_waking:
+            return
+        self._is_waking = True
+        try:
+            while self._awake:
+                self._look(self._awake.popitem()[0])
+        finally:
+            self._is_waking = False
+
+    def _look(self, found: Slice) -> None:
+        self._queues.serve(found)
+        self._giving.give(found)
+        self._refilling.refresh(found)
+
+    def _heard(self, found: Slice) -> None:
+        self.wake(found)
+        if found.freeing:
+            self._freed(found)
+        if found.lookups:
+            self.heard(found)
+
+    def _resume(self, watched: Watched) -> None:
+        self._queues.resume(watched)
+        if watched.lookups and watched.notice is not None:
+            self.noted(watched.notice.cap)
+
+    def _drop(self, found: Slice) -> None:
+        found.closed = True
+        self._freed(found)
+        self.shelf.remove(found)
+        self._awake.pop(found, None)
+        self.telling.forget(found)
+        self.dropped(found)
+        self.keeper.drop(found)
+
+    # ---- what clients ask
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Let a consume wait until a slice of its cap suffices, or until it is refused."""
+        self._queues.enqueue(waiter)
+
+    def unpin(self, found: Slice, amount: int, *, spend: bool) -> None:
+        """Spend units that were set aside, or let them go; `wake` the slice afterwards."""
+        self._queues.unpin(found, amount, spend=spend)
+
+    def count_refused(self, found: Slice, amount: int) -> None:
+        """Count units that were asked for and refused in this interval."""
+        self._queues.count_refused(found, amount)
+
+    def keep_with(self, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
+        """Let entries be fsynced in one record with the totals of their slice; then call `then`."""
+        self.keeper.keep_with(entries, found, then)
+
+    def when_free(self, found: Slice, refunded: int, then: Callable[[], None]) -> None:
+        """Call `then` when refunds up to this running total can be had at every server.
+
+        That is at once where no master is connected, and after `FREE_NS` at the latest.
+        """
+        if not self.telling.is_connected or found.closed or found.ended or found.free >= refunded:
+            then()
+            return
+        alarm = self.alarms.at(self.now_ns + FREE_NS, lambda _: self._freed(found))
+        found.freeing = [*(found.freeing or ()), (refunded, alarm, then)]
+
+    def _freed(self, found: Slice) -> None:
+        """Answer those whose refunds can be had everywhere, or who have waited for long enough."""
+        waiting, found.freeing = found.freeing or [], None
+        for refunded, alarm, then in waiting:
+            is_over = alarm.ring is None  # it has rung
+            is_cut_off = found.closed or found.ended or not self.telling.is_connected
+            if is_over or is_cut_off or found.free >= refunded:
+                self.alarms.call_off(alarm)
+                then()
+            else:
+                found.freeing = [*(found.freeing or ()), (refunded, alarm, then)]
+
+    def alarm(self, at_ns: int, ring: Ring) -> Alarm:
+        """Call `ring` with the time when the boot clock reaches `at_ns`."""
+        return self.alarms.at(at_ns, ring)
+
+    def slice_at(self, cap: str) -> Slice | None:
+        """The slice of `cap` that may be spent from now."""
+        return self.shelf.slice_at(cap)
+
+    def group_of(self, cap: str) -> str | None:
+        """The group of `cap`, as far as it is known here."""
+        notice = self.notice_of(cap)
+        return notice.group if notice else None
+
+    def notice_of(self, cap: str) -> Notice | None:
+        """What the master said of `cap`."""
+        watched = self.shelf.watched.get(cap)
+        return watched.notice if watched else None
+
+    def refusal_of(self, cap: str) -> Refused | None:
+        """Why `cap` is refused whatever is asked, as far as is known; asks the master if needed."""
+        self.telling.ask_for(cap)
+        return self.shelf.refusal(cap)
+
+    # ---- the master
+
+    def connected(self, now_ns: int) -> None:
+        """The primary master is connected: tell everything anew."""
+        self.shelf.now_ns = now_ns
+        self.telling.connected()
+
+    def disconnected(self) -> None:
+        """The connection is gone. Slices are served on, up to their deadlines."""
+        self.telling.is_connected = False
+        for found in list(self.slices.values()):
+            if found.freeing:
+                self._freed(found)
+
+    @property
+    def utc_us(self) -> int:
+        """The master's clock in microseconds UTC, about; 0 where it was not heard yet."""
+        at_ns, now_us = self._heard_at
+        return now_us + (self.now_ns - at_ns) // 1000 if now_us else 0
+
+    def broadcast(self, message: Broadcast, now_ns: int) -> None:
+        """Intervals exist, have changed or have ended."""
+        self.shelf.now_ns = now_ns
+        self._heard_at = now_ns, message.now
+        if not self.shelf.is_abandoned:
+            self._hearing.broadcast(message)
+
+    def standing(self, message: Standing, now_ns: int) -> None:
+        """Where we stand with the pools of some intervals."""
+        self.shelf.now_ns = now_ns
+        self._heard_at = now_ns, message.now
+        if not self.shelf.is_abandoned:
+            self._hearing.standing(message)
+
+    def _abandon(self, reason: str) -> None:
+        """Serve, write and tell nothing more."""
+        self.shelf.is_abandoned = True
+        self._reason = reason
+        self._shut("this server's journal is an old copy")
+
+    def _shut(self, why: str) -> None:
+        for found in self.slices.values():
+            found.limit = -1
+        self._queues.refuse_all(why)
+
+    # ---- the journal and the clock
+
+    def written(self, ticket: int, now_ns: int) -> None:
+        """The record of that ticket is fsynced."""
+        self.shelf.now_ns = now_ns
+        if self.shelf.is_abandoned:
+            return
+        before = [(each, each.told[1:3]) for each, _ in self.keeper.written(ticket)]
+        for found, told in before:
+            self._giving.answer(found)
+            if told != (found.returned_kept, found.refunded_kept):
+                self.telling.tell(found)
+            self.wake(found)
+
+    @property
+    def now_ns(self) -> int:
+        """The boot clock as it was last told."""
+        return self.shelf.now_ns
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed: ring the alarms that are due."""
+        self.shelf.now_ns = now_ns
+        self.alarms.ring(now_ns)
+
+    def survey(self, now_ns: int) -> None:
+        """Look at a twentieth of the slices: tell what has changed. Wanted 20 times per period."""
+        self.shelf.now_ns = now_ns
+        if not self._rounds:
+            self._rounds = list(self.slices.values())
+        share = max(1, len(self.slices) // ROUNDS_PER_PERIOD)
+        for found in self._rounds[-share:]:
+            if not found.closed and (found.received or now_ns >= found.deadline_ns):
+                self._survey(found)
+                self.surveyed(found)
+        del self._rounds[-share:]
+
+    def _survey(self, found: Slice) -> None:
+        if self._is_quiet(found):
+            return
+        self._refilling.rate(found)
+        self.telling.survey(found)
+        if found.is_open(self.now_ns):
+            self._refilling.refresh(found)
+
+    def _is_quiet(self, found: Slice) -> bool:
+        """Whether nothing was spent since it was looked at, and the master knows how it stands."""
+        totals = found.totals(self.cells)
+        is_known = totals == found.told and totals[0] == found.rated_spent and found.rate == 0
+        return is_known and not found.ended and self.now_ns < found.deadline_ns
+
+    def repeat(self, now_ns: int) -> None:
+        """Tell again what somebody waits for: a wish repeats until it is met."""
+        self.shelf.now_ns = now_ns
+        self.telling.repeat()
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether `repeat` is wanted soon."""
+        return self.telling.is_hungry
+
+    def next_alarm_ns(self) -> int | None:
+        """When `tick` is wanted next, on the boot clock."""
+        return self.alarms.next_ns
+
+    def take(self, now_ns: int) -> list[Output]:
+        """All outputs so far, in order; records and reports are composed now."""
+        self.shelf.now_ns = now_ns
+        if self.shelf.is_abandoned:
+            return self._last_outputs()
+        self.keeper.begin()
+        self.telling.send()
+        outputs = self.outputs[:]
+        self.outputs.clear()
+        return outputs
+
+    def _last_outputs(self) -> list[Output]:
+        outputs: list[Output] = [each for each in self.outputs if isinstance(each, Reply)]
+        self.outputs.clear()
+        reason, self._reason = self._reason, ""
+        return [*outputs, Abandon(reason)] if reason else outputs
+
+    # ---- stopping
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this server gives everything back, to stop."""
+        return self.shelf.is_stopping
+
+    def stop(self, now_ns: int) -> None:
+        """Serve no more, and give everything back."""
+        self.shelf.now_ns = now_ns
+        self.shelf.is_stopping = True
+        self._shut("this server is stopping")
+        for found in list(self.slices.values()):
+            self.wake(found)
+            found.told_ns = NEVER_NS
+            self.telling.hunger(found)
+
+    def is_empty(self) -> bool:
+        """Whether everything is given back and kept, so that an orderly stop is complete.
+
+        What the master granted before it heard of the stop has come here and gone back too: it
+        has answered the last report of each slice.
+        """
+        told = self.keeper.is_idle and self.telling.is_idle
+        return told and all(found.is_back(self.cells) for found in self.slices.values())

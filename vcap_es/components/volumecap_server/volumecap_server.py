@@ -1,0 +1,339 @@
+"""The volumecap server: answers clients from its slices, and refills them ahead of need.
+
+Plain code around `Holdings`: every input is told the boot clock, and `take` gives what must be
+sent, written and answered, in that order.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from vcap_es.components.messages.client import (
+    Cancel,
+    Command,
+    Commit,
+    Consume,
+    ConsumeAll,
+    ConsumeEach,
+    Hold,
+    Idempotency,
+    Refund,
+)
+from vcap_es.components.messages.outcomes import (
+    Consumed,
+    ConsumedAll,
+    ConsumedEach,
+    Held,
+    Outcome,
+    Refused,
+)
+from vcap_es.components.messages.server import Broadcast, FromMaster, Standing
+from vcap_es.components.volumecap_server.all_or_none import AllOrNone
+from vcap_es.components.volumecap_server.holds import Settlement, format_id
+from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending
+from vcap_es.components.volumecap_server.lookups import Lookups
+from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.journal import Cells, Entry, Journal
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.components.volumecap_server.slices.outputs import Output, Reply
+from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
+from vcap_es.events.units import MS
+
+_SHADOWED = ("capped", "paced", "counted_out")
+
+
+class VolumecapServer:
+    """One incarnation of a volumecap server."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        cells: Cells,
+        limits: Limits | None = None,
+        *,
+        has_room: Callable[[int], bool] = lambda _: True,
+    ) -> None:
+        """Go on where `journal` and `cells` left off; `cells` must outlive the process.
+
+        `has_room` says whether the cells of the first so many slots may be touched.
+        """
+        self.limits = limits or Limits()
+        self.holdings = Holdings(journal, cells, self.limits, has_room)
+        self.incarnation = journal.incarnation
+        self._cells = cells
+        self._current = self.holdings.current
+        self.settlement = Settlement(self.holdings)
+        self._lookups = Lookups(self.holdings, self._reply)
+        self.keys = KeyStore(self.holdings, journal)
+        self.holdings.dropped = self._dropped
+
+    def _dropped(self, found: Slice) -> None:
+        self.keys.forget(found)
+        self.settlement.forget(found)
+
+    # ---- clients
+
+    def consume_now(self, cap: str, amount: int, now_ns: int) -> Consumed | None:
+        """Take `amount` units of `cap` if the slice suffices without a thought; else None.
+
+        The check and the debit are one synchronous stretch, and the debit is in the journal's
+        shared memory when this returns.
+        """
+        found = self._current.get(cap)
+        if found is None or now_ns >= found.deadline_ns:
+            return None
+        cells, slot = self._cells, found.slot
+        spent = cells[slot] + amount
+        if spent > found.limit:
+            return None
+        cells[slot] = spent
+        return Consumed(
+            cap=cap,
+            origin=found.id_prefix,
+            last=spent,
+            consumed=amount,
+            remaining=found.reach - spent,
+            total=found.total,
+            resets_at=found.end,
+        )
+
+    def submit(
+        self,
+        token: int,
+        command: Command,
+        idempotency: Idempotency | None,
+        now_ns: int,
+        owner: str = "",
+    ) -> None:
+        """Do what a client asks; `token` is answered by a `Reply` in the outputs.
+
+        What the call makes grow here is in the share of `owner`, the API key that it came with.
+        """
+        self.holdings.tick(now_ns)
+        if idempotency is None:
+            self._do(command, Call(self, token, owner))
+            return
+        admitted = self.keys.admit(owner, idempotency, token)
+        if isinstance(admitted, Pending):
+            self._do(command, KeyedCall(self, token, owner, idempotency, admitted))
+        elif admitted is not None:
+            self._reply(token, admitted)
+
+    def lookup(self, token: int, cap: str, now_ns: int) -> None:
+        """Tell what is left of `cap`, as the master knows it now, or a refusal."""
+        self.holdings.tick(now_ns)
+        self._lookups.ask(token, cap)
+
+    def _reply(self, token: int, outcome: object) -> None:
+        self.holdings.outputs.append(Reply(token, outcome))
+
+    def _do(self, command: Command, call: "Call") -> None:
+        match command:
+            case Consume():
+                self._consume(command, call.touched, call.finish)
+            case Hold():
+                self._hold(command, call)
+            case ConsumeAll():
+                self._consume_all(command, call)
+            case ConsumeEach():
+                self._consume_each(command, call)
+            case Commit():
+                self._touch(command.id, call)
+                self.settlement.commit(command, call)
+            case Cancel():
+                self._touch(command.id, call)
+                self.settlement.cancel(command, call)
+            case Refund():
+                self._touch(command.id, call)
+                self.settlement.refund(command, call)
+
+    def _touch(self, text: str, call: "Call") -> None:
+        """The slice of an id keeps the key of the call."""
+        found = self.settlement.slice_of(text)
+        call.touched += [found] if found else []
+
+    def _consume(
+        self,
+        command: Consume,
+        touched: list[Slice],
+        finish: Callable[[Consumed | Refused], None],
+    ) -> None:
+        """Consume at once if the slice suffices, or else as soon as it does."""
+        if command.minimum == command.maximum:
+            fast = self.consume_now(command.cap, command.maximum, self.holdings.now_ns)
+            if fast is not None:
+                touched.append(self._current[command.cap])
+                finish(fast)
+                return
+
+        def taken(found: Slice, amount: int) -> None:
+            touched.append(found)
+            finish(self._consumed(found, amount))
+
+        def refused(refusal: Refused) -> None:
+            finish(self._shadow(command, refusal) or refusal)
+
+        self._enqueue(command, taken, refused)
+
+    def _enqueue(
+        self,
+        command: Consume,
+        taken: Callable[[Slice, int], None],
+        refused: Callable[[Refused], None],
+    ) -> None:
+        deadline_ns = self.holdings.now_ns + self.limits.max_wait_ms * MS
+        low, high = command.minimum, command.maximum
+        self.holdings.enqueue(Waiter(command.cap, low, high, deadline_ns, taken, refused))
+
+    def _shadow(self, command: Consume, refusal: Refused) -> Consumed | None:
+        """A shadow cap says yes where a hard one would refuse, and says so."""
+        notice = self.holdings.notice_of(command.cap)
+        if notice is None or notice.mode != "shadow" or refusal.code not in _SHADOWED:
+            return None
+        found = self._current.get(command.cap)
+        return Consumed(
+            cap=command.cap,
+            origin="",
+            last=0,
+            consumed=command.maximum,
+            remaining=0,
+            total=found.total if found else 0,
+            resets_at=found.end if found else 0,
+            shadow=refusal.code,
+        )
+
+    def _consumed(self, found: Slice, amount: int) -> Consumed:
+        """The answer to a consume that has just been taken from `found`."""
+        return Consumed(
+            cap=found.cap,
+            origin=found.id_prefix,
+            last=found.spent(self._cells),
+            consumed=amount,
+            remaining=found.balance(self._cells) + found.pool_available,
+            total=found.total,
+            resets_at=found.end,
+        )
+
+    def _hold(self, command: Hold, call: "Call") -> None:
+        refusal = self.settlement.full(command.cap, call.owner)
+        if refusal is not None:
+            call.finish(refusal)
+            return
+
+        def taken(found: Slice, amount: int) -> None:
+            call.touched.append(found)
+            last = found.spent(self._cells)
+            expires_ns = self.holdings.now_ns + command.lifetime_ms * MS
+            self.settlement.hold(found, (last - amount, last), expires_ns, call.owner)
+            call.finish(self._held(found, last, amount, command.lifetime_ms))
+
+        consume = Consume(cap=command.cap, minimum=command.amount, maximum=command.amount)
+        self._enqueue(consume, taken, call.finish)
+
+    def _held(self, found: Slice, last: int, amount: int, lifetime_ms: int) -> Held:
+        return Held(
+            id=format_id(found, last, amount),
+            cap=found.cap,
+            held=amount,
+            remaining=found.balance(self._cells) + found.pool_available,
+            total=found.total,
+            resets_at=found.end,
+            lifetime_ms=lifetime_ms,
+        )
+
+    def _consume_all(self, command: ConsumeAll, call: "Call") -> None:
+        def done(outcome: ConsumedAll | Refused, touched: list[Slice]) -> None:
+            call.touched += touched
+            call.finish(outcome)
+
+        AllOrNone(
+            self.holdings, command.items, shadow=self._shadow, consumed=self._consumed, done=done
+        ).go_on()
+
+    def _consume_each(self, command: ConsumeEach, call: "Call") -> None:
+        answers: dict[int, Consumed | Refused] = {}
+
+        def put(index: int, outcome: Consumed | Refused) -> None:
+            answers[index] = outcome
+            if len(answers) == len(command.items):
+                call.finish(ConsumedEach(items=[answers[each] for each in sorted(answers)]))
+
+        for index, item in enumerate(command.items):
+            self._consume(item, call.touched, partial(put, index))
+
+    # ---- the master, the journal, the clock
+
+    def received(self, message: FromMaster, now_ns: int) -> None:
+        """A message has come from the primary master."""
+        self.holdings.tick(now_ns)
+        match message:
+            case Broadcast():
+                self.holdings.broadcast(message, now_ns)
+            case Standing():
+                self.holdings.standing(message, now_ns)
+
+    def connected(self, now_ns: int) -> None:
+        """The primary master is connected."""
+        self.holdings.connected(now_ns)
+
+    def disconnected(self) -> None:
+        """The primary master is gone."""
+        self.holdings.disconnected()
+
+    def written(self, ticket: int, now_ns: int) -> None:
+        """The record with that ticket is fsynced."""
+        self.holdings.written(ticket, now_ns)
+
+    def tick(self, now_ns: int) -> None:
+        """Time has passed."""
+        self.holdings.tick(now_ns)
+        self.keys.tick(now_ns)
+
+    def stop(self, now_ns: int) -> None:
+        """Serve no more, and give everything back."""
+        self.holdings.stop(now_ns)
+
+    def take(self, now_ns: int) -> list[Output]:
+        """All outputs so far, in order."""
+        return self.holdings.take(now_ns)
+
+
+class Call:
+    """One call of a client, of the API key `owner`; `touched` are the slices that it was about."""
+
+    def __init__(self, server: VolumecapServer, token: int, owner: str) -> None:
+        self.touched: list[Slice] = []
+        self.owner = owner
+        self._server, self._token = server, token
+
+    def entries(self, outcome: Outcome) -> list[Entry]:  # noqa: ARG002  # a keyed call has some
+        """What the record of what was done says of the answer."""
+        return []
+
+    def finish(self, outcome: Outcome) -> None:
+        """Give the answer."""
+        self._server.holdings.outputs.append(Reply(self._token, outcome))
+
+
+class KeyedCall(Call):
+    """A call with a key, which lives with the slices that the call touched."""
+
+    def __init__(
+        self,
+        server: VolumecapServer,
+        token: int,
+        owner: str,
+        idempotency: Idempotency,
+        pending: Pending,
+    ) -> None:
+        super().__init__(server, token, owner)
+        self._idempotency, self._pending = idempotency, pending
+
+    def entries(self, outcome: Outcome) -> list[Entry]:
+        """The key of the call and its answer, if it sticks."""
+        keys = self._server.keys
+        return keys.entries(self.owner, self._idempotency, outcome, self.touched)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Keep the answer for the key, and give it to everybody who waits for this call."""
+        for token in self._server.keys.finish(self._pending, outcome, self.touched):
+            self._server.holdings.outputs.append(Reply(token, outcome))

@@ -1,0 +1,179 @@
+"""A data centre that is restored from a backup, while servers of the one before go on.
+
+The generation before and the restored one are two worlds on one clock. Whatever either of their
+servers answers yes to is counted by the period that it was served in.
+"""
+
+from msgspec import structs
+
+from vcap_es.components.decisions import restore
+from vcap_es.components.decisions.restore import ReadmitServer
+from vcap_es.components.messages.server import Hello
+from vcap_es.components.volumecap_server.slices.limits import Limits
+from vcap_es.events import sealing
+from vcap_es.events.chain import Stored
+from vcap_es.events.clusters import restored as restored_cluster
+from vcap_es.events.envelope import Draft
+from vcap_es.events.facts import IntervalOpened
+from vcap_es.events.log import head_of
+from vcap_es.projections.states.data_centre import Fold
+from vcap_es.sim.environment.network import Faults
+from vcap_es.sim.world.invariants import must, watch_closely
+from vcap_es.sim.world.masters import MasterProcess
+from vcap_es.sim.world.servers import ServerProcess
+from vcap_es.sim.world.world import World
+
+FIRST_ID = 1 << 12
+"""Ids of the restored world, and its servers' names, are none of the world before."""
+
+KNOCK_US, KNOCKS_MAX = 100_000, 50
+
+Period = tuple[str, int]
+"""A cap, and the start of one of its periods in microseconds UTC."""
+
+
+class Restoring:
+    """A world, and after `restore` the one that was restored from a backup of it."""
+
+    def __init__(
+        self,
+        servers: int,
+        *,
+        seed: int = 0,
+        faults: Faults | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.old = World(servers, seed=seed, faults=faults, limits=limits)
+        self.new: World | None = None
+        self._seed, self._faults, self._limits = seed, faults, limits
+        self._served = [watch_closely(self.old, is_alone=False)]
+        self.old.watchers.append(lambda _: self.check())
+
+    def backup(self) -> list[Stored]:
+        """What a backup has that is taken now."""
+        return list(self.old.truth.entries)
+
+    def restore(self, backup: list[Stored], servers: int) -> World:
+        """Begin a new generation from `backup`, with so many new servers."""
+        old = self.old
+        fold = Fold()
+        for entry in backup:
+            fold.evolve(old.truth.decode(entry))
+        cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
+        new = self.new = World(
+            0,
+            seed=self._seed + 1,
+            now=old.began_us,
+            faults=self._faults,
+            masters=0,
+            cluster=cluster,
+            scheduler=old.scheduler,
+            first_id=FIRST_ID,
+        )
+        new.tokens = old.tokens  # servers that are sent over keep their answers
+        master = MasterProcess(new, 0, is_founder=True)
+        ballot, last = master.ballots.ballot, backup[-1]
+        master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
+        facts = restore.restored(
+            fold.state,
+            cluster=cluster,
+            master=master.node,
+            position=last.position,
+            now=max(old.now_us, last.recorded_at),
+            lacks=None,
+        )
+        drafts = [
+            Draft(
+                event_id=number.to_bytes(16, "little"),
+                recorded_at=max(old.now_us, last.recorded_at),
+                dc=new.dc,
+                actor="restore",
+                correlation="",
+                fact=fact,
+            )
+            for number, fact in enumerate(facts, 1)
+        ]
+        entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
+        master.log.append(entries, len(entries))
+        new.truth.begin_with(entries)
+        new.masters = [master]
+        master.start()
+        new.servers = [
+            ServerProcess(new, f"t{index}", self._limits or Limits()) for index in range(servers)
+        ]
+        self._served.append(watch_closely(new, is_alone=False))
+        new.watchers.append(lambda _: self.check())
+        return new
+
+    # ---- servers of the generation before
+
+    def send_over(self, server: ServerProcess) -> None:
+        """Let a server of the world before look for masters in the restored one."""
+        new = self._restored
+        self._served[0].read(server)
+        self.old.servers.remove(server)
+        server.kill()
+        for (cap, number), found in server.core.holdings.slices.items():
+            new.truth.lost[cap, number, server.core.incarnation] = found.received
+        server.site = new
+        self._served[1].skip(server)
+        new.servers.append(server)
+        server.start(same_boot=True)
+
+    def readmit(self, server: ServerProcess) -> object:
+        """Send a server over, and let an operator readmit it when it has knocked."""
+        self.send_over(server)
+        return self.admit(server)
+
+    def admit(self, server: ServerProcess) -> object:
+        """Let an operator readmit a server that was sent over, when it has knocked."""
+        new, incarnation = self._restored, server.core.incarnation
+        for _ in range(KNOCKS_MAX):
+            hello = self.knocking.get(incarnation)
+            if hello is not None:
+                return new.command(
+                    ReadmitServer(incarnation=incarnation, name=server.name, was=hello.cluster)
+                )
+            new.run(KNOCK_US)
+        raise AssertionError(f"{server.name} has not knocked")
+
+    @property
+    def knocking(self) -> dict[str, Hello]:
+        """The old servers that have knocked at the master that leads the restored world."""
+        leader = self._restored.leader
+        return leader.core.strangers if leader is not None and leader.core is not None else {}
+
+    @property
+    def _restored(self) -> World:
+        assert self.new is not None, "nothing is restored yet"
+        return self.new
+
+    # ---- what must hold
+
+    def check(self) -> None:
+        """Of no period more was served, by both generations, than its largest total."""
+        periods, totals = self._periods()
+        units: dict[Period, int] = {}
+        for served in self._served:
+            for key, more in served.units.items():
+                period = periods[key]
+                units[period] = units.get(period, 0) + more
+        for period, all_units in units.items():
+            limit = totals[period]
+            finding = f"{period}: {all_units} served of {limit}, by both generations"
+            must(all_units <= limit, "C2", finding)
+
+    def _periods(self) -> tuple[dict[tuple[str, int], Period], dict[Period, int]]:
+        """The period of each interval, and the largest total that each period ever had."""
+        worlds = [self.old] if self.new is None else [self.old, self.new]
+        periods = {
+            (fact.cap, fact.number): (fact.cap, fact.start)
+            for world in worlds
+            for fact in world.facts(IntervalOpened)
+        }
+        totals: dict[Period, int] = {}
+        for world in worlds:
+            for key, total in world.truth.minted_max.items():
+                period = periods[key]
+                totals[period] = max(totals.get(period, 0), total)
+        return periods, totals
