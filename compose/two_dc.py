@@ -20,7 +20,7 @@ import httpx2
 
 from compose.broker import Broker
 from compose.packages import Unavailable
-from vcap_es.app import ensure_node_secret
+from vcap_es.secret_files import ensure_node_secret
 
 DATA = Path("vcap-data/two-dc")
 NAMES = ("dc1", "dc2")

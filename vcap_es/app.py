@@ -34,7 +34,7 @@ from vcap_es.adapters.storage.durable_files import sync_directory
 from vcap_es.adapters.volumecap_server.server_node import ServerNode
 from vcap_es.components.consensus.voter import founded
 from vcap_es.components.decisions.primacy import master_id, witness_id
-from vcap_es.components.primary_master.primary_master import Spawn
+from vcap_es.components.primary_master.outputs import Spawn
 from vcap_es.errors import (
     BallotLocked,
     CopyUnsound,
@@ -44,6 +44,7 @@ from vcap_es.errors import (
     SettingsError,
 )
 from vcap_es.events.logs.sqlite import SqliteLog
+from vcap_es.secret_files import ensure_node_secret, write_secret
 from vcap_es.settings import (
     MasterSettings,
     ServerSettings,
@@ -374,23 +375,6 @@ async def _first_admin(node: MasterNode, path: Path) -> None:
     write_secret(path, new_key(random).text)
     await create_key(node, role="admin", scopes=["*"], random=random)
     log.info("made the first admin key", file=str(path))
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a secret that only its owner can read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=True)
-    path.chmod(0o600)
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def ensure_node_secret(path: Path) -> None:
-    """Make the secret by which nodes know each other, where there is none."""
-    if not path.exists():
-        write_secret(path, token_hex(32))
 
 
 async def _until(stop: asyncio.Event, failure: Callable[[], Awaitable[None]]) -> None:

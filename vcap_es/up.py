@@ -19,16 +19,10 @@ from pathlib import Path
 
 import httpx2
 
-from vcap_es.app import (
-    ADMIN_KEY_FILE,
-    LOG_FILE,
-    check_port,
-    ensure_node_secret,
-    found_cluster,
-    write_secret,
-)
+from vcap_es.app import ADMIN_KEY_FILE, LOG_FILE, check_port, found_cluster
 from vcap_es.children import Child, end_all
 from vcap_es.errors import SettingsError, Unreachable, VcapError
+from vcap_es.secret_files import ensure_node_secret, write_secret
 from vcap_es.settings import load
 
 HOST = "127.0.0.1"

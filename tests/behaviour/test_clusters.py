@@ -5,7 +5,8 @@ import pytest
 from vcap_es.components.consensus.replica import Held
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Ballot, Keep, founded
-from vcap_es.components.master.master import Identity, Master, Moment
+from vcap_es.components.master.identity import Identity, Moment
+from vcap_es.components.master.master import Master
 from vcap_es.components.messages.master import (
     Append,
     Greeting,
@@ -15,7 +16,7 @@ from vcap_es.components.messages.master import (
     Prepare,
 )
 from vcap_es.components.messages.server import PROTOCOL, Hello
-from vcap_es.components.primary_master.primary_master import Close, Send
+from vcap_es.components.primary_master.outputs import Close, Send
 from vcap_es.components.volumecap_server.belonging import Belonging
 from vcap_es.events.chain import GENESIS
 from vcap_es.events.clusters import restored

@@ -4,7 +4,7 @@ import pytest
 
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Consumed, Refused
-from vcap_es.components.primary_master.primary_master import Close
+from vcap_es.components.primary_master.outputs import Close
 from vcap_es.events.facts import EpochStarted, Returned, ToppedUp
 from vcap_es.sim.environment.disks import Disk
 from vcap_es.sim.environment.network import Faults

@@ -8,10 +8,11 @@ from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Ballot, Voter
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.primacy import Config, elected
-from vcap_es.components.master.master import Identity, Master, Moment
+from vcap_es.components.master.identity import Identity, Moment
+from vcap_es.components.master.master import Master
 from vcap_es.components.messages.master import Append, Greeting, Heartbeat, Promise
 from vcap_es.components.messages.server import PROTOCOL
-from vcap_es.components.primary_master.primary_master import Answer
+from vcap_es.components.primary_master.outputs import Answer
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored

@@ -7,7 +7,8 @@ from vcap_es.components.consensus.replica import Held
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Ballot
 from vcap_es.components.decisions.primacy import Config
-from vcap_es.components.master.master import Identity, Master, Moment
+from vcap_es.components.master.identity import Identity, Moment
+from vcap_es.components.master.master import Master
 from vcap_es.events.log import Head
 from vcap_es.projections.states.data_centre import Fold
 

@@ -15,7 +15,8 @@ from vcap_es.events.facts import (
     Version,
 )
 from vcap_es.projections.balances import balance_of, encode
-from vcap_es.projections.history import History, Line, fold_until, statement
+from vcap_es.projections.history import History, fold_until
+from vcap_es.projections.statement import Line, statement
 from vcap_es.projections.states.data_centre import Fold
 
 ENDED: list[Fact] = [

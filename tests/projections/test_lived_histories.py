@@ -12,7 +12,8 @@ from vcap_es.events.units import SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.projections.consumes import explain_consume
-from vcap_es.projections.history import fold_until, statement
+from vcap_es.projections.history import fold_until
+from vcap_es.projections.statement import statement
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.world.servers import ServerProcess
 from vcap_es.sim.world.world import World

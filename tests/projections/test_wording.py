@@ -2,7 +2,7 @@
 
 from tests.projections.test_balances import OPENED
 from tests.support.lives import recorded
-from vcap_es.projections.history import statement
+from vcap_es.projections.statement import statement
 from vcap_es.projections.wording import render
 
 

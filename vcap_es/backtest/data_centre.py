@@ -15,13 +15,8 @@ from vcap_es.components.local_handler.liveness import PAUSE_US
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Consumed, Refused
 from vcap_es.components.messages.server import PROTOCOL, Broadcast, Hello, Report, Standing
-from vcap_es.components.primary_master.primary_master import (
-    Answer,
-    Close,
-    Output,
-    PrimaryMaster,
-    Send,
-)
+from vcap_es.components.primary_master.outputs import Answer, Close, Output, Send
+from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import Abandon, Reply, SendToMaster, Write
 from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer

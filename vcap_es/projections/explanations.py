@@ -10,7 +10,8 @@ from msgspec import Struct
 from vcap_es.errors import InvalidInput
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.instants import format_instant
-from vcap_es.projections.history import Place, Posting, Statement, narrowed, until
+from vcap_es.projections.history import Place, narrowed, until
+from vcap_es.projections.statement import Posting, Statement
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.wording import called, units
 from vcap_es.shown import shown

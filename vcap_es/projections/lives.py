@@ -21,7 +21,8 @@ from vcap_es.events.facts import (
 )
 from vcap_es.projections.consumes import Lifetime, Purse, spend_into
 from vcap_es.projections.explanations import Tallies, add_up
-from vcap_es.projections.history import Place, Posting, Statement, narrowed
+from vcap_es.projections.history import Place, narrowed
+from vcap_es.projections.statement import Posting, Statement
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 

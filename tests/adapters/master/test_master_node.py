@@ -17,10 +17,10 @@ from vcap_es.adapters.links.send_queue import PATH, POLICY_VIOLATION
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.clock import now_us as real_now_us
 from vcap_es.components.decisions.meta import Define
-from vcap_es.components.master.master import Moment
+from vcap_es.components.master.identity import Moment
 from vcap_es.components.messages.encoding import encode
 from vcap_es.components.messages.server import PROTOCOL, Hello
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.errors import ClockBehind, LogError
 from vcap_es.events.chain import Stored
 from vcap_es.events.envelope import Draft

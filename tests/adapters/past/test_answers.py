@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 
 from tests.support.archives import archive, body, events_of, indexed, told, write
 from tests.support.lives import CAPS, NOON, SECOND, SERVERS, lives, recorded
-from vcap_es.adapters.http.shapes.caps import (
-    balances_of,
-    books_of,
-    consume_explanation_of,
-    event_of,
-    explanation_of,
-    line_of,
-)
+from vcap_es.adapters.http.shapes.caps import balances_of, books_of
+from vcap_es.adapters.http.shapes.events import event_of
+from vcap_es.adapters.http.shapes.statements import consume_explanation_of, explanation_of, line_of
 from vcap_es.adapters.past import index as index_module
 from vcap_es.adapters.past.messages import (
     BalancesThen,
@@ -37,7 +32,8 @@ from vcap_es.events.facts import Fact, caps_of, part_of
 from vcap_es.projections.balances import interval_balance
 from vcap_es.projections.consumes import explain_consume
 from vcap_es.projections.explanations import explain
-from vcap_es.projections.history import fold_until, statement
+from vcap_es.projections.history import fold_until
+from vcap_es.projections.statement import statement
 
 NAMES = {"a1": "first"}
 

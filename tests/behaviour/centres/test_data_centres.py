@@ -8,11 +8,11 @@ from tests.support.lives import recorded
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import Define, MoveHome, Retire
-from vcap_es.components.local_handler.allocator import Left
+from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Consumed, Refused
 from vcap_es.components.primary_master.approvals import Approved
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import (
@@ -27,7 +27,7 @@ from vcap_es.events.facts import (
 from vcap_es.events.sealing import recorded as sealed
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.audit import Audit
-from vcap_es.projections.history import statement
+from vcap_es.projections.statement import statement
 from vcap_es.sim.world.centres import Centres, Post
 from vcap_es.sim.world.world import World
 

@@ -11,7 +11,8 @@ from vcap_es.components.local_handler.liveness import (
 )
 from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.components.messages.server import PROTOCOL, Hello, Report
-from vcap_es.components.primary_master.primary_master import Close, PrimaryMaster
+from vcap_es.components.primary_master.outputs import Close
+from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.events.facts import Returned
 from vcap_es.events.units import SECOND_US
 from vcap_es.projections.states.data_centre import Fold

@@ -9,7 +9,8 @@ from vcap_es.components.local_handler.node_directory import (
     servers_told,
 )
 from vcap_es.components.messages.server import PROTOCOL, Directory, Hello, Report
-from vcap_es.components.primary_master.primary_master import PrimaryMaster, Send
+from vcap_es.components.primary_master.outputs import Send
+from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.events.facts import NodeAddressChanged
 from vcap_es.events.facts.node import Role
 from vcap_es.events.units import SECOND_US

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from vcap_es.adapters.stalls import timed
 from vcap_es.components.consensus.replica import Cut, Store
-from vcap_es.components.master.master import Master, Moment
+from vcap_es.components.master.identity import Moment
+from vcap_es.components.master.master import Master
 from vcap_es.errors import DiskFull
 from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
 

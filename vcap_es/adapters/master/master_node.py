@@ -46,9 +46,10 @@ from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Keep, founded
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.primacy import is_quorum
-from vcap_es.components.local_handler.local_handler import Server
 from vcap_es.components.local_handler.node_directory import masters_of, servers_told, sorted_by_name
-from vcap_es.components.master.master import Identity, Master, Moment
+from vcap_es.components.local_handler.server_session import ServerSession
+from vcap_es.components.master.identity import Identity, Moment
+from vcap_es.components.master.master import Master
 from vcap_es.components.master.outputs import (
     Elsewhere,
     Halt,
@@ -63,12 +64,12 @@ from vcap_es.components.messages.order import InOrder
 from vcap_es.components.messages.server import Presence, Whereabouts
 from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primary_master.approvals import Approved
-from vcap_es.components.primary_master.leadership import Fetch
-from vcap_es.components.primary_master.primary_master import (
+from vcap_es.components.primary_master.outputs import (
     Acknowledge,
     Answer,
     Close,
     Done,
+    Fetch,
     Forward,
     Send,
     Spawn,
@@ -242,7 +243,7 @@ class MasterNode:
         return self.core.replica.committed
 
     @property
-    def servers(self) -> Mapping[str, Server]:
+    def servers(self) -> Mapping[str, ServerSession]:
         """The connected volumecap servers by incarnation; none where this master does not lead."""
         primary = self.core.primary
         return primary.locals.servers if primary is not None else {}

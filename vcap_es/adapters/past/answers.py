@@ -12,18 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from vcap_es.adapters.http.callers import Scopes
-from vcap_es.adapters.http.shapes.caps import (
-    Event,
-    Intervals,
-    Problematic,
-    Verification,
-    balances_of,
-    books_of,
-    consume_explanation_of,
-    event_of,
-    explanation_of,
-    line_of,
-)
+from vcap_es.adapters.http.shapes.caps import Intervals, balances_of, books_of
+from vcap_es.adapters.http.shapes.events import Event, Problematic, Verification, event_of
+from vcap_es.adapters.http.shapes.statements import consume_explanation_of, explanation_of, line_of
 from vcap_es.adapters.past.archive import Archive
 from vcap_es.adapters.past.messages import (
     AnyQuestion,
@@ -47,7 +38,7 @@ from vcap_es.events.logs.sqlite_pages import PAGE_EVENTS, Page
 from vcap_es.events.schemas import noun_of
 from vcap_es.projections.balances import interval_balance
 from vcap_es.projections.explanations import reasons_of
-from vcap_es.projections.history import Statement
+from vcap_es.projections.statement import Statement
 from vcap_es.projections.verification import Verification as Books
 
 SHEET_BYTES = 64 * 1024

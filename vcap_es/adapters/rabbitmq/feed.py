@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from msgspec import Struct, json
 
-from vcap_es.adapters.http.shapes.caps import Event, event_of
+from vcap_es.adapters.http.shapes.events import Event, event_of
 from vcap_es.adapters.rabbitmq.connection import Broker, Connection
 from vcap_es.adapters.rabbitmq.reconnection import Reconnecting
 from vcap_es.events.envelope import Recorded

@@ -10,10 +10,10 @@ from collections import deque
 from itertools import islice
 from typing import Protocol
 
-from msgspec import Struct
-
 from vcap_es.components.decisions.volumecap import free, released_at, share
-from vcap_es.components.messages.server import Grant, Holding, Order, PoolVersion, Round, Verdict
+from vcap_es.components.local_handler.demands import Left, PoolDemand, ServerDemand
+from vcap_es.components.local_handler.recall import RecallRound
+from vcap_es.components.messages.server import Grant, Holding, Order, PoolVersion, Verdict
 from vcap_es.errors import SuspectServer
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import (
@@ -77,52 +77,6 @@ class Office(Protocol):
         """Units of the pool that are another data centre's before they are anybody's here."""
 
 
-class Left(Struct, frozen=True, gc=False):
-    """Units that may be in other data centres; more cannot be moved here if it `is_counted_out`."""
-
-    units: int = 0
-    is_counted_out: bool = False
-
-
-class Wish(Struct):
-    """What an incarnation last told of itself; taken only from its newest report."""
-
-    order: Order = (0, 0)
-    connection: int = 0
-    received: int = 0
-    need: int = 0
-    want: int = 0
-    queued: int = 0
-    final: bool = False
-
-
-class Demand(Struct, frozen=True, gc=False):
-    """What the servers of a data centre want of an interval, and have not.
-
-    `waiting` has what the first consume of each is short of, first in, first out; `short` are they
-    of all waiting consumes, and `ahead` of need they would have so much more.
-    """
-
-    waiting: list[int] = []
-    short: int = 0
-    ahead: int = 0
-
-
-class Recall(Struct):
-    """A round in which the others are asked to give back, for the need of `head`.
-
-    `head` is "" when the round pays a debt. `targets` are running totals of returns.
-    """
-
-    number: Round
-    head: str
-    need: int
-    version: int
-    since: int
-    targets: dict[str, int]
-    waiting: set[str]
-
-
 class Desk:
     """The queue, the recall round and the verdicts of one interval."""
 
@@ -134,9 +88,9 @@ class Desk:
         self._office = office
         self._version = 0
         self._rounds = 0
-        self._round: Recall | None = None
+        self._round: RecallRound | None = None
         self._queue: deque[str] = deque()
-        self._wishes: dict[str, Wish] = {}
+        self._wishes: dict[str, ServerDemand] = {}
         self._eager: dict[str, None] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._unaware: dict[str, PoolVersion] = {}
@@ -153,7 +107,7 @@ class Desk:
         """Take in what one server tells; returns what it newly spent, to be recorded together."""
         wish = self._wishes.get(incarnation)
         if wish is None:
-            wish = self._wishes[incarnation] = Wish()
+            wish = self._wishes[incarnation] = ServerDemand()
         newer = order > wish.order
         self._count_hearing(incarnation, holding)
         if newer:
@@ -171,7 +125,7 @@ class Desk:
         return news
 
     def _take_newest(
-        self, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
+        self, wish: ServerDemand, incarnation: str, connection: int, order: Order, holding: Holding
     ) -> None:
         wish.order, wish.connection, wish.received = order, connection, holding.received
         wish.need, wish.want, wish.queued = holding.need, holding.want, holding.queued
@@ -245,7 +199,7 @@ class Desk:
             )
             self.bump()  # it may give back what others were told was nowhere
 
-    def _take_totals(self, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
+    def _take_totals(self, incarnation: str, holding: Holding, wish: ServerDemand) -> list[Spend]:
         account = self._pool.peek(incarnation)
         returned = max(account.back, holding.returned)
         spent = max(account.spent, holding.spent)
@@ -297,7 +251,7 @@ class Desk:
         if current and tuple(holding.answered) == current.number:
             current.waiting.discard(incarnation)
 
-    def _queue_up(self, incarnation: str, wish: Wish) -> None:
+    def _queue_up(self, incarnation: str, wish: ServerDemand) -> None:
         out = self._pool.peek(incarnation).out
         if wish.need > out and incarnation not in self._queue:
             self._queue.append(incarnation)
@@ -305,7 +259,7 @@ class Desk:
             self._eager[incarnation] = None
 
     @property
-    def demand(self) -> Demand:
+    def demand(self) -> PoolDemand:
         """What the servers need, and would have ahead of need."""
         waiting, short = [], 0
         for each in self._queue:
@@ -318,7 +272,7 @@ class Desk:
             for each, wish in self._wishes.items()
             if self._office.is_connected(each)
         )
-        return Demand(waiting, short, ahead)
+        return PoolDemand(waiting, short, ahead)
 
     def recall(self, missing: int, now: int) -> bool:
         """Let servers give back so many units for another data centre; whether some have yet to.
@@ -426,7 +380,7 @@ class Desk:
             if target > out and self._office.is_connected(incarnation):
                 self._top_up(incarnation, target)
 
-    def _eager_target(self, wish: Wish, available: int) -> int:
+    def _eager_target(self, wish: ServerDemand, available: int) -> int:
         """The total up to which a wish ahead of need is met; it counts from what was received."""
         return min(wish.want, wish.received + share(available, self._active()))
 
@@ -448,7 +402,7 @@ class Desk:
         )
         self._office.tell(incarnation, self)
 
-    def _recall_for(self, head: str, missing: int, now: int) -> Recall:
+    def _recall_for(self, head: str, missing: int, now: int) -> RecallRound:
         current = self._round
         if current is None or current.head != head:
             return self._start_recall(head, missing, now)
@@ -457,7 +411,7 @@ class Desk:
             return self._start_recall(head, missing, current.since)
         return current
 
-    def _start_recall(self, head: str, missing: int, since: int) -> Recall:
+    def _start_recall(self, head: str, missing: int, since: int) -> RecallRound:
         targets = {
             place: account.back + min(account.held, missing)
             for place, account in self._pool.places.items()
@@ -466,7 +420,7 @@ class Desk:
         self._rounds += 1
         number = (self._office.epoch, self._rounds)
         need = self._wishes[head].need if head in self._wishes else 0
-        self._round = Recall(number, head, need, self._version, since, targets, set(targets))
+        self._round = RecallRound(number, head, need, self._version, since, targets, set(targets))
         for place in targets:
             self._office.tell(place, self)
         return self._round

@@ -5,16 +5,17 @@ them, and composes what each server is told at the start of a commit round, so t
 everything decided before and leaves when that is durable.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
-from typing import Protocol
-
-from msgspec import Struct, field
 
 from vcap_es.components.decisions.interval import next_begin
-from vcap_es.components.local_handler.allocator import Demand, Desk, Left
+from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.demands import Left, PoolDemand
 from vcap_es.components.local_handler.liveness import Liveness, Sighting
 from vcap_es.components.local_handler.node_directory import masters_of, servers_of
+from vcap_es.components.local_handler.other_centres import NoOtherCentres, OtherCentres
+from vcap_es.components.local_handler.server_session import ServerSession
+from vcap_es.components.local_handler.slice_holders import SliceHolders
 from vcap_es.components.messages.server import (
     NEVER_BOUNDED,
     Broadcast,
@@ -41,10 +42,9 @@ from vcap_es.events.facts import (
     SpendReported,
     ToppedUp,
     TopupRecovered,
-    Version,
 )
 from vcap_es.projections.states.data_centre import DataCentre
-from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.interval import Interval, IntervalKey
 from vcap_es.projections.states.meta import Meta
 
 GRANTS_PER_MESSAGE = 2000
@@ -52,74 +52,6 @@ NOTICES_PER_MESSAGE = 2000
 STRANGERS_PER_SERVER_MAX = 100_000
 REMIND_US, REMINDERS_MAX = 500_000, 500
 """A server that connects is reminded so late, so often, and of so much at once."""
-
-Key = tuple[str, int]
-
-
-class Server(Struct):
-    """A connected volumecap server, and what it must be told with the next round.
-
-    `strangers` are the caps that it watches and that are not defined, oldest first; `reminded` is
-    what was moved to it and it has not spoken of, `remind_at` when it is told so next. `heard` are
-    the versions of definitions that it serves by, of caps of which it was asked.
-    """
-
-    connection: int
-    incarnation: str
-    session: str
-    name: str
-    address: str
-    connected_at: int
-    echo_ns: int = 0
-    tell: dict[Key, None] = field(default_factory=dict)
-    announce: dict[str, None] = field(default_factory=dict)
-    watches: set[str] = field(default_factory=set)
-    strangers: dict[str, None] = field(default_factory=dict)
-    reminded: dict[Key, None] = field(default_factory=dict)
-    remind_at: int = 0
-    heard: dict[str, Version] = field(default_factory=dict)
-
-
-class Abroad(Protocol):
-    """What the local handler needs of other data centres."""
-
-    def may_come(self, key: Key, missing: int, now: int) -> bool:
-        """Whether so many units may be had there; then they are asked for."""
-
-    def touch(self, key: Key) -> None:
-        """Something about an interval has changed here."""
-
-    def left(self, key: Key) -> Left:
-        """What there may be, though fewer units than were asked for."""
-
-    def is_scarce(self, key: Key) -> bool:
-        """Whether the rest of the interval is gathered at one of them."""
-
-    def reserved(self, key: Key, now: int) -> int:
-        """Units of the pool here that were promised there."""
-
-
-class Nowhere:
-    """There is no other data centre."""
-
-    def may_come(self, _key: Key, _missing: int, _now: int) -> bool:
-        """Nothing ever comes."""
-        return False
-
-    def touch(self, _key: Key) -> None:
-        """Nobody cares."""
-
-    def left(self, _key: Key) -> Left:
-        """Nothing is there."""
-        return Left()
-
-    def is_scarce(self, _key: Key) -> bool:
-        """Nothing is gathered."""
-        return False
-
-    def reserved(self, _key: Key, _now: int) -> int:
-        """Nothing is promised."""
-        return 0
 
 
 class LocalHandler:
@@ -132,26 +64,26 @@ class LocalHandler:
         define_by_template: Callable[[str], bool],
         now: int,
     ) -> None:
-        self.servers: dict[str, Server] = {}
+        self.servers: dict[str, ServerSession] = {}
         self.doubt = ""
         self._state = state
         self._record = record
         self._define_by_template = define_by_template
-        self._desks: dict[Key, Desk] = {}
-        self._busy: dict[Key, None] = {}
+        self._desks: dict[IntervalKey, Desk] = {}
+        self._busy: dict[IntervalKey, None] = {}
         # Dictionaries, where sets would do: what goes by their order is the same in every process.
         self._watchers: dict[str, dict[str, None]] = {}
         self._by_connection: dict[int, str] = {}
         self._pending: dict[int, list[FromMaster]] = {}
         self._numbers = count(1)
-        self._holders = Holders(state)
+        self._holders = SliceHolders(state)
         self._liveness = Liveness(now)
         self._liveness.expect(self._absent(now))
         self._directory_is_due = self._keyring_is_due = False
         self._asking: dict[str, None] = {
             cap: None for cap, meta in state.metas.items() if any(_unheard_bounds(meta, now))
         }
-        self.abroad: Abroad = Nowhere()
+        self.abroad: OtherCentres = NoOtherCentres()
 
     def _absent(self, now: int) -> Iterator[Sighting]:
         """Whoever holds something should be here, though this master has not seen them yet."""
@@ -161,7 +93,7 @@ class LocalHandler:
                 name, address = (node.name, node.address) if node else ("", "")
                 yield Sighting(incarnation, name, address, connected_at=None, seen_at=now)
 
-    def _holds(self, incarnation: str, key: Key) -> bool:
+    def _holds(self, incarnation: str, key: IntervalKey) -> bool:
         interval = self._state.interval(*key)
         return interval is not None and interval.pool.peek(incarnation).held > 0
 
@@ -267,7 +199,7 @@ class LocalHandler:
             return False
         if before is not None:
             self.goodbye(before.connection, now)
-        self.servers[message.incarnation] = Server(
+        self.servers[message.incarnation] = ServerSession(
             connection=connection,
             incarnation=message.incarnation,
             session=message.session,
@@ -282,7 +214,7 @@ class LocalHandler:
         self._await(self.servers[message.incarnation], now)
         return True
 
-    def _await(self, server: Server, now: int) -> None:
+    def _await(self, server: ServerSession, now: int) -> None:
         """A server has to speak of everything that was ever moved to it and is not closed.
 
         It may have stopped before it heard, and would otherwise never come back for it.
@@ -290,7 +222,7 @@ class LocalHandler:
         server.reminded = dict.fromkeys(self._holders.keys_of(server.incarnation))
         server.remind_at = now + REMIND_US
 
-    def _remind(self, server: Server, now: int) -> None:
+    def _remind(self, server: ServerSession, now: int) -> None:
         """Tell a server of some of what it should have spoken of; of the rest another time."""
         if now < server.remind_at or not server.reminded:
             return
@@ -326,7 +258,7 @@ class LocalHandler:
         while len(server.strangers) > STRANGERS_PER_SERVER_MAX:
             self._forget_stranger(server)
 
-    def _forget_stranger(self, server: Server) -> None:
+    def _forget_stranger(self, server: ServerSession) -> None:
         """Junk ids must not fill the memory: a server that is asked for it again asks again."""
         cap = next(iter(server.strangers))
         del server.strangers[cap]
@@ -334,7 +266,7 @@ class LocalHandler:
             server.watches.discard(cap)
             self._unwatch(cap, server.incarnation)
 
-    def _server(self, connection: int, now: int) -> Server:
+    def _server(self, connection: int, now: int) -> ServerSession:
         """The server that says something on this connection."""
         incarnation = self._by_connection.get(connection)
         if incarnation is None:
@@ -444,17 +376,17 @@ class LocalHandler:
             desk.bump()
             self._serve(desk, now)
 
-    def demand(self, key: Key) -> Demand:
+    def demand(self, key: IntervalKey) -> PoolDemand:
         """What servers need, and would have ahead of need."""
         desk = self._desk(*key)
-        return desk.demand if desk is not None else Demand()
+        return desk.demand if desk is not None else PoolDemand()
 
-    def recall(self, key: Key, missing: int, now: int) -> bool:
+    def recall(self, key: IntervalKey, missing: int, now: int) -> bool:
         """Let servers give back units for another data centre; whether some have yet to answer."""
         desk = self._desk(*key)
         return desk is not None and desk.recall(missing, now)
 
-    def resume(self, key: Key, now: int, *, has_more: bool) -> None:
+    def resume(self, key: IntervalKey, now: int, *, has_more: bool) -> None:
         """Other data centres have given something, or will not for now: serve again."""
         desk = self._desk(*key)
         if desk is not None:
@@ -532,7 +464,7 @@ class LocalHandler:
             messages += [(server.connection, each) for each in self._compose(server, now)]
         return messages
 
-    def _compose(self, server: Server, now: int) -> list[FromMaster]:
+    def _compose(self, server: ServerSession, now: int) -> list[FromMaster]:
         composed: list[FromMaster] = []
         while caps := list(islice(server.announce, NOTICES_PER_MESSAGE)):
             notices = [self._notice(cap, now) for cap in caps]
@@ -545,7 +477,7 @@ class LocalHandler:
                 del server.tell[key]
         return composed
 
-    def _broadcast(self, server: Server, notices: list[Notice], now: int) -> Broadcast:
+    def _broadcast(self, server: ServerSession, notices: list[Notice], now: int) -> Broadcast:
         return Broadcast(
             epoch=self.epoch,
             number=next(self._numbers),
@@ -554,7 +486,7 @@ class LocalHandler:
             notices=notices,
         )
 
-    def _standing(self, server: Server, keys: list[Key], now: int) -> Standing:
+    def _standing(self, server: ServerSession, keys: list[IntervalKey], now: int) -> Standing:
         grants = [self._grant(server.incarnation, key) for key in keys]
         return Standing(
             epoch=self.epoch,
@@ -565,7 +497,7 @@ class LocalHandler:
             grants=[grant for grant in grants if grant is not None],
         )
 
-    def _grant(self, incarnation: str, key: Key) -> Grant | None:
+    def _grant(self, incarnation: str, key: IntervalKey) -> Grant | None:
         desk = self._desk(*key)
         if desk is not None:
             return desk.grant(incarnation)
@@ -651,41 +583,6 @@ class LocalHandler:
         watchers.pop(incarnation, None)
         if not watchers:
             self._watchers.pop(cap, None)
-
-
-class Holders:
-    """Who was ever given something of which interval, as long as that is not closed."""
-
-    def __init__(self, state: DataCentre) -> None:
-        self._keys: dict[str, dict[Key, None]] = {}
-        self._incarnations: dict[Key, dict[str, None]] = {}
-        for cap, meta in state.metas.items():
-            for interval in meta.intervals:
-                for incarnation in interval.pool.places:
-                    self.add(incarnation, (cap, interval.number))
-
-    def add(self, incarnation: str, key: Key) -> None:
-        """This incarnation was given something of that interval."""
-        self._keys.setdefault(incarnation, {})[key] = None
-        self._incarnations.setdefault(key, {})[incarnation] = None
-
-    def everybody(self) -> Iterator[tuple[str, Collection[Key]]]:
-        """All incarnations that were given something, with the intervals that it was of."""
-        yield from self._keys.items()
-
-    def keys_of(self, incarnation: str) -> Collection[Key]:
-        """The intervals that this incarnation was given something of."""
-        return self._keys.get(incarnation, {})
-
-    def close(self, key: Key) -> Collection[str]:
-        """The interval is closed: who had something of it."""
-        incarnations = self._incarnations.pop(key, {})
-        for incarnation in incarnations:
-            keys = self._keys[incarnation]
-            keys.pop(key, None)
-            if not keys:
-                del self._keys[incarnation]
-        return incarnations
 
 
 def _total(meta: Meta, interval: Interval) -> int:

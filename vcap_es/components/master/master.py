@@ -7,7 +7,7 @@ Plain code: it is told the time and rolls no dice of its own. What it wants done
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from vcap_es.components.consensus.candidacy import Candidacy
 from vcap_es.components.consensus.election import Standing
@@ -21,6 +21,7 @@ from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.hybrid_clock import departure
 from vcap_es.components.master.connections import Links
+from vcap_es.components.master.identity import Identity, Moment
 from vcap_es.components.master.outputs import (
     Elsewhere,
     Halt,
@@ -59,15 +60,9 @@ from vcap_es.components.messages.server import (
 )
 from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primary_master.approvals import Approved
-from vcap_es.components.primary_master.leadership import Fetch, Leadership
-from vcap_es.components.primary_master.primary_master import (
-    COPIED,
-    Answer,
-    Close,
-    PrimaryMaster,
-    Send,
-    Spawn,
-)
+from vcap_es.components.primary_master.leadership import Leadership
+from vcap_es.components.primary_master.outputs import Answer, Close, Fetch, Send, Spawn
+from vcap_es.components.primary_master.primary_master import COPIED, PrimaryMaster
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.errors import PrefixLost
 from vcap_es.events.chain import Stored
@@ -95,29 +90,11 @@ STRANGERS_MAX = 1000
 Message = BetweenMasters | FromMaster | Readmitted
 
 
-class Moment(NamedTuple):
-    """Now: the boot clock in nanoseconds, which measures, and microseconds UTC, which stamp."""
-
-    boot_ns: int
-    utc: int
-
-
 class Approval(NamedTuple):
     """What an operator said of a forced promotion: it holds until then, without those voters."""
 
     until_ns: int
     gone: tuple[str, ...]
-
-
-class Identity(Struct, frozen=True, kw_only=True, gc=False):
-    """Who a master is: its slot, its name, and where others reach it."""
-
-    dc: str
-    slot: int
-    name: str
-    address: str
-    host: str = ""
-    spawns: bool = False
 
 
 class Master:

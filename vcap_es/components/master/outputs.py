@@ -5,11 +5,11 @@ from msgspec import Struct
 from vcap_es.components.consensus.remark import Remark
 from vcap_es.components.consensus.replica import Cut, Store
 from vcap_es.components.consensus.voter import Keep
-from vcap_es.components.primary_master.leadership import Fetch
-from vcap_es.components.primary_master.primary_master import (
+from vcap_es.components.primary_master.outputs import (
     Acknowledge,
     Answer,
     Close,
+    Fetch,
     Forward,
     Send,
     Spawn,

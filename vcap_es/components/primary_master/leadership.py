@@ -33,7 +33,8 @@ from vcap_es.components.messages.master import (
     Mismatch,
 )
 from vcap_es.components.primary_master.followers import DOUBLINGS_MAX, Follower, Followers
-from vcap_es.components.primary_master.primary_master import Output, PrimaryMaster, Round
+from vcap_es.components.primary_master.outputs import CommitRound, Fetch, Output
+from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.events.chain import Stored
 from vcap_es.events.facts import ConfigDecided
 from vcap_es.events.log import BATCH_EVENTS_MAX
@@ -48,15 +49,6 @@ LAG_TO_JOIN = 1024
 """A follower that is at most so far behind may be waited for, to be in sync."""
 
 
-class Fetch(Struct, frozen=True, gc=False):
-    """Read up to `limit` events after the position `after`, for the follower `node` of `epoch`."""
-
-    epoch: int
-    node: str
-    after: int
-    limit: int
-
-
 class UnderWay(Struct, frozen=True, gc=False):
     """A commit round that ends at the position `end`.
 
@@ -64,7 +56,7 @@ class UnderWay(Struct, frozen=True, gc=False):
     which was at `begun_ns`.
     """
 
-    round: Round
+    round: CommitRound
     end: int
     asked: dict[str, int]
     begun_ns: int
@@ -277,7 +269,7 @@ class Leadership:
         is_free = not self._replica.is_storing and len(self._rounds) < ROUNDS_UNDER_WAY_MAX
         return self.is_active and is_free and has_room
 
-    def _begin(self, started: Round, now_ns: int) -> None:
+    def _begin(self, started: CommitRound, now_ns: int) -> None:
         drafts = started.drafts
         for at in range(0, len(drafts), BATCH_EVENTS_MAX):
             part = drafts[at : at + BATCH_EVENTS_MAX]

@@ -15,7 +15,8 @@ from vcap_es.components.decisions.meta import CapCommand
 from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.hybrid_clock import AHEAD_US, HybridClock
 from vcap_es.components.interval_handler import IntervalHandler
-from vcap_es.components.local_handler.local_handler import LocalHandler, Nowhere
+from vcap_es.components.local_handler.local_handler import LocalHandler
+from vcap_es.components.local_handler.other_centres import NoOtherCentres
 from vcap_es.components.messages.centre import (
     Answered,
     Ask,
@@ -25,20 +26,27 @@ from vcap_es.components.messages.centre import (
     Members,
     Sender,
 )
-from vcap_es.components.messages.master import BetweenMasters
 from vcap_es.components.messages.server import (
     PROTOCOL,
-    FromMaster,
     FromServer,
     Hello,
-    Readmitted,
     Report,
-    Unheard,
     Watch,
 )
 from vcap_es.components.meta_handler import MetaHandler, OperatorCommand
 from vcap_es.components.primary_master.approvals import Approvals
 from vcap_es.components.primary_master.confirmations import Confirmations
+from vcap_es.components.primary_master.outputs import (
+    Acknowledge,
+    Answer,
+    Close,
+    CommitRound,
+    Done,
+    Forward,
+    ForwardedBy,
+    Output,
+    Send,
+)
 from vcap_es.components.remote_handler.command_forwarder import Carrier
 from vcap_es.components.remote_handler.remote_handler import RemoteHandler
 from vcap_es.errors import SuspectServer
@@ -92,82 +100,12 @@ COPIED = "this incarnation is connected already: its journal was copied"
 """Why a second line of a server is refused, unless the first one is about to break."""
 
 
-class Done(Struct, frozen=True, kw_only=True, gc=False):
-    """A command holds, durably at `position`; no facts where it was so already.
-
-    It holds everywhere but at the servers that are `unheard`.
-    """
-
-    facts: list[Fact]
-    position: int
-    unheard: list[Unheard] = []
-
-
-class Send(Struct, frozen=True, gc=False):
-    """Send `message` on `connection`."""
-
-    connection: int
-    message: FromMaster | Readmitted | BetweenMasters
-
-
-class Close(Struct, frozen=True, gc=False):
-    """Close `connection`, telling the other side why."""
-
-    connection: int
-    reason: str
-
-
-class Answer(Struct, frozen=True, gc=False):
-    """Answer the call `token`."""
-
-    token: int
-    outcome: object
-
-
-class Spawn(Struct, frozen=True, gc=False):
-    """Start a secondary master in `slot`; `spawn` names this attempt."""
-
-    slot: int
-    spawn: str
-
-
-class Forward(Struct, frozen=True, gc=False):
-    """Send `message` to the data centre `centre`."""
-
-    centre: str
-    message: BetweenCentres
-
-
-class Acknowledge(Struct, frozen=True, gc=False):
-    """What came from another data centre as `delivery` is durable, with all that follows."""
-
-    delivery: int
-
-
-Output = Send | Close | Answer | Spawn | Forward | Acknowledge
-
-
-class Asked(Struct, frozen=True, gc=False):
-    """Who wants to hear of a command: the data centre that has carried it here as `number`."""
-
-    centre: str
-    number: int
-
-
 class Decided(Struct, frozen=True):
     """A command whose facts are committed up to `position`, and who asked for it."""
 
-    asked: int | Asked
+    asked: int | ForwardedBy
     facts: list[Fact]
     position: int
-
-
-class Round(Struct, frozen=True, kw_only=True):
-    """One group commit: what to append, and what leaves when it is durable."""
-
-    drafts: list[Draft]
-    outputs: list[Output]
-    commands: list[tuple[int | Asked, int, int]]
 
 
 class PrimaryMaster:
@@ -199,7 +137,7 @@ class PrimaryMaster:
         self._passes_at = now
         self._drafts: list[Draft] = []
         self._outputs: list[Output] = []
-        self._commands: list[tuple[int | Asked, int, int]] = []
+        self._commands: list[tuple[int | ForwardedBy, int, int]] = []
         self.metas = MetaHandler(
             self.state,
             self._record,
@@ -312,7 +250,7 @@ class PrimaryMaster:
         if centre not in self.remote.others or self._now > ask.until + AHEAD_US:
             return
         actor = f"{ask.actor}@{centre}"
-        denied = self._handle(Asked(centre, ask.number), ask.command, actor, ask.correlation)
+        denied = self._handle(ForwardedBy(centre, ask.number), ask.command, actor, ask.correlation)
         if denied is not None:
             self._outputs.append(Forward(centre, Answered(number=ask.number, denied=denied)))
 
@@ -355,7 +293,7 @@ class PrimaryMaster:
             self._outputs.append(Answer(token, denied))
 
     def _handle(
-        self, asked: int | Asked, command: OperatorCommand, actor: str, correlation: str
+        self, asked: int | ForwardedBy, command: OperatorCommand, actor: str, correlation: str
     ) -> Denied | None:
         """Record what follows; unless it is denied, who `asked` hears when that is durable."""
         before = len(self._drafts)
@@ -441,7 +379,7 @@ class PrimaryMaster:
 
     # commit rounds
 
-    def begin_round(self, now: int) -> Round | None:
+    def begin_round(self, now: int) -> CommitRound | None:
         """Start a commit round with all that was decided so far; None where nothing waits."""
         self._advance(now)
         self.remote.look(self._now)
@@ -452,11 +390,13 @@ class PrimaryMaster:
         sends = [*(Forward(each, clock) for each in sorted(told)), *sends]
         if not (self._drafts or self._outputs or self._commands or sends):
             return None
-        started = Round(drafts=self._drafts, outputs=self._outputs + sends, commands=self._commands)
+        started = CommitRound(
+            drafts=self._drafts, outputs=self._outputs + sends, commands=self._commands
+        )
         self._drafts, self._outputs, self._commands = [], [], []
         return started
 
-    def round_committed(self, committed: Round, position: int) -> list[Output]:
+    def round_committed(self, committed: CommitRound, position: int) -> list[Output]:
         """The round is committed, and ends at `position` of the log: what may leave now."""
         facts = [draft.fact for draft in committed.drafts] if committed.commands else []
         answers = list[Output]()
@@ -585,7 +525,7 @@ class PrimaryMaster:
 
     def _look_abroad(self) -> None:
         """Who is alone asks nobody."""
-        self.locals.abroad = self.remote if self.remote.others else Nowhere()
+        self.locals.abroad = self.remote if self.remote.others else NoOtherCentres()
 
     def _settle(self, fact: SpendReported) -> None:
         for entry in fact.entries:

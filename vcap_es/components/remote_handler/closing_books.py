@@ -6,10 +6,10 @@ All tell theirs to the minter, or to who stands in for it; that one closes, and 
 from collections.abc import Mapping
 
 from vcap_es.components.decisions.interval import CLOSE_AFTER_US, is_settled_here
-from vcap_es.components.local_handler.local_handler import Key
 from vcap_es.components.messages.centre import Books, Closed
 from vcap_es.components.remote_handler.exchange import Exchange
 from vcap_es.components.remote_handler.membership import Circle
+from vcap_es.projections.states.interval import IntervalKey
 
 BOOKS_US = 2_000_000
 
@@ -19,24 +19,24 @@ class Closing:
 
     def __init__(self, circle: Circle) -> None:
         self._circle, self._due = circle, circle.now
-        self._books: dict[Key, dict[str, Books]] = {}
+        self._books: dict[IntervalKey, dict[str, Books]] = {}
 
-    def heard(self, centre: str, key: Key, books: Books) -> None:
+    def heard(self, centre: str, key: IntervalKey, books: Books) -> None:
         """Another data centre has told its books of an interval."""
         self._books.setdefault(key, {})[centre] = books
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: IntervalKey) -> None:
         """The interval is closed."""
         self._books.pop(key, None)
 
-    def step(self, exchanges: Mapping[Key, Exchange]) -> list[Key]:
+    def step(self, exchanges: Mapping[IntervalKey, Exchange]) -> list[IntervalKey]:
         """Tell the books of what has ended; the intervals that are to be closed now."""
         if self._circle.now < self._due:
             return []
         self._due = self._circle.now + BOOKS_US
         return [key for key, each in exchanges.items() if self._tell(key, each)]
 
-    def _tell(self, key: Key, exchange: Exchange) -> bool:
+    def _tell(self, key: IntervalKey, exchange: Exchange) -> bool:
         interval, circle = exchange.shared.interval, self._circle
         if not is_settled_here(interval, circle.now):
             return False

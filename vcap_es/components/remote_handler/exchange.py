@@ -9,7 +9,7 @@ phase is memory of one epoch: it comes back with what the others tell.
 from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import phase_of, stamp
-from vcap_es.components.local_handler.allocator import Left
+from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.centre import About, Reply, Wish
 from vcap_es.components.messages.server import Order
 from vcap_es.components.remote_handler.gatherer import Gathering

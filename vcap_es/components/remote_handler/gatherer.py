@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import phase_of, stamp, threshold
-from vcap_es.components.local_handler.allocator import Left
+from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.centre import Wish
 from vcap_es.components.messages.server import Order
 from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInterval, Told

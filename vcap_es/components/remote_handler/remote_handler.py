@@ -7,8 +7,8 @@ their own. The log is the outbox: what was moved and is not known to be there is
 
 from collections.abc import Callable, Sequence
 
-from vcap_es.components.local_handler.allocator import Demand, Left
-from vcap_es.components.local_handler.local_handler import Key, LocalHandler
+from vcap_es.components.local_handler.demands import Left, PoolDemand
+from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.messages.centre import (
     About,
     AmongRemotes,
@@ -49,7 +49,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.placements import shares_of
 from vcap_es.projections.states.data_centre import DataCentre
-from vcap_es.projections.states.interval import Interval
+from vcap_es.projections.states.interval import Interval, IntervalKey
 from vcap_es.projections.states.meta import Meta
 
 STEP_US = 500_000
@@ -84,9 +84,9 @@ class RemoteHandler:
         self._definitions = Definitions(self._circle, self._abouts)
         self._settings = SharedSettings(self._circle, define)
         self._closing = Closing(self._circle)
-        self._exchanges: dict[Key, Exchange] = {}
-        self._touched: dict[Key, None] = {}
-        self._told: dict[Key, tuple[About, int]] = {}
+        self._exchanges: dict[IntervalKey, Exchange] = {}
+        self._touched: dict[IntervalKey, None] = {}
+        self._told: dict[IntervalKey, tuple[About, int]] = {}
         self._twins: dict[str, tuple[str, int]] = {}
         self._step_at = self._status_at = self._members_at = now
         self.centres_changed()
@@ -182,9 +182,9 @@ class RemoteHandler:
         """Let another data centre hear this, after the next commit round."""
         self._circle.tell(centre, message)
 
-    def demand(self, cap: str, number: int) -> Demand:
+    def demand(self, cap: str, number: int) -> PoolDemand:
         """What own servers need; nobody is served here while this data centre drains."""
-        return Demand() if self.is_draining else self._local.demand((cap, number))
+        return PoolDemand() if self.is_draining else self._local.demand((cap, number))
 
     def recall(self, cap: str, number: int, missing: int) -> bool:
         """Let own servers give back what lies idle there; whether some have yet to answer."""
@@ -196,7 +196,7 @@ class RemoteHandler:
 
     # ---- what the local handler asks for
 
-    def may_come(self, key: Key, missing: int, now: int) -> bool:
+    def may_come(self, key: IntervalKey, missing: int, now: int) -> bool:
         """Whether so many units may be had from other data centres; then they are asked for."""
         self._circle.advance(now)
         exchange = self._exchange(key)
@@ -205,17 +205,17 @@ class RemoteHandler:
         self._touched[key] = None
         return exchange.may_come(missing, now)
 
-    def left(self, key: Key) -> Left:
+    def left(self, key: IntervalKey) -> Left:
         """What others may have, though fewer units than were asked of them."""
         found = self._exchanges.get(key)
         return found.left(self._circle.now) if found is not None else Left()
 
-    def is_scarce(self, key: Key) -> bool:
+    def is_scarce(self, key: IntervalKey) -> bool:
         """Whether the rest of an interval is gathered at one data centre."""
         found = self._exchanges.get(key)
         return found is not None and found.shared.mode != "spread"
 
-    def reserved(self, key: Key, now: int) -> int:
+    def reserved(self, key: IntervalKey, now: int) -> int:
         """Units of a pool that another data centre has waited for longer than the own servers."""
         found = self._exchanges.get(key)
         return found.reserved(now) if found is not None else 0
@@ -267,14 +267,14 @@ class RemoteHandler:
             if interval.sharing is None and not interval.pool.ended:
                 self._share(meta.cap, interval, {self.dc: max(0, interval.pool.minted)})
 
-    def total_changed(self, key: Key) -> None:
+    def total_changed(self, key: IntervalKey) -> None:
         """The total of an interval was changed here."""
         exchange = self._exchange(key)
         if exchange is not None:
             exchange.total_changed(self._circle.now)
             self.touch(key)
 
-    def touch(self, key: Key) -> None:
+    def touch(self, key: IntervalKey) -> None:
         """Something about an interval has changed: look at it before the next commit round."""
         if self.others and self._exchange(key) is not None:
             self._touched[key] = None
@@ -478,7 +478,7 @@ class RemoteHandler:
         for at in range(0, max(1, len(abouts)), INTERVALS_PER_MESSAGE):
             self._circle.tell_others(Status(intervals=abouts[at : at + INTERVALS_PER_MESSAGE]))
 
-    def _is_news(self, key: Key, exchange: Exchange) -> bool:
+    def _is_news(self, key: IntervalKey, exchange: Exchange) -> bool:
         about, now = exchange.shared.about, self._circle.now
         told, at = self._told.get(key, (None, 0))
         if told == about and now - at < STATUS_AGAIN_US:
@@ -488,7 +488,7 @@ class RemoteHandler:
 
     # ---- inside
 
-    def _close(self, key: Key, interval: Interval) -> None:
+    def _close(self, key: IntervalKey, interval: Interval) -> None:
         if not interval.pool.ended:
             return
         cap, number = key
@@ -502,7 +502,7 @@ class RemoteHandler:
         exchanges = [self._exchange((meta.cap, each.number)) for each in meta.intervals]
         return [each.shared.about for each in exchanges if each is not None]
 
-    def _exchange(self, key: Key) -> Exchange | None:
+    def _exchange(self, key: IntervalKey) -> Exchange | None:
         interval = self._state.interval(*key)
         if interval is None or interval.sharing is None:
             return None

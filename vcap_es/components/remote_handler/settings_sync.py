@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import islice
 
-from msgspec import Struct, msgpack, structs
+from msgspec import msgpack, structs
 
 from vcap_es.components.decisions.placement import NO_PLACEMENT
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.messages.centre import Inquiry, Setting, Settings
+from vcap_es.components.remote_handler.awaited_caps import Awaited
 from vcap_es.components.remote_handler.hearsay import doubt_setting
 from vcap_es.components.remote_handler.membership import Circle
 from vcap_es.events.facts import PlacementChanged, Stamp, TemplateLearned
@@ -29,13 +30,6 @@ AWAIT_US = (1_000_000, 60_000_000)
 
 Nobody defines it after the first of these, when somebody may have defined it elsewhere.
 """
-
-
-class Awaited(Struct):
-    """How long is waited next, and until when now."""
-
-    wait: int
-    due: int
 
 
 class SharedSettings:

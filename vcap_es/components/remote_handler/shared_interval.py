@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import gift, mode_of, phase_of, spare
-from vcap_es.components.local_handler.allocator import Demand
+from vcap_es.components.local_handler.demands import PoolDemand
 from vcap_es.components.messages.centre import (
     About,
     BetweenCentres,
@@ -68,7 +68,7 @@ class Abroad(Protocol):
     def tell(self, centre: str, message: BetweenCentres) -> None:
         """Let another data centre hear this, after the next commit round."""
 
-    def demand(self, cap: str, number: int) -> Demand:
+    def demand(self, cap: str, number: int) -> PoolDemand:
         """What own servers need of it, and would have ahead of need."""
 
     def recall(self, cap: str, number: int, missing: int) -> bool:
@@ -136,7 +136,7 @@ class SharedInterval:
         return self.gatherer == self.abroad.dc
 
     @property
-    def demand(self) -> Demand:
+    def demand(self) -> PoolDemand:
         """What the own servers need."""
         return self.abroad.demand(self.cap, self.interval.number)
 

@@ -6,7 +6,7 @@ each time, until somebody tells of more.
 
 from msgspec import Struct
 
-from vcap_es.components.local_handler.allocator import Left
+from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.centre import Reply
 from vcap_es.components.messages.server import Order
 from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInterval

@@ -23,16 +23,16 @@ from vcap_es.components.messages.outcomes import (
     ConsumedAll,
     ConsumedEach,
     Held,
-    Outcome,
     Refused,
 )
 from vcap_es.components.messages.server import Broadcast, FromMaster, Standing
 from vcap_es.components.volumecap_server.all_or_none import AllOrNone
+from vcap_es.components.volumecap_server.client_call import ClientCall, KeyedCall
 from vcap_es.components.volumecap_server.holds import Settlement, format_id
 from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending
 from vcap_es.components.volumecap_server.lookups import Lookups
 from vcap_es.components.volumecap_server.slices.engine import Holdings
-from vcap_es.components.volumecap_server.slices.journal import Cells, Entry, Journal
+from vcap_es.components.volumecap_server.slices.journal import Cells, Journal
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import Output, Reply
 from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
@@ -110,7 +110,7 @@ class VolumecapServer:
         """
         self.holdings.tick(now_ns)
         if idempotency is None:
-            self._do(command, Call(self, token, owner))
+            self._do(command, ClientCall(self, token, owner))
             return
         admitted = self.keys.admit(owner, idempotency, token)
         if isinstance(admitted, Pending):
@@ -126,7 +126,7 @@ class VolumecapServer:
     def _reply(self, token: int, outcome: object) -> None:
         self.holdings.outputs.append(Reply(token, outcome))
 
-    def _do(self, command: Command, call: "Call") -> None:
+    def _do(self, command: Command, call: "ClientCall") -> None:
         match command:
             case Consume():
                 self._consume(command, call.touched, call.finish)
@@ -146,7 +146,7 @@ class VolumecapServer:
                 self._touch(command.id, call)
                 self.settlement.refund(command, call)
 
-    def _touch(self, text: str, call: "Call") -> None:
+    def _touch(self, text: str, call: "ClientCall") -> None:
         """The slice of an id keeps the key of the call."""
         found = self.settlement.slice_of(text)
         call.touched += [found] if found else []
@@ -213,7 +213,7 @@ class VolumecapServer:
             resets_at=found.end,
         )
 
-    def _hold(self, command: Hold, call: "Call") -> None:
+    def _hold(self, command: Hold, call: "ClientCall") -> None:
         refusal = self.settlement.full(command.cap, call.owner)
         if refusal is not None:
             call.finish(refusal)
@@ -240,7 +240,7 @@ class VolumecapServer:
             lifetime_ms=lifetime_ms,
         )
 
-    def _consume_all(self, command: ConsumeAll, call: "Call") -> None:
+    def _consume_all(self, command: ConsumeAll, call: "ClientCall") -> None:
         def done(outcome: ConsumedAll | Refused, touched: list[Slice]) -> None:
             call.touched += touched
             call.finish(outcome)
@@ -249,7 +249,7 @@ class VolumecapServer:
             self.holdings, command.items, shadow=self._shadow, consumed=self._consumed, done=done
         ).go_on()
 
-    def _consume_each(self, command: ConsumeEach, call: "Call") -> None:
+    def _consume_each(self, command: ConsumeEach, call: "ClientCall") -> None:
         answers: dict[int, Consumed | Refused] = {}
 
         def put(index: int, outcome: Consumed | Refused) -> None:
@@ -295,45 +295,3 @@ class VolumecapServer:
     def take(self, now_ns: int) -> list[Output]:
         """All outputs so far, in order."""
         return self.holdings.take(now_ns)
-
-
-class Call:
-    """One call of a client, of the API key `owner`; `touched` are the slices that it was about."""
-
-    def __init__(self, server: VolumecapServer, token: int, owner: str) -> None:
-        self.touched: list[Slice] = []
-        self.owner = owner
-        self._server, self._token = server, token
-
-    def entries(self, outcome: Outcome) -> list[Entry]:  # noqa: ARG002  # a keyed call has some
-        """What the record of what was done says of the answer."""
-        return []
-
-    def finish(self, outcome: Outcome) -> None:
-        """Give the answer."""
-        self._server.holdings.outputs.append(Reply(self._token, outcome))
-
-
-class KeyedCall(Call):
-    """A call with a key, which lives with the slices that the call touched."""
-
-    def __init__(
-        self,
-        server: VolumecapServer,
-        token: int,
-        owner: str,
-        idempotency: Idempotency,
-        pending: Pending,
-    ) -> None:
-        super().__init__(server, token, owner)
-        self._idempotency, self._pending = idempotency, pending
-
-    def entries(self, outcome: Outcome) -> list[Entry]:
-        """The key of the call and its answer, if it sticks."""
-        keys = self._server.keys
-        return keys.entries(self.owner, self._idempotency, outcome, self.touched)
-
-    def finish(self, outcome: Outcome) -> None:
-        """Keep the answer for the key, and give it to everybody who waits for this call."""
-        for token in self._server.keys.finish(self._pending, outcome, self.touched):
-            self._server.holdings.outputs.append(Reply(token, outcome))

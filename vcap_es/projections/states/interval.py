@@ -123,3 +123,6 @@ def evolve(interval: Interval, fact: IntervalChange) -> None:
             end(interval.pool)
         case IntervalClosed():
             close(interval.pool, fact.unreported)
+
+
+IntervalKey = tuple[str, int]

@@ -11,7 +11,7 @@ from random import Random
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Refused
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.events.chain import Stored
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import Definition

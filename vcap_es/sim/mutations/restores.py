@@ -8,7 +8,7 @@ from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.master.master import Master
 from vcap_es.components.messages.master import Greeting
 from vcap_es.components.messages.server import Grant, Hello, Holding, Readmitted
-from vcap_es.components.primary_master.primary_master import Send
+from vcap_es.components.primary_master.outputs import Send
 from vcap_es.events.facts import AmountWithheld, Definition, Fact
 from vcap_es.events.periods import Window, window_at
 from vcap_es.projections.states import data_centre, places, volumecap

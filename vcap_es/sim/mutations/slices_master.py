@@ -3,8 +3,11 @@
 from msgspec import structs
 
 from vcap_es.components.local_handler import allocator
-from vcap_es.components.local_handler.allocator import Desk, Recall, Wish
-from vcap_es.components.local_handler.local_handler import LocalHandler, Server
+from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.demands import ServerDemand
+from vcap_es.components.local_handler.local_handler import LocalHandler
+from vcap_es.components.local_handler.recall import RecallRound
+from vcap_es.components.local_handler.server_session import ServerSession
 from vcap_es.components.messages.server import Grant, Hello, Holding, Order
 from vcap_es.components.primary_master.leadership import Leadership, UnderWay
 from vcap_es.components.primary_master.primary_master import PrimaryMaster
@@ -54,7 +57,12 @@ def _serve_after_the_end(self: Desk, now: int) -> None:
 
 
 def _share_of_what_was_moved(
-    self: Desk, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
+    self: Desk,
+    wish: ServerDemand,
+    incarnation: str,
+    connection: int,
+    order: Order,
+    holding: Holding,
 ) -> None:
     _take_newest(self, wish, incarnation, connection, order, holding)
     wish.received = self._pool.peek(incarnation).out
@@ -77,7 +85,12 @@ def _hear_in_any_order(
 
 
 def _final_unseen(
-    self: Desk, wish: Wish, incarnation: str, connection: int, order: Order, holding: Holding
+    self: Desk,
+    wish: ServerDemand,
+    incarnation: str,
+    connection: int,
+    order: Order,
+    holding: Holding,
 ) -> None:
     _take_newest(self, wish, incarnation, connection, order, holding)
     wish.final = holding.final
@@ -97,11 +110,11 @@ def _keep_the_final_back(self: Desk, incarnation: str) -> Grant:
 # ---- recalls and verdicts
 
 
-def _ask_nobody(self: Desk, head: str, missing: int, since: int) -> Recall:  # noqa: ARG001  # the signature of what it stands for
+def _ask_nobody(self: Desk, head: str, missing: int, since: int) -> RecallRound:  # noqa: ARG001  # the signature of what it stands for
     self._rounds += 1
     need = self._wishes[head].need if head else 0
     number = (self._office.epoch, self._rounds)
-    self._round = Recall(number, head, need, self._version, since, {}, set())
+    self._round = RecallRound(number, head, need, self._version, since, {}, set())
     return self._round
 
 
@@ -111,7 +124,9 @@ def _judge_across_versions(self: Desk, head: str, now: int) -> bool:
     return _serve_head(self, head, now)
 
 
-def _refunds_wake_nobody(self: Desk, incarnation: str, holding: Holding, wish: Wish) -> list[Spend]:
+def _refunds_wake_nobody(
+    self: Desk, incarnation: str, holding: Holding, wish: ServerDemand
+) -> list[Spend]:
     with instead(Desk, "bump", _nothing):
         return _take_totals(self, incarnation, holding, wish)
 
@@ -124,7 +139,7 @@ def _totals_wake_nobody(self: LocalHandler, cap: str, number: int, now: int) -> 
 def _holders_wake_nobody(
     self: Desk, incarnation: str, connection: int, order: Order, holding: Holding
 ) -> list[Spend]:
-    self._wishes.setdefault(incarnation, Wish()).connection = connection
+    self._wishes.setdefault(incarnation, ServerDemand()).connection = connection
     return _hear(self, incarnation, connection, order, holding)
 
 
@@ -178,7 +193,7 @@ def _let_copies_in(self: LocalHandler, connection: int, message: Hello, now: int
     return _hello(self, connection, message, now)
 
 
-def _remind_nobody(_self: LocalHandler, _server: Server, _now: int) -> None:
+def _remind_nobody(_self: LocalHandler, _server: ServerSession, _now: int) -> None:
     pass
 
 

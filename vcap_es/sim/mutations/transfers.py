@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from vcap_es.components.decisions import inheritance
-from vcap_es.components.local_handler.allocator import Left
-from vcap_es.components.master.master import Master, Moment
+from vcap_es.components.local_handler.demands import Left
+from vcap_es.components.master.identity import Moment
+from vcap_es.components.master.master import Master
 from vcap_es.components.messages.centre import About, BetweenCentres, Hearing, Movement, Sender
-from vcap_es.components.primary_master.primary_master import Acknowledge
+from vcap_es.components.primary_master.outputs import Acknowledge
 from vcap_es.components.remote_handler import shared_interval
 from vcap_es.components.remote_handler.centre_identities import Acquaintances, Meeting
 from vcap_es.components.remote_handler.exchange import Exchange

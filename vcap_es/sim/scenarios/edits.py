@@ -3,7 +3,7 @@
 from vcap_es.components.decisions.meta import Define, Pause, Resume, Retire
 from vcap_es.components.messages.client import Consume, Idempotency, Refund
 from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.events.facts import Definition
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.environment.site import NOON

@@ -3,7 +3,7 @@
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.messages.outcomes import Consumed
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.sim.world.invariants import must
 from vcap_es.sim.world.world import World
 

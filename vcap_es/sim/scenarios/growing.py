@@ -2,7 +2,7 @@
 
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.primary_master.leadership import Leadership
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000

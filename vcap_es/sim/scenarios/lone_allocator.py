@@ -1,6 +1,7 @@
 """One desk alone: its servers are made by hand, and what it records becomes true at once."""
 
-from vcap_es.components.local_handler.allocator import Desk, Left
+from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.server import Grant, Holding
 from vcap_es.events.facts import (
     Fact,

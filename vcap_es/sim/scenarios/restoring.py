@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from vcap_es.components.decisions.restore import AcceptLoss
 from vcap_es.components.messages.outcomes import Consumed
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.components.volumecap_server.belonging import Belonging
 from vcap_es.sim.scenarios.small_world import SECOND, idle, taken
 from vcap_es.sim.world.restores import Restoring

@@ -10,14 +10,15 @@ from vcap_es.components.consensus.remark import Remark
 from vcap_es.components.consensus.replica import Cut, Held, Store
 from vcap_es.components.consensus.voter import Ballot, founded
 from vcap_es.components.decisions.primacy import Config, master_id
-from vcap_es.components.master.master import Identity, Master, Moment
+from vcap_es.components.master.identity import Identity, Moment
+from vcap_es.components.master.master import Master
 from vcap_es.components.master.outputs import Halt, Output, Renew, Restart
 from vcap_es.components.messages import encoding
-from vcap_es.components.primary_master.leadership import Fetch
-from vcap_es.components.primary_master.primary_master import (
+from vcap_es.components.primary_master.outputs import (
     Acknowledge,
     Answer,
     Close,
+    Fetch,
     Forward,
     Send,
     Spawn,

@@ -17,7 +17,8 @@ from tests.support.stand_in import (
     served,
     wire,
 )
-from vcap_es.adapters.http.client_plane.app import ENDPOINTS, Endpoint
+from vcap_es.adapters.http.client_plane.app import ENDPOINTS
+from vcap_es.adapters.http.client_plane.calls import Endpoint
 from vcap_es.adapters.http.request_bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX
 from vcap_es.components.messages.server import Whereabouts
 from vcap_es.events.facts.access import Role

@@ -12,7 +12,8 @@ from vcap_es.adapters.http.control_plane.centres import CentreRequest
 from vcap_es.adapters.http.control_plane.routes import ROLES as ROLES_OF
 from vcap_es.adapters.http.control_plane.routes import Route
 from vcap_es.adapters.http.problems import MEDIA_TYPE
-from vcap_es.adapters.http.shapes.caps import HomeRequest, KeyRequest, Terms
+from vcap_es.adapters.http.shapes.api_keys import KeyRequest
+from vcap_es.adapters.http.shapes.caps import HomeRequest, Terms
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.events.log import Head
 from vcap_es.events.logs.memory import MemoryLog

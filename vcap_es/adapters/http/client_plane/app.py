@@ -7,7 +7,7 @@ who calls, what is asked, may they, do it, say it.
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import msgspec
@@ -18,28 +18,29 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vcap_es.adapters.http.callers import Client, Scopes
+from vcap_es.adapters.http.client_plane.answers import (
+    json_response,
+    level_response,
+    outcome_response,
+)
+from vcap_es.adapters.http.client_plane.calls import Call, Endpoint
+from vcap_es.adapters.http.client_plane.forwarding import FORWARD_SECONDS, forward
 from vcap_es.adapters.http.client_plane.plane import (
     AUDITORS,
     READERS,
     TAKERS,
     ClientPlane,
-    consumed_json,
-    shown_instant,
 )
 from vcap_es.adapters.http.known_masters import links_response
 from vcap_es.adapters.http.probes import live_response, metrics_response, ready_response
 from vcap_es.adapters.http.problems import (
-    listed,
     problem,
     problem_response,
-    rate_limit,
-    rate_limit_policy,
     refusal_problem,
     refused_response,
 )
 from vcap_es.adapters.http.request_bodies import (
     BATCH_BYTES_MAX,
-    BODY_BYTES_MAX,
     CAP_ID,
     cancel_command,
     commit_command,
@@ -48,7 +49,7 @@ from vcap_es.adapters.http.request_bodies import (
     hold_command,
     refund_command,
 )
-from vcap_es.adapters.http.shapes.caps import known_node
+from vcap_es.adapters.http.shapes.nodes import known_node
 from vcap_es.adapters.links.discovery import LINKS_PATH
 from vcap_es.components.messages.client import (
     Cancel,
@@ -65,32 +66,17 @@ from vcap_es.components.messages.outcomes import (
     Consumed,
     ConsumedAll,
     ConsumedEach,
-    Held,
-    Level,
     Outcome,
-    Refunded,
     Refused,
-    Settled,
 )
 from vcap_es.errors import RequestRefused
 from vcap_es.events.consume_ids import find_consume_id
-from vcap_es.events.facts.access import Role
 
 CALLS_UNDER_WAY_MAX = 4096
 """Calls that one server works on at a time; one more is answered with `busy`. The last quarter of
 them is for API keys that have less than a quarter, so none shuts out the others.
 """
 
-FORWARD_SECONDS = 2.0
-FORWARDED_BYTES_MAX = 64 * 1024
-FORWARDED = "vcap-forwarded"
-"""Marks a call that another server has forwarded here: it is not forwarded again."""
-
-INSTANTS = ("start", "resets_at")
-"""The fields of answers that are instants: RFC 3339 for people, microseconds inside."""
-
-LIMIT_FIELDS_MAX = 8
-"""The caps of one answer that get rate limit fields; with more, none has."""
 
 _NOBODY = Client("", "client", Scopes([]))
 """Who calls where no key is needed; opens nothing."""
@@ -98,30 +84,6 @@ _NOBODY = Client("", "client", Scopes([]))
 _BARE_KEY = re.compile(r"[!#-~]{1,255}")
 _QUOTED_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"')
 _CAP = re.compile(CAP_ID)
-
-
-class Call(NamedTuple):
-    """A request that was read: by whom, with which body."""
-
-    plane: ClientPlane
-    request: Request
-    client: Client
-    body: bytes
-
-    def path(self, name: str) -> str:
-        """A part of the path."""
-        return str(self.request.path_params[name])
-
-
-class Endpoint(NamedTuple):
-    """A row of the route table. `roles` may call it; where it is None, no key is needed."""
-
-    name: str
-    method: str
-    path: str
-    roles: frozenset[Role] | None
-    answer: Callable[[Call], Awaitable[Response]]
-    body_bytes_max: int = BODY_BYTES_MAX
 
 
 # ---- what is asked
@@ -164,12 +126,12 @@ async def _look_up(call: Call) -> Response:
     answer = await call.plane.node.lookup(cap)
     if isinstance(answer, Refused):
         return problem_response(refusal_problem(answer))
-    return _level_response(call.plane, answer)
+    return level_response(call.plane, answer)
 
 
 async def _nodes(call: Call) -> Response:
     nodes = [known_node(each) for each in call.plane.node.nodes()]
-    return _json(msgspec.json.encode({"nodes": nodes}), {})
+    return json_response(msgspec.json.encode({"nodes": nodes}), {})
 
 
 async def _links(call: Call) -> Response:
@@ -214,10 +176,10 @@ async def _do(call: Call, command: Command) -> Response:
     await _check_scope(call, caps)
     node = call.plane.node
     if incarnation is not None and incarnation != node.incarnation:
-        return await _forward(call, incarnation)
+        return await forward(call, incarnation)
     outcome = await node.submit(command, _idempotency(call, command), call.client.key)
     _count(call.plane, command, outcome)
-    return _outcome_response(call.plane, outcome)
+    return outcome_response(call.plane, outcome)
 
 
 def _concerns(command: Command) -> tuple[list[str], str | None]:
@@ -270,95 +232,7 @@ def _idempotency(call: Call, command: Command) -> Idempotency | None:
     return Idempotency(key=f"{caller}/{key}", fingerprint=msgspec.json.encode(asked))
 
 
-async def _forward(call: Call, incarnation: str) -> Response:
-    """Ask the server that gave the id; it checks and counts the call as its own."""
-    address = call.plane.node.addresses.get(incarnation)
-    if address is None or FORWARDED in call.request.headers:
-        detail = "the server that gave this id is not connected now"
-        raise RequestRefused("unavailable", detail, retry_after_ms=1000)
-    try:
-        return await _ask(call, f"{address.rstrip('/')}{_raw_path(call.request)}")
-    except httpx2.HTTPError as error:
-        detail = f"the server that gave this id does not answer ({type(error).__name__})"
-        raise RequestRefused("unavailable", detail, retry_after_ms=1000) from error
-
-
-async def _ask(call: Call, url: str) -> Response:
-    http: httpx2.AsyncClient = call.request.state.http
-    passed = ("authorization", "idempotency-key", "content-type")
-    headers = {name: call.request.headers[name] for name in passed if name in call.request.headers}
-    headers[FORWARDED] = call.plane.node.incarnation
-    async with http.stream("POST", url, content=call.body, headers=headers) as answer:
-        body = b""
-        async for part in answer.aiter_bytes():
-            body += part
-            if len(body) > FORWARDED_BYTES_MAX:
-                raise RequestRefused("unavailable", "the other server's answer is too large")
-    kept = ("content-type", "retry-after", "ratelimit", "ratelimit-policy", "vcap-server")
-    fields = {name: answer.headers[name] for name in kept if name in answer.headers}
-    return Response(body, answer.status_code, {"cache-control": "no-store", **fields})
-
-
-def _raw_path(request: Request) -> str:
-    raw: bytes = request.scope["raw_path"]
-    return raw.decode("ascii")
-
-
 # ---- say it
-
-
-def _outcome_response(plane: ClientPlane, outcome: Outcome) -> Response:
-    match outcome:
-        case Refused():
-            return problem_response(refusal_problem(outcome))
-        case Consumed():
-            return _json(consumed_json(outcome).encode(), _limit_fields(plane, [outcome]))
-        case ConsumedAll(items=items) | ConsumedEach(items=items):
-            parts = [
-                consumed_json(item)
-                if isinstance(item, Consumed)
-                else msgspec.json.encode(refusal_problem(item)).decode()
-                for item in items
-            ]
-            taken = [item for item in items if isinstance(item, Consumed)]
-            return _json(f'{{"items":[{",".join(parts)}]}}'.encode(), _limit_fields(plane, taken))
-        case Held():
-            return _json(_encode(outcome), _limit_fields(plane, [outcome]))
-        case Settled() | Refunded():
-            return _json(_encode(outcome), {})
-
-
-def _level_response(plane: ClientPlane, level: Level) -> Response:
-    window_s = -((level.start - level.resets_at) // 1_000_000)
-    reset_s = plane.seconds_until(level.resets_at)
-    fields = {
-        "ratelimit-policy": rate_limit_policy(level.cap, level.total, window_s),
-        "ratelimit": rate_limit(level.cap, level.remaining, reset_s),
-    }
-    return _json(_encode(level), fields)
-
-
-def _encode(outcome: Held | Settled | Refunded | Level) -> bytes:
-    fields = msgspec.structs.asdict(outcome)
-    instants = {name: shown_instant(fields[name]) for name in INSTANTS if name in fields}
-    return msgspec.json.encode(fields | instants)
-
-
-def _limit_fields(plane: ClientPlane, answers: list[Consumed] | list[Held]) -> dict[str, str]:
-    if not 0 < len(answers) <= LIMIT_FIELDS_MAX:
-        return {}
-    pairs = [
-        plane.limit_fields(each.cap, each.remaining, each.total, each.resets_at) for each in answers
-    ]
-    return {
-        "ratelimit-policy": listed(policy for policy, _ in pairs),
-        "ratelimit": listed(limit for _, limit in pairs),
-    }
-
-
-def _json(body: bytes, fields: dict[str, str]) -> Response:
-    headers = {"cache-control": "no-store", **fields}
-    return Response(body, headers=headers, media_type="application/json")
 
 
 def _count(plane: ClientPlane, command: Command, outcome: Outcome) -> None:

@@ -23,19 +23,10 @@ from vcap_es.adapters.http.control_plane.routes import (
     check_scope,
     next_page,
 )
-from vcap_es.adapters.http.shapes.caps import (
-    AccountStatement,
-    Balances,
-    Event,
-    Events,
-    Explanation,
-    Holder,
-    Holders,
-    Instant,
-    Intervals,
-    Verification,
-    balances_of,
-)
+from vcap_es.adapters.http.shapes.caps import Balances, Holder, Holders, Intervals, balances_of
+from vcap_es.adapters.http.shapes.events import Event, Events, Verification
+from vcap_es.adapters.http.shapes.scalars import Instant
+from vcap_es.adapters.http.shapes.statements import AccountStatement, Explanation
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.adapters.past.messages import (
     AnyQuestion,

@@ -5,38 +5,32 @@ Every change is an event: its actor is the API key's id, its correlation the req
 
 from itertools import islice
 from secrets import token_bytes
-from typing import Literal
 
 import msgspec
 
 from vcap_es.adapters.http.callers import Client, new_key
+from vcap_es.adapters.http.control_plane.changes import Acknowledged, definition_in, submit
 from vcap_es.adapters.http.control_plane.routes import (
     POSITION,
     WATERMARK,
     Call,
     Page,
-    Query,
     Reply,
     Route,
     check_scope,
     next_page,
     read_body,
 )
-from vcap_es.adapters.http.problems import not_primary
-from vcap_es.adapters.http.request_bodies import parse
+from vcap_es.adapters.http.shapes.api_keys import KeyRequest, Keys, MadeKey, key_of
 from vcap_es.adapters.http.shapes.caps import (
     Cap,
     Caps,
     HomeRequest,
-    KeyRequest,
-    Keys,
-    MadeKey,
     State,
     Template,
     Templates,
     Terms,
     cap_of,
-    key_of,
     state_of,
     terms_of,
     unheard_server,
@@ -44,7 +38,6 @@ from vcap_es.adapters.http.shapes.caps import (
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.components.decisions.access import CreateKey, RevokeKey
 from vcap_es.components.decisions.centre import template_home
-from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import (
     NO_VERSION,
     CapCommand,
@@ -56,13 +49,9 @@ from vcap_es.components.decisions.meta import (
     Retire,
     RetireTemplate,
 )
-from vcap_es.components.master.outputs import Elsewhere
-from vcap_es.components.meta_handler import OperatorCommand
-from vcap_es.components.primary_master.approvals import Approved
-from vcap_es.components.primary_master.primary_master import Done
+from vcap_es.components.primary_master.outputs import Done
 from vcap_es.errors import InvalidInput, RequestRefused
-from vcap_es.events.definitions import definition_from
-from vcap_es.events.facts import ApiKeyCreated, Definition, MetaDefined, Version
+from vcap_es.events.facts import ApiKeyCreated, MetaDefined, Version
 from vcap_es.events.instants import format_instant, parse_instant
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
@@ -70,17 +59,8 @@ from vcap_es.projections.states.meta import Meta
 SCAN_MAX = 50_000
 """Caps that one page looks at; a filter that few fit gives short pages instead of a long wait."""
 
-Value = bool | int | float | str | list[str] | dict[str, str] | None
-_definition = msgspec.json.Decoder(dict[str, Value])
-
 
 # ---- caps
-
-
-class Acknowledged(Query, frozen=True, kw_only=True):
-    """When a change is answered: when it is durable, or when its place in the order is for ever."""
-
-    ack: Literal["durable", "permanent"] = "durable"
 
 
 class CapsQuery(Page, frozen=True, kw_only=True):
@@ -149,7 +129,7 @@ def _found(state: DataCentre, name: str, now: int, dc: str) -> Cap | None:
 
 async def define_cap(call: Call) -> Reply:
     """Let the cap have this definition; 201 where it did not exist or was retired."""
-    name, definition = call.path["cap"], _definition_in(call)
+    name, definition = call.path["cap"], definition_in(call)
     if not call.client.allows(name, definition.group):
         detail = f"your key would not open {name} in the group {definition.group}"
         raise RequestRefused("forbidden", detail, cap=name)
@@ -205,11 +185,6 @@ async def _permanence(call: Call, done: Done) -> dict[str, str]:
     return {WATERMARK: format_instant(order.watermark)}
 
 
-def _definition_in(call: Call) -> Definition:
-    given = parse(call.body, _definition)
-    return definition_from(given, "the definition")
-
-
 def _wanted_version(call: Call) -> Version | None:
     """The version that the request's conditions ask for; None: whichever there is."""
     meta = call.node.state.metas.get(call.path["cap"])
@@ -240,23 +215,6 @@ def _version_in(tag: str) -> Version:
         detail = 'If-Match is one version as ETag told it, such as "0.3", or *'
         raise RequestRefused("bad_request", detail)
     return Version(int(generation), int(number))
-
-
-async def submit(call: Call, command: OperatorCommand) -> Done:
-    """Do it, durably; raises RequestRefused where the master says no."""
-    done = await submit_one(call, command)
-    assert isinstance(done, Done), f"{command} needs no second operator"
-    return done
-
-
-async def submit_one(call: Call, command: OperatorCommand) -> Done | Approved:
-    """Do it, or approve it where another operator must want it as well."""
-    done = await call.node.submit(command, actor=call.client.key, correlation=call.request_id)
-    if isinstance(done, Elsewhere):
-        raise not_primary(done.leader, done.address)
-    if isinstance(done, Denied):
-        raise RequestRefused(done.code, done.detail, cap=getattr(command, "cap", None))
-    return done
 
 
 # ---- templates
@@ -295,7 +253,7 @@ async def show_template(call: Call) -> Reply:
 
 async def define_template(call: Call) -> Reply:
     """Let caps whose id matches be defined so on first use; 201 where there was none."""
-    match, definition = call.path["match"], _definition_in(call)
+    match, definition = call.path["match"], definition_in(call)
     is_new = match not in call.node.state.templates
     done = await submit(call, DefineTemplate(match=match, definition=definition))
     return Reply(

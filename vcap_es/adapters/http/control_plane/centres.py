@@ -7,9 +7,9 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from vcap_es.adapters.http.control_plane.caps import submit, submit_one
+from vcap_es.adapters.http.control_plane.changes import submit, submit_one
 from vcap_es.adapters.http.control_plane.routes import POSITION, Call, Reply, Route, read_body
-from vcap_es.adapters.http.shapes.caps import Instant
+from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
 from vcap_es.components.primary_master.approvals import OPERATORS_NEEDED, Approved

@@ -12,7 +12,7 @@ import msgspec
 from vcap_es.adapters.http.control_plane.routes import REQUEST_ID, ROLES, Route
 from vcap_es.adapters.http.problems import MEDIA_TYPE
 from vcap_es.adapters.http.request_bodies import CAP_ID
-from vcap_es.adapters.http.shapes.caps import Problem
+from vcap_es.adapters.http.shapes.problems import Problem
 from vcap_es.events.placements import CENTRE, NAME
 from vcap_es.version import __version__
 

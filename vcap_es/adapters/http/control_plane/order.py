@@ -6,7 +6,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from vcap_es.adapters.http.control_plane.routes import Call, Query, Reply, Route, next_page
-from vcap_es.adapters.http.shapes.caps import Event, Instant, event_of
+from vcap_es.adapters.http.shapes.events import Event, event_of
+from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.errors import RequestRefused
 from vcap_es.events.instants import format_instant
 from vcap_es.events.placements import CENTRE, CENTRES_MAX

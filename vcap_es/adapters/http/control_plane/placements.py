@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from vcap_es.adapters.http.control_plane.caps import submit
+from vcap_es.adapters.http.control_plane.changes import submit
 from vcap_es.adapters.http.control_plane.routes import POSITION, Call, Reply, Route, read_body
 from vcap_es.components.decisions.placement import RetirePlacement, SetPlacement
 from vcap_es.errors import RequestRefused

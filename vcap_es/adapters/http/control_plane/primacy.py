@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from vcap_es.adapters.http.control_plane.routes import Call, Reply, Route, read_body
 from vcap_es.adapters.http.problems import not_primary
-from vcap_es.adapters.http.shapes.caps import (
+from vcap_es.adapters.http.shapes.nodes import (
     ConnectedServer,
     ForcedPromotion,
     Leader,

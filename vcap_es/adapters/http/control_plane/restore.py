@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from vcap_es.adapters.http.control_plane.caps import submit, submit_one
+from vcap_es.adapters.http.control_plane.changes import submit, submit_one
 from vcap_es.adapters.http.control_plane.routes import Call, Reply, Route, read_body
-from vcap_es.adapters.http.shapes.caps import Instant
+from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.components.decisions.restore import AcceptLoss, ReadmitServer
 from vcap_es.components.messages.server import Hello
