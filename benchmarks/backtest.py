@@ -11,7 +11,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from benchmarks.rows import Row, sized
-from vcap_es.backtest import Totals, backtest
+from vcap_es.backtest import BacktestTotals, backtest
 from vcap_es.caps_file import CapsFile
 from vcap_es.events.facts import Definition
 from vcap_es.events.facts.meta import IntervalKind
@@ -52,7 +52,7 @@ def figures() -> list[Row]:
     ]
 
 
-def _rows(trace: str, lines: int, totals: Totals, least: int) -> list[Row]:
+def _rows(trace: str, lines: int, totals: BacktestTotals, least: int) -> list[Row]:
     rate, stranded = totals.consumes_per_second, f"{trace}, stranded"
     return [
         Row(f"{trace}, its length", f"{lines:,}", "lines"),
@@ -63,7 +63,7 @@ def _rows(trace: str, lines: int, totals: Totals, least: int) -> list[Row]:
     ]
 
 
-def _run(kind: IntervalKind, totals: Iterable[int], lines: Iterable[Line]) -> Totals:
+def _run(kind: IntervalKind, totals: Iterable[int], lines: Iterable[Line]) -> BacktestTotals:
     caps = {
         f"cap{number}": Definition(total=total, interval=kind)
         for number, total in enumerate(totals)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcap_es.backtest import Report, backtest
-from vcap_es.backtest.tally import Tally
+from vcap_es.backtest import BacktestReport, backtest
+from vcap_es.backtest.tally import AnswerTally
 from vcap_es.backtest.trace import Consumption, Trace
 from vcap_es.caps_file import CapsFile, parse_caps
 from vcap_es.components.messages.outcomes import Consumed, Refused
@@ -346,7 +346,7 @@ def test_a_refusal_of_what_was_somewhere_is_counted_as_stranded() -> None:
             tzdata="2026a",
         )
     )
-    tally = Tally()
+    tally = AnswerTally()
     consumed = Consumed(
         cap="a", origin="", last=0, consumed=7, remaining=3, total=10, resets_at=end
     )
@@ -397,7 +397,7 @@ def test_every_departure_of_a_year_is_capped_exactly(tmp_path: Path) -> None:
     inputs = ("--caps", FLIGHTS / "caps.toml", "--trace", trace)
     run("-m", "vcap_es", "backtest", *inputs, "--report", report)
     assert run(FLIGHTS / "check.py", report).startswith("exact: ")
-    totals = msgspec.json.decode(report.read_bytes(), type=Report).totals
+    totals = msgspec.json.decode(report.read_bytes(), type=BacktestReport).totals
     assert totals.consumed + totals.refused == 336_776
     assert totals.refused > 10_000
     assert totals.stranded == 0

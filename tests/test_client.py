@@ -30,7 +30,7 @@ from vcap_es.client import (
     VolumecapClient,
     calls,
 )
-from vcap_es.client.attempts import Answer, Attempt, Failure, Pool
+from vcap_es.client.attempts import Attempt, Failure, HttpAnswer, ServerPool
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.errors import InvalidAmount, InvalidInput, RequestRefused, Unreachable
@@ -297,16 +297,18 @@ def test_what_is_no_amount_is_never_sent() -> None:
 # ---- attempts, as plain code
 
 CALL = calls.consume("ten", 1, None)
-YES = Answer(
+YES = HttpAnswer(
     200,
     b'{"id":"i.0.ten.0-1","cap":"ten","consumed":1,"remaining":1,"total":10,'
     b'"resets_at":"2026-01-02T00:00:00Z"}',
 )
-BUSY = Answer(429, b'{"code":"busy","detail":"","retry_after_ms":70}')
+BUSY = HttpAnswer(429, b'{"code":"busy","detail":"","retry_after_ms":70}')
 GONE, LOST = Failure("gone", arrived=False), Failure("lost", arrived=True)
 
 
-def tried(pool: Pool, key: str | None, *told: Answer | Failure) -> tuple[list[Attempt], object]:
+def tried(
+    pool: ServerPool, key: str | None, *told: HttpAnswer | Failure
+) -> tuple[list[Attempt], object]:
     """The attempts that are made when these things come of them, and what comes out."""
     attempts = pool.attempts(CALL, key)
     made = [next(attempts)]
@@ -322,7 +324,7 @@ def tried(pool: Pool, key: str | None, *told: Answer | Failure) -> tuple[list[At
 
 def test_what_may_have_arrived_is_repeated_at_the_same_server_only() -> None:
     """The first server is kept to while it can be reached; with no key nothing is repeated."""
-    pool = Pool(["http://a", "http://b"], retries=2)
+    pool = ServerPool(["http://a", "http://b"], retries=2)
     made, outcome = tried(pool, "k", LOST, LOST, LOST)
     assert [each.url for each in made] == ["http://a"] * 3
     assert {each.headers["Idempotency-Key"] for each in made} == {'"k"'}
@@ -337,7 +339,7 @@ def test_what_may_have_arrived_is_repeated_at_the_same_server_only() -> None:
 
 def test_who_answered_last_is_asked_first() -> None:
     """A pool goes past a server that is gone, once for each, and remembers who was there."""
-    pool = Pool(["http://a", "http://b/"], retries=1)
+    pool = ServerPool(["http://a", "http://b/"], retries=1)
     made, outcome = tried(pool, "k", GONE, YES)
     assert [each.url for each in made] == ["http://a", "http://b"]
     assert isinstance(outcome, Consumed)
@@ -350,11 +352,11 @@ def test_who_answered_last_is_asked_first() -> None:
 
 def test_a_busy_server_is_asked_again_when_it_says() -> None:
     """`busy` is waited out as long as there are retries, and raised after that."""
-    made, outcome = tried(Pool(["http://a"], retries=1), None, BUSY, YES)
+    made, outcome = tried(ServerPool(["http://a"], retries=1), None, BUSY, YES)
     assert [each.pause_ms for each in made] == [0, 70]
     assert isinstance(outcome, Consumed)
     with pytest.raises(RequestRefused) as raised:
-        tried(Pool(["http://a"], retries=1), None, BUSY, BUSY)
+        tried(ServerPool(["http://a"], retries=1), None, BUSY, BUSY)
     assert raised.value.code == "busy"
 
 

@@ -28,7 +28,7 @@ from vcap_es.adapters.master.readiness import WAITS
 from vcap_es.adapters.master.supervisor import Supervisor
 from vcap_es.adapters.rabbitmq.connection import Broker
 from vcap_es.adapters.rabbitmq.feed import FeedWire
-from vcap_es.adapters.rabbitmq.topology import Peer, Wires
+from vcap_es.adapters.rabbitmq.topology import Peer, Topology
 from vcap_es.adapters.storage.ballot_file import BallotFile
 from vcap_es.adapters.storage.durable_files import sync_directory
 from vcap_es.adapters.volumecap_server.server_node import ServerNode
@@ -258,7 +258,7 @@ async def _master(settings: Settings, stop: asyncio.Event, *, cluster: str) -> N
         await _until(stop, node.failure)
 
 
-def wires_of(settings: Settings) -> Wires | None:
+def wires_of(settings: Settings) -> Topology | None:
     """How other data centres are reached; None where there are none."""
     remote = settings.remote
     if not remote.centres:
@@ -266,7 +266,7 @@ def wires_of(settings: Settings) -> Wires | None:
     if settings.data_centre in remote.centres:
         raise SettingsError(f"remote.centres.{settings.data_centre}: that is this data centre")
     broker = _broker(remote.broker, remote.password_file)
-    return Wires(
+    return Topology(
         broker=broker,
         peers=tuple(
             Peer(

@@ -38,7 +38,7 @@ MANIFEST_BYTES_MAX = 1 << 20
 CHUNK_EVENTS, CHUNK_BYTES = 5000, 1 << 20
 
 
-class Part(Struct, frozen=True, kw_only=True):
+class BackupPart(Struct, frozen=True, kw_only=True):
     """A file of a backup: its name, its length, and its digest in hexadecimal."""
 
     name: str
@@ -60,7 +60,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     link: str
     taken_at: str
     version: str
-    parts: list[Part]
+    parts: list[BackupPart]
 
 
 def take(directory: Path, target: Path, extra: Mapping[str, Path]) -> Manifest:
@@ -144,10 +144,10 @@ async def _describe(log: Path) -> Manifest:
     )
 
 
-def _part(name: str, path: Path) -> Part:
+def _part(name: str, path: Path) -> BackupPart:
     with path.open("rb") as file:
         digest, size = _digest(file)
-    return Part(name=name, bytes=size, sha256=digest)
+    return BackupPart(name=name, bytes=size, sha256=digest)
 
 
 def _digest(file: IO[bytes]) -> tuple[str, int]:
@@ -234,7 +234,7 @@ def _member(backup: Path, archive: tarfile.TarFile, name: str) -> IO[bytes]:
     return found
 
 
-def _unpack_part(backup: Path, archive: tarfile.TarFile, part: Part, folder: Path) -> None:
+def _unpack_part(backup: Path, archive: tarfile.TarFile, part: BackupPart, folder: Path) -> None:
     source, target = _member(backup, archive, part.name), folder / part.name
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w+b") as file:

@@ -41,7 +41,7 @@ DEMO_CAPS: dict[str, dict[str, object]] = {
 }
 
 
-class Single:
+class LocalDeployment:
     """Two masters and some volumecap servers as child processes."""
 
     def __init__(self, data: Path, *, servers: int, port: int, demo: bool) -> None:

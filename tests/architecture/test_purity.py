@@ -185,7 +185,7 @@ def test_an_effect_is_found() -> None:
         "async def step():\n    pass",
     ):
         (finding,) = effects(parse("vcap_es.components.local_handler.allocator", "\n" + bad))
-        assert re.match(r"vcap_es/components/desk\.py:[23]: ", finding), finding
+        assert re.match(r"vcap_es/components/local_handler/allocator\.py:[23]: ", finding), finding
 
 
 def test_an_exception_holds_only_for_its_place() -> None:

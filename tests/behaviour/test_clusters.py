@@ -2,9 +2,9 @@
 
 import pytest
 
-from vcap_es.components.consensus.replica import Held
+from vcap_es.components.consensus.replica import StoredLog
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Ballot, Keep, founded
+from vcap_es.components.consensus.voter import Ballot, SaveBallot, founded
 from vcap_es.components.master.identity import Identity, Moment
 from vcap_es.components.master.master import Master
 from vcap_es.components.messages.master import (
@@ -32,7 +32,7 @@ MOMENT = Moment(10**9, 1)
 def master(ballot: Ballot, slot: int = 1) -> Master:
     """A master with an empty log."""
     identity = Identity(dc="dc1", slot=slot, name=f"m{slot}", address="")
-    held = Held(head=Head(), committed=0, fold=Fold(), folded=Head(), tail=[], history=[])
+    held = StoredLog(head=Head(), committed=0, fold=Fold(), folded=Head(), tail=[], history=[])
     return Master(identity, ballot, held, Timings(), random=lambda _: 0, moment=MOMENT)
 
 
@@ -108,7 +108,7 @@ def test_an_empty_store_joins_the_cluster_of_the_leader_that_speaks_first() -> N
     outputs = core.take(MOMENT)
     # Then
     assert core.cluster == OURS
-    kept = [each.ballot.cluster for each in outputs if isinstance(each, Keep)]
+    kept = [each.ballot.cluster for each in outputs if isinstance(each, SaveBallot)]
     assert kept
     assert set(kept) == {OURS}
     answered = [
@@ -117,7 +117,7 @@ def test_an_empty_store_joins_the_cluster_of_the_leader_that_speaks_first() -> N
         if isinstance(each, Send) and isinstance(each.message, HeartbeatAnswer)
     ]
     assert answered
-    assert answered[0] > next(i for i, each in enumerate(outputs) if isinstance(each, Keep))
+    assert answered[0] > next(i for i, each in enumerate(outputs) if isinstance(each, SaveBallot))
     assert {each.connection for each in outputs if isinstance(each, Close)} == {2, 3}
     # And what still comes from those is heard as from nobody
     core.heard(2, heartbeat(9998), MOMENT)

@@ -3,7 +3,7 @@
 import pytest
 
 from vcap_es.components.consensus.candidacy import Candidacy
-from vcap_es.components.consensus.replica import Held, Replica
+from vcap_es.components.consensus.replica import Replica, StoredLog
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Ballot, Voter
 from vcap_es.components.decisions.denied import Denied
@@ -24,11 +24,13 @@ BOTH = ("m0-a", "m1-b", "w-s0-c")
 ALONE = Config(2, 5, "m0-a", ("m0-a",), BOTH)
 
 
-def held(position: int, epoch: int) -> Held:
+def held(position: int, epoch: int) -> StoredLog:
     """A log of one epoch, of which all is committed."""
     head = Head(position=position, epoch=epoch, link=b"l") if position else Head()
     history = [(epoch, position)] if position else []
-    return Held(head=head, committed=position, fold=Fold(), folded=head, tail=[], history=history)
+    return StoredLog(
+        head=head, committed=position, fold=Fold(), folded=head, tail=[], history=history
+    )
 
 
 def stored(position: int) -> Stored:

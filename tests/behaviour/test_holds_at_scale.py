@@ -2,11 +2,11 @@
 
 from vcap_es.components.messages.client import Cancel, Hold
 from vcap_es.components.messages.outcomes import Held, Refused, Settled
-from vcap_es.components.messages.server import Broadcast, Grant, Notice, Period, Standing
+from vcap_es.components.messages.server import Broadcast, Grant, Grants, Notice, OpenInterval
 from vcap_es.components.timing_wheel import STEPS_MAX, TICK_NS
 from vcap_es.components.volumecap_server.slices.journal import Journal
 from vcap_es.components.volumecap_server.slices.limits import Limits
-from vcap_es.components.volumecap_server.slices.outputs import Output, Reply, Write
+from vcap_es.components.volumecap_server.slices.outputs import Reply, ServerOutput, Write
 from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 
 NOW = 1_767_268_800_000_000
@@ -29,7 +29,7 @@ class Server:
         self.entries_max = self.calls = 0
         self.wheel = self.core.holdings.alarms
         self.core.connected(self.now_ns)
-        period = Period(0, NOW - 1, NOW + 24 * HOUR // 1000, units)
+        period = OpenInterval(0, NOW - 1, NOW + 24 * HOUR // 1000, units)
         notice = Notice("c", "active", "day", "hard", "asap", None, [period])
         echo_ns = self.now_ns
         self.core.received(
@@ -37,7 +37,7 @@ class Server:
         )
         grant = Grant("c", 0, units, 0, 0, 0, False, False, (1, 0), None, None, 0)
         self.core.received(
-            Standing(epoch=1, number=2, incarnation="me", now=NOW, echo_ns=echo_ns, grants=[grant]),
+            Grants(epoch=1, number=2, incarnation="me", now=NOW, echo_ns=echo_ns, grants=[grant]),
             self.now_ns,
         )
         self.flush()
@@ -49,7 +49,7 @@ class Server:
             for each in outputs:
                 self._do(each)
 
-    def _do(self, output: Output) -> None:
+    def _do(self, output: ServerOutput) -> None:
         match output:
             case Write(entries, ticket):
                 self.entries_max = max(self.entries_max, len(entries))

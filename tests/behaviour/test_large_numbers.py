@@ -22,7 +22,7 @@ from vcap_es.events.facts import Fact
 from vcap_es.events.facts.bounds import COUNT_MAX
 from vcap_es.events.instants import LAST_INSTANT
 from vcap_es.sim.environment.site import NOON
-from vcap_es.sim.world.centres import Centres
+from vcap_es.sim.world.centres import SimulatedCentres
 from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
@@ -168,7 +168,7 @@ def test_nothing_that_a_master_tells_ends_a_server(told: list[bytes]) -> None:
 def test_nothing_that_a_data_centre_tells_ends_another(told: list[bytes]) -> None:
     """It is not believed, or taken in; what is recorded can be replayed."""
     # Given
-    centres = Centres(("a", "b"))
+    centres = SimulatedCentres(("a", "b"))
     centres.define("a", "c", MAX_AMOUNT, placement="even")
     centres.define("b", "beside", 10, placement="even")
     centres.run(SECOND)

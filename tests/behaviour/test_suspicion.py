@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from vcap_es.components.consensus.replica import Held
+from vcap_es.components.consensus.replica import StoredLog
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Ballot
 from vcap_es.components.decisions.primacy import Config
@@ -18,7 +18,7 @@ BALLOT = Ballot(node="m1-b", promised=4, promised_to="m0-a", config=TOGETHER, co
 
 def master_with(ballot: Ballot, head: Head) -> Master:
     """A master that starts with this ballot, and a log that ends there."""
-    held = Held(
+    held = StoredLog(
         head=head,
         committed=head.position,
         fold=Fold(),

@@ -19,7 +19,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.sealing import recorded
 from vcap_es.projections.global_order import in_order, number_after, place_of
-from vcap_es.sim.world.centres import Centres, Post
+from vcap_es.sim.world.centres import MailConditions, SimulatedCentres
 
 NOW = 1_763_683_200_000_000
 
@@ -46,7 +46,7 @@ def test_a_number_counts_what_comes_before() -> None:
     assert number_after({}, {"a": 3}) == 0
 
 
-def order(centres: Centres) -> list[Recorded]:
+def order(centres: SimulatedCentres) -> list[Recorded]:
     """All events in one order, up to the watermark that every data centre has passed."""
     logs = [[*map(recorded, world.truth.entries)] for world in centres.worlds.values()]
     watermark = min(log[-1].recorded_at for log in logs)
@@ -57,8 +57,10 @@ def order(centres: Centres) -> list[Recorded]:
 def test_nothing_appears_below_a_watermark(seed: int) -> None:
     """Under loss and the deaths of masters, what was told stays as it was; causes stand first."""
     random = Random(seed)
-    post = Post(lost_percent=20, repeated_percent=20, delay_us=(500, 80_000))
-    centres = Centres(("east", "north", "south"), seed=seed, masters=2, witnesses=1, post=post)
+    post = MailConditions(lost_percent=20, repeated_percent=20, delay_us=(500, 80_000))
+    centres = SimulatedCentres(
+        ("east", "north", "south"), seed=seed, masters=2, witnesses=1, post=post
+    )
     told: list[tuple[int, str, int]] = []
     watermarks = set()
     for turn in range(40):

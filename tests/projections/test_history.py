@@ -16,7 +16,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.projections.balances import balance_of, encode
 from vcap_es.projections.history import History, fold_until
-from vcap_es.projections.statement import Line, statement
+from vcap_es.projections.statement import StatementEntry, statement
 from vcap_es.projections.states.data_centre import Fold
 
 ENDED: list[Fact] = [
@@ -26,7 +26,7 @@ ENDED: list[Fact] = [
 ]
 
 
-def place(lines: list[Line], name: str) -> int:
+def place(lines: list[StatementEntry], name: str) -> int:
     """The balance of a place by double entry: what came in less what went out."""
     came = sum(line.amount for line in lines if line.target == name)
     return came - sum(line.amount for line in lines if line.source == name)

@@ -7,7 +7,7 @@ from tests.support.lives import CAPS, lives, recorded
 from vcap_es.events.facts import Fact
 from vcap_es.projections.explanations import explain, reasons_of
 from vcap_es.projections.history import fold_until
-from vcap_es.projections.lives import Life
+from vcap_es.projections.lives import CapLife
 from vcap_es.projections.states.interval import Interval
 
 
@@ -20,11 +20,11 @@ def test_a_life_restored_anywhere_goes_on_as_if_it_was_read_whole(
     cap = data.draw(st.sampled_from(CAPS))
     cuts = data.draw(st.sets(st.integers(0, max(len(events), 1)), max_size=4))
     # Given a life that is taken and restored at some of its events
-    life, closed = Life(cap), dict[int, Interval]()
+    life, closed = CapLife(cap), dict[int, Interval]()
     reasons = {}
     for index, event in enumerate(events):
         if index in cuts:
-            life = Life.restore(cap, life.take())
+            life = CapLife.restore(cap, life.take())
         life.feed(event)
         for each in life.closed:
             closed[each.interval.number] = each.interval

@@ -4,7 +4,7 @@ from random import Random
 
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.machines import Machine
-from vcap_es.sim.environment.network import Connection, Faults, Network
+from vcap_es.sim.environment.network import Faults, Network, SimulatedLink
 from vcap_es.sim.environment.scheduler import Scheduler
 
 
@@ -16,10 +16,10 @@ class Listener:
         self.machine = Machine(name, lambda: scheduler.now_ns, lambda: 0)
         self.told: list[bytes | None] = []
 
-    def heard(self, connection: Connection, data: bytes) -> None:
+    def heard(self, connection: SimulatedLink, data: bytes) -> None:
         self.told.append(data)
 
-    def ended(self, connection: Connection) -> None:
+    def ended(self, connection: SimulatedLink) -> None:
         self.told.append(None)
 
 

@@ -14,7 +14,7 @@ from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Account, Pool
 from vcap_es.sim.environment.disks import LogDisk
-from vcap_es.sim.environment.oracle import Claim, Truth, equation_holds
+from vcap_es.sim.environment.oracle import Claim, Oracle, equation_holds
 from vcap_es.sim.environment.violations import Violation
 
 BOTH = Config(1, 1, "a", ("a", "b"), ("a", "b", "w"))
@@ -51,7 +51,7 @@ class Case:
 
     def __init__(self, *, at_b: int = 5) -> None:
         self.entries = log_of(5)
-        self.truth = Truth()
+        self.truth = Oracle()
         self.a, self.b = Copy("a", self.entries), Copy("b", self.entries[:at_b])
         self.truth.copies += [self.a, self.b]
 

@@ -8,7 +8,7 @@ from vcap_es.events.chain import Stored
 from vcap_es.events.codec import encode
 from vcap_es.events.envelope import Draft
 from vcap_es.events.log import head_of
-from vcap_es.events.logs.sqlite_writer import Append, Copy, SqliteWriter
+from vcap_es.events.logs.sqlite_writer import AppendJob, CopyJob, SqliteWriter
 from vcap_es.events.sealing import seal
 
 Deed = Callable[[SqliteWriter], None]
@@ -38,19 +38,19 @@ class Deeds:
         return lambda log: _commit(log, [_appended(batch, epoch) for batch in batches])
 
     def _copy(self, writer: SqliteWriter) -> Deed:
-        copy = Copy(entries := self._entries(writer), self._known(writer, len(entries)))
+        copy = CopyJob(entries := self._entries(writer), self._known(writer, len(entries)))
         return lambda log: _commit(log, [copy])
 
     def _both(self, writer: SqliteWriter) -> Deed:
         entries = self._entries(writer)
-        first, more = Copy(entries, 0), self._drafts()
-        commit = Copy([], self._known(writer, len(entries)))
+        first, more = CopyJob(entries, 0), self._drafts()
+        commit = CopyJob([], self._known(writer, len(entries)))
         epoch = entries[-1].epoch + 1
         return lambda log: _commit(log, [first, _appended(more, epoch), commit])
 
     def _commit(self, writer: SqliteWriter) -> Deed:
         known = self._known(writer, 0)
-        return lambda log: _commit(log, [Copy([], known)])
+        return lambda log: _commit(log, [CopyJob([], known)])
 
     def _truncate(self, writer: SqliteWriter) -> Deed:
         after = self._random.randint(writer.committed, writer.head.position)
@@ -92,10 +92,10 @@ class Deeds:
                 return draft(event_id=event_id % 2**40, cap=self._random.choice(CAPS))
 
 
-def _appended(batch: Sequence[Draft], epoch: int) -> Append:
-    return Append(batch, [encode(each.fact) for each in batch], epoch)
+def _appended(batch: Sequence[Draft], epoch: int) -> AppendJob:
+    return AppendJob(batch, [encode(each.fact) for each in batch], epoch)
 
 
-def _commit(writer: SqliteWriter, appends: Sequence[Append | Copy]) -> None:
+def _commit(writer: SqliteWriter, appends: Sequence[AppendJob | CopyJob]) -> None:
     for outcome in writer.commit(appends):
         assert isinstance(outcome, list), outcome

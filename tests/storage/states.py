@@ -8,7 +8,7 @@ from tests.support.drafts import draft
 from vcap_es.events.chain import verify
 from vcap_es.events.log import head_of
 from vcap_es.events.logs.sqlite_rows import COLUMNS, stored
-from vcap_es.events.logs.sqlite_writer import Append, SqliteWriter
+from vcap_es.events.logs.sqlite_writer import AppendJob, SqliteWriter
 from vcap_es.events.sealing import recorded, seal
 
 _PARTS = {
@@ -99,5 +99,5 @@ def _check_goes_on(writer: SqliteWriter, state: State) -> None:
     assert head.position == len(state.events)
     batch = [draft()]
     (entry,) = seal(batch, epoch, head)
-    assert writer.commit([Append(batch, [entry.fact], epoch)]) == [[recorded(entry)]]
+    assert writer.commit([AppendJob(batch, [entry.fact], epoch)]) == [[recorded(entry)]]
     assert writer.head == head_of(entry)

@@ -11,12 +11,12 @@ import httpx2
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from vcap_es.adapters.http.bounded_protocol import Bounds
+from vcap_es.adapters.http.bounded_protocol import ProtocolBounds
 from vcap_es.adapters.http.callers import RANDOM_BYTES, new_key
 from vcap_es.adapters.http.client_plane.app import client_app
 from vcap_es.adapters.http.client_plane.fast_lane import fast_lane
 from vcap_es.adapters.http.client_plane.plane import ClientPlane
-from vcap_es.adapters.http.server import guarded, serving
+from vcap_es.adapters.http.server import bounded, serving
 from vcap_es.components.messages.client import (
     Cancel,
     Command,
@@ -39,7 +39,7 @@ from vcap_es.components.messages.outcomes import (
     Refused,
     Settled,
 )
-from vcap_es.components.messages.server import Whereabouts
+from vcap_es.components.messages.server import NodeAddress
 from vcap_es.events.consume_ids import parse_consume_id
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.access import Role
@@ -70,7 +70,7 @@ class StandIn:
     keys: dict[str, ApiKeyCreated] = field(default_factory=dict)
     ready_keys: bool = True
     addresses: dict[str, str] = field(default_factory=dict)
-    known: list[Whereabouts] = field(default_factory=list)
+    known: list[NodeAddress] = field(default_factory=list)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     unready: bool = False
     submitted: list[Command] = field(default_factory=list)
@@ -91,7 +91,7 @@ class StandIn:
         self.keys = {**self.keys, name: fact}
         return {"authorization": f"Bearer {made.text}"}
 
-    def nodes(self) -> list[Whereabouts]:
+    def nodes(self) -> list[NodeAddress]:
         """Whatever a test has put there."""
         return self.known
 
@@ -264,7 +264,7 @@ async def served(
     caps: dict[str, int] | None = None,
     *,
     fast: bool = True,
-    bounds: Bounds | None = None,
+    bounds: ProtocolBounds | None = None,
     stop_seconds: int = 5,
 ) -> AsyncIterator[int]:
     """Serve `node`, with these caps defined, on a port of its own."""
@@ -274,7 +274,7 @@ async def served(
         client_app(plane),
         host="127.0.0.1",
         port=0,
-        speaking=fast_lane(plane) if fast else guarded,
+        speaking=fast_lane(plane) if fast else bounded,
         bounds=bounds,
         stop_seconds=stop_seconds,
     ) as port:

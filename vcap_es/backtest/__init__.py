@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vcap_es.backtest.data_centre import BacktestDataCentre
-from vcap_es.backtest.ledger import Ledger
-from vcap_es.backtest.report import CapReport, IntervalReport, Report, Totals
-from vcap_es.backtest.tally import Tally
+from vcap_es.backtest.ledger import BacktestLog
+from vcap_es.backtest.report import BacktestReport, BacktestTotals, CapReport, IntervalReport
+from vcap_es.backtest.tally import AnswerTally
 from vcap_es.backtest.trace import Consumption, Trace
 from vcap_es.caps_file import CapsFile
 from vcap_es.components.decisions.meta import Define, DefineTemplate
@@ -29,7 +29,7 @@ def backtest(
     servers: int = 4,
     log: Path | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
-) -> Report:
+) -> BacktestReport:
     """What `caps` would have done on the traffic in the CSV file `trace`.
 
     The lines are spread among `servers` volumecap servers (1 to 256) by a stable hash; each is all
@@ -44,7 +44,7 @@ def backtest(
         raise InvalidInput(f"{servers} servers: choose 1 to {SERVERS_MAX}")
     began = time.perf_counter()
     with TemporaryDirectory(prefix="vcap-backtest-") as directory:
-        ledger = Ledger(log or Path(directory) / "log.sqlite")
+        ledger = BacktestLog(log or Path(directory) / "log.sqlite")
         try:
             tally = _run(caps, Trace(trace, on_progress), ledger, Path(directory), servers)
         finally:
@@ -52,9 +52,9 @@ def backtest(
         found = tally.report(ledger.replay())
         seconds = time.perf_counter() - began
     on_progress(1.0)
-    return Report(
+    return BacktestReport(
         caps=found,
-        totals=Totals(
+        totals=BacktestTotals(
             consumed=_sum(found, "consumed"),
             refused=_sum(found, "refused"),
             stranded=_sum(found, "stranded"),
@@ -66,8 +66,10 @@ def backtest(
     )
 
 
-def _run(caps: CapsFile, trace: Trace, ledger: Ledger, directory: Path, servers: int) -> Tally:
-    tally = Tally()
+def _run(
+    caps: CapsFile, trace: Trace, ledger: BacktestLog, directory: Path, servers: int
+) -> AnswerTally:
+    tally = AnswerTally()
     lines = iter(trace)
     first = next(lines, None)
     if first is None:
@@ -106,4 +108,4 @@ def _sum(caps: dict[str, CapReport], column: str) -> int:
     return sum(getattr(each, column) for cap in caps.values() for each in cap.intervals)
 
 
-__all__ = ["CapReport", "IntervalReport", "Report", "Totals", "backtest"]
+__all__ = ["BacktestReport", "BacktestTotals", "CapReport", "IntervalReport", "backtest"]

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vcap_es.adapters.storage.journal_files import JournalFiles
-from vcap_es.backtest.ledger import Ledger
+from vcap_es.backtest.ledger import BacktestLog
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import MetaCommand
 from vcap_es.components.local_handler.liveness import PAUSE_US
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Consumed, Refused
-from vcap_es.components.messages.server import PROTOCOL, Broadcast, Hello, Report, Standing
-from vcap_es.components.primary_master.outputs import Answer, Close, Output, Send
+from vcap_es.components.messages.server import PROTOCOL, Broadcast, Grants, Hello, Report
+from vcap_es.components.primary_master.outputs import Answer, Close, PrimaryOutput, Send
 from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import Abandon, Reply, SendToMaster, Write
@@ -86,7 +86,7 @@ class BacktestServer:
 class BacktestDataCentre:
     """One primary master and its servers. Whatever is asked is answered when a call returns."""
 
-    def __init__(self, ledger: Ledger, directory: Path, *, servers: int, now: int) -> None:
+    def __init__(self, ledger: BacktestLog, directory: Path, *, servers: int, now: int) -> None:
         """Begin at the instant `now`, with the journals of `servers` servers in `directory`."""
         self.now = now
         self._ledger = ledger
@@ -280,10 +280,10 @@ class BacktestDataCentre:
                 case Abandon(reason):
                     raise AssertionError(reason)
 
-    def _do(self, output: Output) -> None:
+    def _do(self, output: PrimaryOutput) -> None:
         match output:
             case Send(connection, message):
-                if isinstance(message, Broadcast | Standing):
+                if isinstance(message, Broadcast | Grants):
                     server = self._servers[connection - 1]
                     server.core.received(message, self._now_ns)
                     self._talking[server] = None

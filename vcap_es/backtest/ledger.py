@@ -11,14 +11,14 @@ from vcap_es.errors import InvalidInput
 from vcap_es.events.codec import encode
 from vcap_es.events.envelope import Draft
 from vcap_es.events.logs.sqlite import SqliteLog
-from vcap_es.events.logs.sqlite_writer import Append, SqliteWriter
+from vcap_es.events.logs.sqlite_writer import AppendJob, SqliteWriter
 from vcap_es.projections.history import History
 from vcap_es.projections.replay import replay
 
 TRANSACTION_EVENTS = 2000
 
 
-class Ledger:
+class BacktestLog:
     """A new log in the file `path`, written by one thread."""
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +27,7 @@ class Ledger:
             raise InvalidInput(f"{path} is there already: a backtest begins a log of its own")
         self._path = path
         self._writer = SqliteWriter(path, "OFF")
-        self._waiting: list[Append] = []
+        self._waiting: list[AppendJob] = []
         self._events = 0
         self._is_open = True
 
@@ -38,7 +38,7 @@ class Ledger:
 
     def append(self, drafts: list[Draft], epoch: int) -> None:
         """Record the facts of one commit round."""
-        self._waiting.append(Append(drafts, [encode(draft.fact) for draft in drafts], epoch))
+        self._waiting.append(AppendJob(drafts, [encode(draft.fact) for draft in drafts], epoch))
         self._events += len(drafts)
         if self._events >= TRANSACTION_EVENTS:
             self._commit()

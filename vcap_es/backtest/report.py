@@ -24,7 +24,7 @@ class CapReport(Struct, frozen=True, kw_only=True):
     intervals: list[IntervalReport]
 
 
-class Totals(Struct, frozen=True, kw_only=True):
+class BacktestTotals(Struct, frozen=True, kw_only=True):
     """Sums over all caps, in units.
 
     `outside` was asked for before a cap's start or after its end. `events` are those on the log;
@@ -40,8 +40,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     consumes_per_second: int
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class BacktestReport(Struct, frozen=True, kw_only=True):
     """What caps would have done on recorded traffic."""
 
     caps: dict[str, CapReport]
-    totals: Totals
+    totals: BacktestTotals

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from vcap_es.backtest.calendar import Calendar, Period
+from vcap_es.backtest.calendar import Calendar, TrafficPeriod
 from vcap_es.backtest.report import CapReport, IntervalReport
 from vcap_es.backtest.trace import Consumption
 from vcap_es.components.decisions.volumecap import released
@@ -30,7 +30,7 @@ NOTHING: Mapping[int, Count] = {}
 NOBODY = Count()
 
 
-class Tally:
+class AnswerTally:
     """Counts answers by cap and interval; an interval is known by its end."""
 
     def __init__(self) -> None:
@@ -121,11 +121,11 @@ def _check(cap: str, balance: IntervalBalance, count: Count) -> None:
     assert balance.held == balance.unreported == 0, f"{cap}: {balance} was not settled"
 
 
-def _total(definition: Definition, period: Period) -> int:
+def _total(definition: Definition, period: TrafficPeriod) -> int:
     return opening_total(definition, Window(period.start, period.end))
 
 
-def _interval(period: Period, total: int, count: Count) -> IntervalReport:
+def _interval(period: TrafficPeriod, total: int, count: Count) -> IntervalReport:
     return IntervalReport(
         start=period.begins,
         end=period.ends,

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from vcap_es import app as composition
 from vcap_es.cli.control import DATA
 from vcap_es.settings import Settings, load
-from vcap_es.up import Single
+from vcap_es.up import LocalDeployment
 
 run = App(name="run", help="Run one node in the foreground, until SIGINT or SIGTERM.")
 
@@ -85,7 +85,7 @@ def up(
     ] = False,
 ) -> None:
     """Start a whole data centre on this machine: a primary master and its volumecap servers."""
-    Single(data, servers=servers, port=port, demo=demo).run()
+    LocalDeployment(data, servers=servers, port=port, demo=demo).run()
 
 
 def init(*, options: MasterOptions = AS_SET) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vcap_es.backtest import Report
+from vcap_es.backtest import BacktestReport
 from vcap_es.backtest import backtest as rehearse
 from vcap_es.caps_file import parse_caps
 from vcap_es.cli.control import read_text
@@ -48,7 +48,7 @@ def _progress() -> Progress:
     )
 
 
-def _print(found: Report) -> None:
+def _print(found: BacktestReport) -> None:
     columns = ("cap", "intervals", "total", "consumed", "refused", "stranded")
     rows = [
         [name, len(each.intervals), *(_sum(each.intervals, column) for column in columns[2:])]

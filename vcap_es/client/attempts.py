@@ -34,7 +34,7 @@ class Attempt(NamedTuple):
     pause_ms: int
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """A response has come."""
 
     status: int
@@ -48,7 +48,7 @@ class Failure(NamedTuple):
     arrived: bool
 
 
-class Pool:
+class ServerPool:
     """The servers that may be asked, in turn; the one that answered last is asked next."""
 
     def __init__(self, base_urls: Sequence[str], retries: int) -> None:
@@ -66,7 +66,7 @@ class Pool:
 
     def attempts(
         self, call: Call[T], key: str | None
-    ) -> Generator[Attempt, Answer | Failure, T | Refused]:
+    ) -> Generator[Attempt, HttpAnswer | Failure, T | Refused]:
         """What to send; told each time what came of it. Returns what the call gives.
 
         A request is repeated up to `retries` times; one that may have arrived only where a
@@ -103,7 +103,7 @@ class Retry(NamedTuple):
     pause_ms: int
 
 
-def read(call: Call[T], answer: Answer | Failure) -> T | Refused | Retry | Failure:
+def read(call: Call[T], answer: HttpAnswer | Failure) -> T | Refused | Retry | Failure:
     """What a response says; a failure where no volumecap server can have sent it."""
     if isinstance(answer, Failure):
         return answer

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx2
 
 from vcap_es.client import calls
-from vcap_es.client.attempts import Answer, Attempt, Failure, Pool
+from vcap_es.client.attempts import Attempt, Failure, HttpAnswer, ServerPool
 from vcap_es.client.calls import Call
 from vcap_es.components.messages.outcomes import (
     Consumed,
@@ -53,7 +53,7 @@ class VolumecapClient:
         retries: int = RETRIES,
     ) -> None:
         """Raises InvalidInput where a URL cannot be used; connects on the first call."""
-        self._pool = Pool(base_urls, retries)
+        self._pool = ServerPool(base_urls, retries)
         self._http = httpx2.Client(headers=_headers(api_key), timeout=timeout_ms / 1000)
 
     def __enter__(self) -> "VolumecapClient":
@@ -127,7 +127,7 @@ class VolumecapClient:
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]  # what the generator returns
 
-    def _send(self, call: Call[T], attempt: Attempt) -> Answer | Failure:
+    def _send(self, call: Call[T], attempt: Attempt) -> HttpAnswer | Failure:
         if attempt.pause_ms:
             time.sleep(attempt.pause_ms / 1000)
         try:
@@ -136,7 +136,7 @@ class VolumecapClient:
             )
         except httpx2.TransportError as error:
             return _failure(error)
-        return Answer(response.status_code, response.content)
+        return HttpAnswer(response.status_code, response.content)
 
 
 class AsyncVolumecapClient:
@@ -151,7 +151,7 @@ class AsyncVolumecapClient:
         retries: int = RETRIES,
     ) -> None:
         """Raises InvalidInput where a URL cannot be used; connects on the first call."""
-        self._pool = Pool(base_urls, retries)
+        self._pool = ServerPool(base_urls, retries)
         self._http = httpx2.AsyncClient(headers=_headers(api_key), timeout=timeout_ms / 1000)
 
     async def __aenter__(self) -> "AsyncVolumecapClient":
@@ -225,7 +225,7 @@ class AsyncVolumecapClient:
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]  # what the generator returns
 
-    async def _send(self, call: Call[T], attempt: Attempt) -> Answer | Failure:
+    async def _send(self, call: Call[T], attempt: Attempt) -> HttpAnswer | Failure:
         if attempt.pause_ms:
             await asyncio.sleep(attempt.pause_ms / 1000)
         try:
@@ -234,14 +234,14 @@ class AsyncVolumecapClient:
             )
         except httpx2.TransportError as error:
             return _failure(error)
-        return Answer(response.status_code, response.content)
+        return HttpAnswer(response.status_code, response.content)
 
 
 def _headers(api_key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
 
 
-def _key_of(call: Call[T], key: str | None, pool: Pool) -> str | None:
+def _key_of(call: Call[T], key: str | None, pool: ServerPool) -> str | None:
     """The idempotency key of a call; a repetition is safe only with one."""
     if key is None:
         return uuid4().hex if call.method == "POST" and pool.retries else None

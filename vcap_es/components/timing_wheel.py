@@ -25,16 +25,16 @@ STEPS_MAX = 256
 """So many alarms ring or move down in one call: whoever else wants a turn is not kept waiting."""
 
 
-class Link:
+class ListLink:
     """A member of a circle, between two others."""
 
     __slots__ = ("after", "before")
 
-    after: "Link"
-    before: "Link"
+    after: "ListLink"
+    before: "ListLink"
 
 
-class Alarm(Link):
+class Alarm(ListLink):
     """One thing to do at a tick; `ring` is None when it is done or called off."""
 
     __slots__ = ("ring", "tick")
@@ -44,12 +44,12 @@ class Alarm(Link):
         self.ring: Ring | None = ring
 
 
-class Slot(Link):
+class WheelSlot(ListLink):
     """The alarms of one slot, in the order in which they were set: a circle that begins here."""
 
     __slots__ = ("bit", "level")
 
-    def __init__(self, level: "Level", index: int) -> None:
+    def __init__(self, level: "WheelLevel", index: int) -> None:
         self.level, self.bit = level, 1 << index
         self.after = self.before = self
 
@@ -70,7 +70,7 @@ class Slot(Link):
         return first
 
 
-class Level:
+class WheelLevel:
     """The slots of one level. Bit i of `occupied` tells whether slot i has an alarm."""
 
     __slots__ = ("occupied", "shift", "slots")
@@ -78,9 +78,9 @@ class Level:
     def __init__(self, number: int) -> None:
         self.shift = SLOT_BITS * number
         self.occupied = 0
-        self.slots = [Slot(self, index) for index in range(SLOTS)]
+        self.slots = [WheelSlot(self, index) for index in range(SLOTS)]
 
-    def slot_of(self, tick: int) -> Slot:
+    def slot_of(self, tick: int) -> WheelSlot:
         """The slot that has this tick, in whichever turn."""
         return self.slots[tick >> self.shift & SLOTS - 1]
 
@@ -99,7 +99,7 @@ def _unlink(alarm: Alarm) -> None:
     before.after, after.before = after, before
     del alarm.before, alarm.after  # so that nobody who keeps this alarm keeps the others
     if before is after:
-        assert isinstance(before, Slot), "only its slot is left when the last alarm goes"
+        assert isinstance(before, WheelSlot), "only its slot is left when the last alarm goes"
         before.level.occupied &= ~before.bit
 
 
@@ -114,8 +114,8 @@ class TimingWheel:
         self.slots_entered = self.alarms_moved = 0
         self._now = 0  # the tick that time has come to; everything before it is done
         self._count = 0
-        self._levels: list[Level] = []
-        self._falling: Slot | None = None
+        self._levels: list[WheelLevel] = []
+        self._falling: WheelSlot | None = None
 
     def __len__(self) -> int:
         """How many alarms are set."""
@@ -161,14 +161,14 @@ class TimingWheel:
         level = self._lowest()
         return None if level is None else level.next_tick(self._now) << TICK_BITS
 
-    def _lowest(self) -> Level | None:
+    def _lowest(self) -> WheelLevel | None:
         """The lowest level with an alarm: whatever is there comes before what is above."""
         for level in self._levels:
             if level.occupied:
                 return level
         return None
 
-    def _slot_of(self, tick: int) -> Slot:
+    def _slot_of(self, tick: int) -> WheelSlot:
         """Where an alarm waits: in the lowest level whose present turn has its tick.
 
         While a slot falls, who belongs there waits behind those that were set before.
@@ -178,13 +178,13 @@ class TimingWheel:
             return falling
         return self._level_of(tick).slot_of(tick)
 
-    def _level_of(self, tick: int) -> Level:
+    def _level_of(self, tick: int) -> WheelLevel:
         number = ((tick ^ self._now | 1).bit_length() - 1) // SLOT_BITS
         while number >= len(self._levels):
-            self._levels.append(Level(len(self._levels)))
+            self._levels.append(WheelLevel(len(self._levels)))
         return self._levels[number]
 
-    def _enter(self, until: int) -> Slot | None:
+    def _enter(self, until: int) -> WheelSlot | None:
         """Let time go on to the next slot with an alarm; None where it begins after `until`."""
         level = self._lowest()
         tick = until + 1 if level is None else level.next_tick(self._now)
@@ -198,7 +198,7 @@ class TimingWheel:
             self._falling = slot
         return slot
 
-    def _fall(self, slot: Slot, left: int) -> int:
+    def _fall(self, slot: WheelSlot, left: int) -> int:
         """Let the alarms of a slot that time has come to move down; how many steps are left."""
         while left > 0:
             alarm = slot.pop()
@@ -210,7 +210,7 @@ class TimingWheel:
             left -= 1
         return left
 
-    def _ring(self, slot: Slot, now_ns: int, left: int) -> int:
+    def _ring(self, slot: WheelSlot, now_ns: int, left: int) -> int:
         """Ring the alarms of one tick; how many steps are left."""
         while left > 0:
             alarm = slot.pop()

@@ -36,7 +36,7 @@ class Reason(Struct, frozen=True, kw_only=True, gc=False):
     positions: list[int]
 
 
-class Kind(Struct, array_like=True, gc=False):
+class LineCount(Struct, array_like=True, gc=False):
     """How many lines of one kind touched a place, and the positions of the first and the last."""
 
     lines: int
@@ -44,7 +44,7 @@ class Kind(Struct, array_like=True, gc=False):
     last: int
 
 
-class Tally(Struct, array_like=True, gc=False):
+class PlaceTally(Struct, array_like=True, gc=False):
     """What came to one place less what left it, in units, by how many events of which kinds.
 
     The sum of all that came has no bound that a file can keep; the difference has that of amounts.
@@ -53,14 +53,14 @@ class Tally(Struct, array_like=True, gc=False):
 
     net: int = 0
     events: int = 0
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, LineCount] = {}
     newest: list[int] = []
 
     def add(self, what: str, position: int) -> None:
         """An event of the kind `what` has touched the place."""
         kind = self.kinds.get(what)
         if kind is None:
-            self.kinds[what] = Kind(1, position, position)
+            self.kinds[what] = LineCount(1, position, position)
         else:
             kind.lines += 1
             kind.last = position
@@ -71,7 +71,7 @@ class Tally(Struct, array_like=True, gc=False):
                 del self.newest[:-POSITIONS_MAX]
 
 
-Tallies = dict[Place, dict[str, Tally]]
+Tallies = dict[Place, dict[str, PlaceTally]]
 """The tallies of an interval by place and server; the server is "" where the place has none."""
 
 
@@ -86,7 +86,7 @@ def add_up(tallies: Tallies, posting: Posting, position: int) -> None:
             of_place = tallies[place] = {}
         tally = of_place.get(server)
         if tally is None:
-            tally = of_place[server] = Tally()
+            tally = of_place[server] = PlaceTally()
         tally.net += more
         tally.add(posting.what, position)
 
@@ -147,7 +147,7 @@ def not_open(cap: str, at: int | None) -> InvalidInput:
 
 def _total(interval: Interval, tallies: Tallies) -> Reason:
     start, end = format_instant(interval.start), format_instant(interval.end)
-    tally = tallies.get("minted", {}).get("", Tally())
+    tally = tallies.get("minted", {}).get("", PlaceTally())
     text = f"interval {interval.number}, from {start} to {end}, has {-tally.net} units in all"
     return _reason("minted", None, -tally.net, text, tally)
 
@@ -167,7 +167,7 @@ def _by_weight(reason: Reason) -> tuple[int, int, str]:
     return _ORDER.index(reason.place), -reason.amount, reason.server or ""
 
 
-def _place(place: Place, server: str | None, tally: Tally, names: Mapping[str, str]) -> Reason:
+def _place(place: Place, server: str | None, tally: PlaceTally, names: Mapping[str, str]) -> Reason:
     amount = tally.net
     told = _OWED.get(place, _TOLD[place]) if amount < 0 else _TOLD[place]
     known_as = called(server, names) if server is not None else ""
@@ -175,7 +175,7 @@ def _place(place: Place, server: str | None, tally: Tally, names: Mapping[str, s
     return _reason(place, server, amount, text, tally)
 
 
-def _reason(place: Place, server: str | None, amount: int, text: str, tally: Tally) -> Reason:
+def _reason(place: Place, server: str | None, amount: int, text: str, tally: PlaceTally) -> Reason:
     """The reason with what moved the units, as in "topup 3 times, from 9 to 14"."""
     told = "; ".join(_told(what, kind) for what, kind in tally.kinds.items())
     return Reason(
@@ -188,7 +188,7 @@ def _reason(place: Place, server: str | None, amount: int, text: str, tally: Tal
     )
 
 
-def _told(what: str, kind: Kind) -> str:
+def _told(what: str, kind: LineCount) -> str:
     if kind.lines == 1:
         return f"{what} at {kind.first}"
     return f"{what} {kind.lines} times, from {kind.first} to {kind.last}"

@@ -1,6 +1,6 @@
 """The life of one cap, as far as it can be asked about: folded event by event, and kept as bytes.
 
-A `Life` knows at each event where every unit is, which events put it there, and what each server
+A `CapLife` knows at each event where every unit is, which events put it there, and what each server
 has, lot by lot. It can be taken as bytes at any event and restored from them, so that a question
 about any moment takes the events since the last such chapter, and not all since the first.
 """
@@ -30,7 +30,7 @@ MEANING = 1
 """Raised when facts lead to other lives though the structs stay as they are."""
 
 
-class Ledger(Struct, array_like=True):
+class IntervalLedger(Struct, array_like=True):
     """What is known of one interval besides its amounts.
 
     `opened` is the position of its first event, and `events` counts them all; `purses` are what
@@ -51,11 +51,11 @@ class Ledger(Struct, array_like=True):
         return found
 
 
-class Closed(Struct, array_like=True):
+class ClosedBooks(Struct, array_like=True):
     """An interval that is closed, by the event at the position `closed`, and its ledger."""
 
     interval: Interval
-    ledger: Ledger
+    ledger: IntervalLedger
     closed: int
 
 
@@ -64,7 +64,7 @@ class _Chapter(Struct, array_like=True):
     latest: int
     meta: Meta | None
     balances: dict[int, dict[Place, int]]
-    ledgers: dict[int, Ledger]
+    ledgers: dict[int, IntervalLedger]
 
 
 FORMAT = sha256(f"{MEANING} {inspect.type_info(_Chapter)!r}".encode()).digest()
@@ -74,7 +74,7 @@ _decoder = msgpack.Decoder(_Chapter)
 _encoder = msgpack.Encoder()
 
 
-class Life:
+class CapLife:
     """The life of `cap` up to its event at `position`; feed it every event of the cap.
 
     `latest` is the latest instant that any of them was recorded at, in microseconds UTC. `ledgers`
@@ -86,8 +86,8 @@ class Life:
         self.cap = cap
         self.position, self.latest = 0, -(2**63)
         self.statement = Statement(cap)
-        self.ledgers: dict[int, Ledger] = {}
-        self.closed: list[Closed] = []
+        self.ledgers: dict[int, IntervalLedger] = {}
+        self.closed: list[ClosedBooks] = []
 
     @property
     def meta(self) -> Meta | None:
@@ -101,7 +101,7 @@ class Life:
             return
         postings = self.statement.post(fact)
         self.position, self.latest = event.position, max(self.latest, event.recorded_at)
-        touched: dict[int, Ledger] = {}
+        touched: dict[int, IntervalLedger] = {}
         for posting in postings:
             if posting.number is not None:
                 touched[posting.number] = self._add(posting, event)
@@ -116,7 +116,7 @@ class Life:
         )
 
     @classmethod
-    def restore(cls, cap: str, taken: bytes) -> "Life":
+    def restore(cls, cap: str, taken: bytes) -> "CapLife":
         """The life that `take` gave the bytes of. Raises ValueError where they are none."""
         try:
             chapter = _decoder.decode(taken)
@@ -128,11 +128,11 @@ class Life:
         life.ledgers = chapter.ledgers
         return life
 
-    def _add(self, posting: Posting, event: Recorded) -> Ledger:
+    def _add(self, posting: Posting, event: Recorded) -> IntervalLedger:
         assert posting.number is not None, "it is of an interval"
         ledger = self.ledgers.get(posting.number)
         if ledger is None:
-            ledger = self.ledgers[posting.number] = Ledger(event.position)
+            ledger = self.ledgers[posting.number] = IntervalLedger(event.position)
         add_up(ledger.tallies, posting, event.position)
         return ledger
 
@@ -157,4 +157,4 @@ class Life:
         history = self.statement.history
         (interval,) = history.closed.pop(self.cap)
         self.statement.balances.pop(number, None)
-        self.closed.append(Closed(interval, ledger, event.position))
+        self.closed.append(ClosedBooks(interval, ledger, event.position))

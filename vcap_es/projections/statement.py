@@ -76,7 +76,7 @@ What = Literal[
 ]
 
 
-class Line(Struct, frozen=True, kw_only=True, gc=False):
+class StatementEntry(Struct, frozen=True, kw_only=True, gc=False):
     """One event, or one part of it, and the balance of its interval after that event.
 
     `amount` units moved from the place `source` to the place `target`; a lowered total is a
@@ -104,7 +104,9 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
     unreported: int | None = None
 
 
-def statement(events: Iterable[Recorded], cap: str, number: int | None = None) -> list[Line]:
+def statement(
+    events: Iterable[Recorded], cap: str, number: int | None = None
+) -> list[StatementEntry]:
     """The lines of `cap`, oldest first; with `number` only those of that interval.
 
     `events` are those of the cap from its first on. The lines of an interval sum to its balance.
@@ -132,7 +134,7 @@ class Statement:
         self.balances = {} if balances is None else balances
         self._cap = cap
 
-    def feed(self, event: Recorded) -> list[Line]:
+    def feed(self, event: Recorded) -> list[StatementEntry]:
         """The lines of the next event; none where it does not speak of the cap."""
         fact = narrowed(event.fact, self._cap)
         if fact is None:
@@ -162,13 +164,13 @@ class Statement:
             balance[entry.source] = balance.get(entry.source, 0) - entry.amount
             balance[entry.target] = balance.get(entry.target, 0) + entry.amount
 
-    def _line(self, event: Recorded, entry: "Posting") -> Line:
+    def _line(self, event: Recorded, entry: "Posting") -> StatementEntry:
         shown: dict[Any, int | None] = {}
         if entry.number is not None:
             balance = self.balances[entry.number]
             shown = {place: balance.get(place, 0) for place in _SHOWN}
             shown["withheld"] = balance.get("withheld")
-        return Line(
+        return StatementEntry(
             position=event.position,
             at=event.recorded_at,
             actor=event.actor,
@@ -363,7 +365,7 @@ class Statement:
 
 
 class Posting(Struct, frozen=True, gc=False):
-    """One part of a fact: what it moves, from where to where; see `Line`."""
+    """One part of a fact: what it moves, from where to where; see `StatementEntry`."""
 
     what: What
     number: int | None = None

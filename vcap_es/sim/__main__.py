@@ -14,7 +14,7 @@ from msgspec import json
 from vcap_es.sim.lives.crash_points import STEPS
 from vcap_es.sim.lives.profiles import PROFILES, options
 from vcap_es.sim.mutations.__main__ import main as hunt_all
-from vcap_es.sim.runs import Outcome, Summary, live_once, run, summarize
+from vcap_es.sim.runs import LifeOutcome, Summary, live_once, run, summarize
 from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
@@ -112,12 +112,12 @@ def _lives(wanted: Namespace) -> Iterator[tuple[str, int]]:
         yield wanted.profile or shares[seed * 37 % 100], seed
 
 
-def _seen(outcome: Outcome) -> None:
+def _seen(outcome: LifeOutcome) -> None:
     if outcome.check:
         _tell(outcome, is_shrunk=True)
 
 
-def _tell(outcome: Outcome, *, is_shrunk: bool) -> None:
+def _tell(outcome: LifeOutcome, *, is_shrunk: bool) -> None:
     """Print a life that failed, how to see it again, and what it comes down to."""
     profile, seed, figures = outcome.profile, outcome.seed, outcome.figures
     print(

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.bounds import BoundLife
-from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.lives.life import Figures, Life
 from vcap_es.sim.lives.multi_centre import SharedLife
 from vcap_es.sim.lives.patient_clients import ExactLife
@@ -38,7 +38,7 @@ KINDS: dict[str, type[Life | SharedLife | RestoredLife]] = {
 """Lives that are of another kind than most."""
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class LifeOutcome(Struct, frozen=True, kw_only=True):
     """What came of one life; `check` is empty where it ended well."""
 
     profile: str
@@ -55,9 +55,9 @@ class Summary(Struct, kw_only=True):
     lives: int = 0
     repeated: int = 0
     figures: Figures = field(default_factory=Figures)
-    failures: list[Outcome] = field(default_factory=list)
+    failures: list[LifeOutcome] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: LifeOutcome) -> None:
         """Count one more life."""
         self.lives += 1
         self.figures.add(outcome.figures)
@@ -69,10 +69,10 @@ def live_once(
     profile: str,
     seed: int,
     *,
-    planned: list[Mishap] | None = None,
+    planned: list[Fault] | None = None,
     safety_ms: int | None = None,
     say: Callable[[str], None] | None = None,
-) -> Outcome:
+) -> LifeOutcome:
     """Live one life to its end, well or not."""
     life = KINDS.get(profile, Life)(
         PROFILES[profile], seed, planned=planned, safety_ms=safety_ms, say=say
@@ -85,7 +85,7 @@ def live_once(
     except AssertionError as error:  # the core's own
         check, finding = "core", str(error) or "an assertion of the core failed"
     trace = f"{life.world.scheduler.trace & (1 << 64) - 1:016x}"
-    return Outcome(
+    return LifeOutcome(
         profile=profile,
         seed=seed,
         figures=life.figures,
@@ -95,7 +95,7 @@ def live_once(
     )
 
 
-def run(wanted: Iterable[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
+def run(wanted: Iterable[tuple[str, int]], jobs: int) -> Iterator[LifeOutcome]:
     """Live these lives, (profile, seed) each, in so many processes; in the order asked."""
     # Spawned, so that each process has its own hashes of text.
     context = multiprocessing.get_context("spawn")
@@ -103,7 +103,7 @@ def run(wanted: Iterable[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
         yield from pool.imap(_live, wanted, CHUNK)
 
 
-def summarize(outcomes: Iterable[Outcome], seen: Callable[[Outcome], None]) -> Summary:
+def summarize(outcomes: Iterable[LifeOutcome], seen: Callable[[LifeOutcome], None]) -> Summary:
     """Add up what came of lives, and live some again here; `seen` is called with each."""
     summary = Summary()
     for outcome in outcomes:
@@ -118,8 +118,8 @@ def summarize(outcomes: Iterable[Outcome], seen: Callable[[Outcome], None]) -> S
     return summary
 
 
-def _differs(first: Outcome, again: Outcome) -> Outcome:
-    return Outcome(
+def _differs(first: LifeOutcome, again: LifeOutcome) -> LifeOutcome:
+    return LifeOutcome(
         profile=first.profile,
         seed=first.seed,
         figures=Figures(),
@@ -129,7 +129,7 @@ def _differs(first: Outcome, again: Outcome) -> Outcome:
     )
 
 
-def _live(wanted: tuple[str, int]) -> Outcome:
+def _live(wanted: tuple[str, int]) -> LifeOutcome:
     profile, seed = wanted
     if seed % LIVES_PER_COLLECTION == 0:
         gc.collect()

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.support.stand_in import Answer, StandIn, Wire, request, run, served, wire
-from vcap_es.adapters.http.bounded_protocol import Bounds, Doorkeeper
+from vcap_es.adapters.http.bounded_protocol import ConnectionLimiter, ProtocolBounds
 
-QUICK = Bounds(head_s=0.2, body_s=0.2, idle_s=0.2)
+QUICK = ProtocolBounds(head_s=0.2, body_s=0.2, idle_s=0.2)
 
 both_loops = pytest.mark.parametrize("on_uvloop", [True, False], ids=["uvloop", "asyncio"])
 both_lanes = pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
 
 
 def sent_away(
-    *pieces: bytes, bounds: Bounds = QUICK, fast: bool = True, on_uvloop: bool = True
+    *pieces: bytes, bounds: ProtocolBounds = QUICK, fast: bool = True, on_uvloop: bool = True
 ) -> bytes:
     """What comes back, up to the end of the connection, when only these pieces are sent."""
 
@@ -144,7 +144,7 @@ def test_who_never_reads_is_cut_off(on_uvloop: bool) -> None:
 )
 def test_a_large_head_is_refused(pieces: list[bytes], status: int, fast: bool) -> None:
     """A head above 8 KiB and a path above 1 KiB are refused, and end the connection."""
-    response = sent_away(*pieces, bounds=Bounds(), fast=fast)
+    response = sent_away(*pieces, bounds=ProtocolBounds(), fast=fast)
     assert status_of(response) in (status, 0)  # 0 where the reset of unread bytes was quicker
     if len(pieces) == 1:
         assert b"connection: close" in response.lower()
@@ -190,7 +190,7 @@ def test_a_large_batch_of_small_heads_is_fine() -> None:
 )
 def test_what_is_not_http_is_refused(piece: bytes, fast: bool) -> None:
     """Garbage, other protocols and ambiguous lengths get 400 at most, and the connection ends."""
-    response = sent_away(piece, bounds=Bounds(head_s=1, body_s=1), fast=fast)
+    response = sent_away(piece, bounds=ProtocolBounds(head_s=1, body_s=1), fast=fast)
     assert status_of(response) in (400, 404)
     assert b"200 OK" not in response
 
@@ -223,9 +223,11 @@ async def closed(line: Wire) -> Answer | None:
 
 @both_loops
 @pytest.mark.parametrize(
-    "bounds", [Bounds(connections_max=2), Bounds(connections_per_address_max=2)], ids=["all", "one"]
+    "bounds",
+    [ProtocolBounds(connections_max=2), ProtocolBounds(connections_per_address_max=2)],
+    ids=["all", "one"],
 )
-def test_connections_are_bounded(bounds: Bounds, on_uvloop: bool) -> None:
+def test_connections_are_bounded(bounds: ProtocolBounds, on_uvloop: bool) -> None:
     """One connection too many is told so and closed; when one leaves, another may come."""
 
     async def main() -> None:
@@ -257,7 +259,7 @@ async def until(attempt: Callable[[], Awaitable[int]], wanted: int) -> None:
 
 def test_the_doorkeeper_forgets_who_left() -> None:
     """Addresses are counted apart, and take no room once they are gone."""
-    door = Doorkeeper(Bounds(connections_max=3, connections_per_address_max=2))
+    door = ConnectionLimiter(ProtocolBounds(connections_max=3, connections_per_address_max=2))
     assert [door.admit("x"), door.admit("x"), door.admit("x"), door.admit("y")] == [1, 1, 0, 1]
     assert not door.admit("z")
     for address in ("x", "x", "y"):

@@ -13,7 +13,7 @@ from vcap_es.adapters.links.dialler import (
     Dialler,
     Patience,
 )
-from vcap_es.adapters.links.link import Line, LineClosed
+from vcap_es.adapters.links.link import LineClosed, Link
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -57,7 +57,7 @@ def dialling(body: Callable[[Dialler, set[str], list[str]], Awaitable[None]]) ->
     async def main() -> None:
         wanted, linked = set[str](), list[str]()
 
-        async def serve(line: Line) -> None:
+        async def serve(line: Link) -> None:
             linked.append(line.address)
             try:
                 while True:

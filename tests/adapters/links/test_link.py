@@ -5,20 +5,20 @@ import asyncio
 import pytest
 
 from vcap_es.adapters.links import send_queue as links
-from vcap_es.adapters.links.send_queue import Link
+from vcap_es.adapters.links.send_queue import SendQueue
 from vcap_es.components.messages.encoding import decode_at_server
-from vcap_es.components.messages.server import Directory
+from vcap_es.components.messages.server import NodeDirectory
 
 
-def message(number: int) -> Directory:
+def message(number: int) -> NodeDirectory:
     """A message that can be told from others."""
-    return Directory(epoch=number, nodes=[])
+    return NodeDirectory(epoch=number, nodes=[])
 
 
 def numbers(sent: list[bytes]) -> list[int]:
     """Which messages were sent."""
     found = [decode_at_server(data) for data in sent]
-    return [each.epoch for each in found if isinstance(each, Directory)]
+    return [each.epoch for each in found if isinstance(each, NodeDirectory)]
 
 
 def test_what_is_posted_is_sent_in_order_until_it_is_finished() -> None:
@@ -29,7 +29,7 @@ def test_what_is_posted_is_sent_in_order_until_it_is_finished() -> None:
         sent.append(data)
 
     async def check() -> None:
-        link = Link(send)
+        link = SendQueue(send)
         for number in range(100):
             link.post(message(number))
         link.finish()
@@ -51,7 +51,7 @@ def test_a_peer_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) 
             taken.set()
             await asyncio.Event().wait()
 
-        link = Link(send)
+        link = SendQueue(send)
         link.post(message(0))
         running = asyncio.create_task(link.run())
         await taken.wait()
@@ -71,7 +71,7 @@ def test_who_cancels_it_is_heard() -> None:
         async def send(_: bytes) -> None:
             raise AssertionError("nothing was posted")
 
-        running = asyncio.create_task(Link(send).run())
+        running = asyncio.create_task(SendQueue(send).run())
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -87,7 +87,7 @@ def test_an_error_of_the_connection_is_raised() -> None:
         async def send(_: bytes) -> None:
             raise ConnectionResetError("gone")
 
-        link = Link(send)
+        link = SendQueue(send)
         link.post(message(1))
         with pytest.raises(ConnectionResetError):
             await link.run()

@@ -14,7 +14,13 @@ from tests.adapters.past.test_index import _long_life
 from tests.support.archives import write
 from vcap_es.adapters.past import reader
 from vcap_es.adapters.past.budgets import Budgets
-from vcap_es.adapters.past.messages import BalancesThen, EventsOf, Part, StatementOf, StreamPage
+from vcap_es.adapters.past.messages import (
+    BalancesThen,
+    EventsOf,
+    ReadingPart,
+    StatementOf,
+    StreamPage,
+)
 from vcap_es.adapters.past.reader import PastReader, Reading
 from vcap_es.errors import LogError, RequestRefused
 from vcap_es.settings import ReadingSettings
@@ -239,7 +245,7 @@ def test_a_stream_waits_where_its_budget_is_used_up(log: Path) -> None:
         found.charge("a", 1_200_000)
         assert found.budgets.wait_ms("a", reader.boot_ns()) > 0
         part = await found.page("a", StreamPage(0))
-        assert isinstance(part, Part)
+        assert isinstance(part, ReadingPart)
         assert part.body.startswith(b"id: 1\n")
 
     run(log, scenario, settings)

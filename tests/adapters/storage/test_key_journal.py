@@ -17,21 +17,21 @@ from vcap_es.adapters.storage.journal_files import JournalFiles
 from vcap_es.clock import boot_ns
 from vcap_es.components.messages.client import Command, Consume, Idempotency, Refund
 from vcap_es.components.messages.outcomes import Consumed, Outcome, Refunded, Refused
-from vcap_es.components.messages.server import Broadcast, Grant, Notice, Period, Standing
+from vcap_es.components.messages.server import Broadcast, Grant, Grants, Notice, OpenInterval
 from vcap_es.components.volumecap_server.keys.ledger import DIGEST_BYTES, record_of
 from vcap_es.components.volumecap_server.keys.records import (
-    Answered,
     CallerNamed,
     FileBegun,
     IntervalNamed,
+    KeyAnswered,
 )
 from vcap_es.components.volumecap_server.slices.journal import Keyed
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import (
     DropKeys,
-    Output,
     Reply,
     RewriteKeys,
+    ServerOutput,
     TurnKeys,
     Write,
     WriteKeys,
@@ -65,12 +65,12 @@ class Server:
         self.flush()
 
     def _hear(self, number: int, cap: str, units: int) -> None:
-        periods = [Period(0, NOW - 1, NOW + 10**11, 100)]
+        periods = [OpenInterval(0, NOW - 1, NOW + 10**11, 100)]
         notices = [Notice(cap, "active", "day", "hard", "asap", None, periods)]
         at = {"epoch": 1, "now": NOW, "echo_ns": self.now_ns}
         self.core.received(Broadcast(number=number, notices=notices, **at), self.now_ns)  # type: ignore[arg-type]  # as named
         grants = [Grant(cap, 0, units, 0, 0, 0, False, False, (1, 0), None, None, 0)]
-        standing = Standing(number=number + 1, incarnation="1" * 32, grants=grants, **at)  # type: ignore[arg-type]  # likewise
+        standing = Grants(number=number + 1, incarnation="1" * 32, grants=grants, **at)  # type: ignore[arg-type]  # likewise
         self.core.received(standing, self.now_ns)
 
     def flush(self) -> None:
@@ -79,7 +79,7 @@ class Server:
             for each in outputs:
                 self._do(each)
 
-    def _do(self, output: Output) -> None:
+    def _do(self, output: ServerOutput) -> None:
         match output:
             case Write(entries, ticket):
                 self.files.write(entries)
@@ -295,7 +295,7 @@ def test_a_file_written_anew_stands_for_those_before_it(tmp_path: Path) -> None:
     record = record_of(sha256(b"k").digest()[:DIGEST_BYTES], b"m" * 8 + b"x" * 30)
     for number, is_whole in ((7, False), (8, True)):
         files.turn_keys(number, FileBegun("b", 0, is_whole=is_whole))
-        files.write_keys([CallerNamed(1, "me"), IntervalNamed(1, "c", 0), Answered(1, record)])
+        files.write_keys([CallerNamed(1, "me"), IntervalNamed(1, "c", 0), KeyAnswered(1, record)])
     files.close()
     # When
     files = opened(tmp_path / "j")

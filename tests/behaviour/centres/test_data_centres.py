@@ -28,7 +28,7 @@ from vcap_es.events.sealing import recorded as sealed
 from vcap_es.projections.amounts import Amounts
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.statement import statement
-from vcap_es.sim.world.centres import Centres, Post
+from vcap_es.sim.world.centres import MailConditions, SimulatedCentres
 from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
@@ -36,18 +36,18 @@ SECOND = 1_000_000
 
 def living(
     *names: str,
-    post: Post | None = None,
+    post: MailConditions | None = None,
     seed: int = 0,
     members: Sequence[str] | None = None,
     limits: Limits | None = None,
-) -> Centres:
+) -> SimulatedCentres:
     """Data centres with a master and a server each, watched at every step; `members` take part."""
-    centres = Centres(names, post=post, seed=seed, members=members, limits=limits)
+    centres = SimulatedCentres(names, post=post, seed=seed, members=members, limits=limits)
     centres.run(100_000)
     return centres
 
 
-def available(centres: Centres, cap: str, number: int = 0) -> dict[str, int]:
+def available(centres: SimulatedCentres, cap: str, number: int = 0) -> dict[str, int]:
     """What the pool of each data centre has."""
     return {name: world.pool(cap, number).available for name, world in centres.worlds.items()}
 
@@ -291,7 +291,7 @@ def test_one_is_lost_when_two_operators_say_so() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_the_post_does_the_sum_is_exact(seed: int) -> None:
     """A third is lost, a third comes twice, all in any order: only time is lost."""
-    post = Post(lost_percent=30, repeated_percent=30, delay_us=(500, 200_000))
+    post = MailConditions(lost_percent=30, repeated_percent=30, delay_us=(500, 200_000))
     centres = living("east", "north", "south", post=post, seed=seed)
     centres.define("north", "c", 60, placement="even")
     centres.run(5 * SECOND)
@@ -304,7 +304,7 @@ def test_whatever_the_post_does_the_sum_is_exact(seed: int) -> None:
         if taken == 60:
             break
     assert taken == 60
-    centres.post = Post()
+    centres.post = MailConditions()
     centres.run(10 * SECOND)
     assert centres.in_transit("c", 0) == 0
 
@@ -331,7 +331,7 @@ def test_a_lower_total_is_paid_by_all() -> None:
 
 def test_books_close_when_all_have_told_theirs() -> None:
     """A minute is over: what nobody spent expires where it is, and every data centre closes."""
-    centres = Centres(("north", "south"), limits=Limits(refund_window_ms=300))
+    centres = SimulatedCentres(("north", "south"), limits=Limits(refund_window_ms=300))
     centres.run(100_000)
     centres.define("north", "c", 100, placement="even", interval="minute")
     centres.run(SECOND)
@@ -361,7 +361,7 @@ def test_books_close_when_all_have_told_theirs() -> None:
 
 def test_who_is_cut_off_at_the_boundary_has_its_share() -> None:
     """Without any link for a whole interval, a data centre still serves its share of it."""
-    centres = Centres(("north", "south"), limits=Limits(refund_window_ms=300))
+    centres = SimulatedCentres(("north", "south"), limits=Limits(refund_window_ms=300))
     centres.run(100_000)
     centres.define("north", "c", 100, placement="even", interval="minute")
     centres.run(20 * SECOND)
@@ -389,7 +389,7 @@ def test_the_others_share_on_what_a_lost_home_has_minted() -> None:
     centres.check()
 
 
-def lost(centres: Centres, centre: str, *, at: str, heir: str = "") -> None:
+def lost(centres: SimulatedCentres, centre: str, *, at: str, heir: str = "") -> None:
     """It is stopped, nobody reaches it any more, and two operators say so at another one."""
     centres[centre].kill_master()
     others = centres.worlds.keys() - {centre}
@@ -633,7 +633,7 @@ def test_the_rest_of_another_is_had_for_all_who_wait_at_once() -> None:
     centres.run(SECOND)
     assert centres.consume("south", "c", 780, tries=40) == 780
     # Given 40 ms from one to the other
-    centres.post = Post(delay_us=(40_000, 40_000))
+    centres.post = MailConditions(delay_us=(40_000, 40_000))
     server = centres["south"].servers[0]
     tokens = [server.submit(Consume(cap="c", minimum=1, maximum=1)) for _ in range(8)]
     centres.run(250_000)
@@ -698,7 +698,7 @@ def test_an_heir_hears_of_another_one_that_was_lost_before_they_met() -> None:
 def test_a_client_that_wants_more_than_can_be_counted_harms_nobody(callers: int) -> None:
     """What is asked of others has an end; the next one who asks for a unit gets it."""
     limits = Limits(max_wait_ms=10_000)
-    centres = Centres(("north", "south"), servers=3, limits=limits)
+    centres = SimulatedCentres(("north", "south"), servers=3, limits=limits)
     centres.define("north", "c", 100, placement="even")
     centres.run(SECOND)
     assert centres.consume("south", "c", 30, tries=10) == 30
@@ -712,7 +712,7 @@ def test_a_client_that_wants_more_than_can_be_counted_harms_nobody(callers: int)
 
 def test_the_rest_is_had_in_few_transfers() -> None:
     """Who alone consumes what is gathered elsewhere does not wish for every unit."""
-    centres = living("north", "south", post=Post(delay_us=(40_000, 40_000)))
+    centres = living("north", "south", post=MailConditions(delay_us=(40_000, 40_000)))
     centres.define("north", "c", 1_000, placement="even")
     centres.run(SECOND)
     assert sum(centres.consume("south", "c", tries=40) for _ in range(1_000)) == 1_000
@@ -725,7 +725,7 @@ def test_the_rest_is_had_in_few_transfers() -> None:
 
 def test_what_is_on_its_way_is_not_gone() -> None:
     """Who gathers has sent more than was needed: a consume that needs it back is not capped."""
-    centres = living("north", "south", post=Post(delay_us=(40_000, 40_000)))
+    centres = living("north", "south", post=MailConditions(delay_us=(40_000, 40_000)))
     centres.define("north", "c", 1_000, placement="even")
     centres.run(SECOND)
     north, south = centres["north"], centres["south"]

@@ -1,7 +1,7 @@
 """When a master stands for election, and what ends an attempt."""
 
-from vcap_es.components.consensus.candidacy import Ask
-from vcap_es.components.consensus.election import Standing
+from vcap_es.components.consensus.candidacy import VoteRequest
+from vcap_es.components.consensus.election import Election
 from vcap_es.components.consensus.timings import Timings
 from vcap_es.components.consensus.voter import Ballot, Voter
 from vcap_es.components.decisions.primacy import Config
@@ -12,10 +12,10 @@ ALL = ("m0-a", "m1-b", "w-s0-c")
 CONFIG = Config(2, 5, "m0-a", ("m0-a", "m1-b"), ALL)
 
 
-def standing(asked: list[Ask]) -> Standing:
+def standing(asked: list[VoteRequest]) -> Election:
     """That of the second master, which follows the first one in epoch 2."""
     ballot = Ballot(node="m1-b", config=CONFIG, promised=2, promised_to="m0-a")
-    return Standing(
+    return Election(
         1,
         Voter(ballot, Timings(), 0),
         Timings(),
@@ -31,7 +31,7 @@ def standing(asked: list[Ask]) -> Standing:
 def test_a_heartbeat_ends_an_attempt() -> None:
     """Who hears that somebody leads does not go on to depose it."""
     # Given
-    asked: list[Ask] = []
+    asked: list[VoteRequest] = []
     attempt = standing(asked)
     attempt.begin(0, position=7, transfer=0, is_forced=False)
     assert [each.message for each in asked] == 2 * [Prevote(epoch=3, transfer=0)]

@@ -1,7 +1,7 @@
 """A voter: what it promises, to whom, and what it takes back: nothing."""
 
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Ballot, Keep, Voter
+from vcap_es.components.consensus.voter import Ballot, SaveBallot, Voter
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.messages.master import (
     Accept,
@@ -34,7 +34,7 @@ def prepare(epoch: int, transfer: int = 0) -> Prepare:
 def test_a_promise_is_kept_before_it_is_told() -> None:
     """The ballot comes first in the outputs, with the epoch and to whom it was promised."""
     keep, promise = voter().heard("m1-b", prepare(3), LATER)
-    assert isinstance(keep, Keep)
+    assert isinstance(keep, SaveBallot)
     assert (keep.ballot.promised, keep.ballot.promised_to) == (3, "m1-b")
     assert promise == Promise(epoch=3, is_firm=True, config=CONFIG, committed=0)
 
@@ -98,7 +98,7 @@ def test_a_newer_configuration_replaces_an_older_one_and_never_back() -> None:
     one = voter()
     newer = Config(2, 4, "m0-a", ("m0-a",), CONFIG.voters)
     keep, answer = one.heard("m0-a", Accept(config=newer), 0)
-    assert isinstance(keep, Keep)
+    assert isinstance(keep, SaveBallot)
     assert keep.ballot.config == newer
     assert answer == Accepted(epoch=2, version=4)
     assert one.heard("m0-a", Accept(config=newer), 0) == [Accepted(epoch=2, version=4)]
@@ -110,7 +110,7 @@ def test_an_epoch_that_is_followed_is_promised() -> None:
     """So a late message of an earlier leader cannot undo what was copied since."""
     one = voter()
     keep, answer = one.heard("m1-b", Heartbeat(epoch=3, committed=7, sent_ns=8), 0)
-    assert isinstance(keep, Keep)
+    assert isinstance(keep, SaveBallot)
     assert (keep.ballot.promised, keep.ballot.promised_to) == (3, "m1-b")
     assert answer == HeartbeatAnswer(epoch=3, sent_ns=8)
     assert one.committed == 7

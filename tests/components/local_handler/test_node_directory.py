@@ -8,7 +8,7 @@ from vcap_es.components.local_handler.node_directory import (
     servers_of,
     servers_told,
 )
-from vcap_es.components.messages.server import PROTOCOL, Directory, Hello, Report
+from vcap_es.components.messages.server import PROTOCOL, Hello, NodeDirectory, Report
 from vcap_es.components.primary_master.outputs import Send
 from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.events.facts import NodeAddressChanged
@@ -38,14 +38,14 @@ def hello(incarnation: str, address: str, stamp: int = 1, session: str = "s") ->
     )
 
 
-def directories(master: PrimaryMaster, now: int) -> dict[int, Directory]:
+def directories(master: PrimaryMaster, now: int) -> dict[int, NodeDirectory]:
     """The directories that leave with the next round, by connection."""
     started = master.begin_round(now)
     outputs = started.outputs if started is not None else []
     return {
         each.connection: each.message
         for each in outputs
-        if isinstance(each, Send) and isinstance(each.message, Directory)
+        if isinstance(each, Send) and isinstance(each.message, NodeDirectory)
     }
 
 
@@ -134,7 +134,7 @@ def test_everybody_hears_at_once_of_who_comes_goes_and_moves() -> None:
     master.disconnected(2)
     [after] = directories(master, NOON).values()
     assert [each.presence for each in after.nodes] == ["", "connected", "away"]
-    now, found = NOON, dict[int, Directory]()
+    now, found = NOON, dict[int, NodeDirectory]()
     while not found and now < NOON + FORGOTTEN_AFTER_US:
         now += SECOND_US
         master.received(1, Report(incarnation="a", order=(1, 1), sent_ns=1, holdings=[]), now)

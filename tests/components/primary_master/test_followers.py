@@ -2,8 +2,8 @@
 
 import pytest
 
-from vcap_es.components.consensus.replica import Held, Replica
-from vcap_es.components.consensus.window import ENTRIES_UNDER_WAY_MAX, WINDOW, Window
+from vcap_es.components.consensus.replica import Replica, StoredLog
+from vcap_es.components.consensus.window import ENTRIES_UNDER_WAY_MAX, WINDOW, LogWindow
 from vcap_es.components.messages.master import Append, Appended, Mismatch
 from vcap_es.components.primary_master.followers import Follower, Followers
 from vcap_es.events.envelope import Draft
@@ -36,7 +36,7 @@ def replica_of(before: int, events: int) -> Replica:
     end = Head(position=tail[-1].position, epoch=EPOCH, link=tail[-1].link)
     history = [(EPOCH - 1, before), (EPOCH, end.position)]
     return Replica(
-        Held(head=end, committed=before, fold=Fold(), folded=base, tail=tail, history=history)
+        StoredLog(head=end, committed=before, fold=Fold(), folded=base, tail=tail, history=history)
     )
 
 
@@ -65,7 +65,7 @@ def test_a_follower_that_differs_at_the_end_of_a_long_log_is_sent_what_it_lacks(
 class Leader:
     """What a leader of a long log sends one follower; it was linked when the log had `before`."""
 
-    def __init__(self, before: int, events: int = 2, window: Window = WINDOW) -> None:
+    def __init__(self, before: int, events: int = 2, window: LogWindow = WINDOW) -> None:
         self.sent: list[Append] = []
         self.fetches: list[int] = []
         self.followers = Followers(
@@ -100,7 +100,7 @@ class Leader:
 @pytest.fixture
 def leader() -> Leader:
     """It has begun to fetch what comes after position 100 for its follower."""
-    found = Leader(before=1000, window=Window(message=10, under_way=40))
+    found = Leader(before=1000, window=LogWindow(message=10, under_way=40))
     found.mismatched([(EPOCH - 1, 100)])
     assert found.fetches == [100]
     return found

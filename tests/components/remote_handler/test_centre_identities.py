@@ -4,26 +4,26 @@ import pytest
 
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre
 from vcap_es.sim.scenarios.namesakes import begin_anew, begin_both_anew, begin_both_anew_at_once
-from vcap_es.sim.world.centres import Centres
+from vcap_es.sim.world.centres import SimulatedCentres
 
 SECOND = 1_000_000
 
 
-def namesakes(centres: Centres, name: str) -> list[str]:
+def namesakes(centres: SimulatedCentres, name: str) -> list[str]:
     """Those of whom a data centre tells that they are not who they say."""
     master = centres[name].master
     assert master is not None
     return sorted(master.remote.namesakes())
 
 
-def others(centres: Centres, name: str) -> list[str]:
+def others(centres: SimulatedCentres, name: str) -> list[str]:
     """Those with whom a data centre shares."""
     master = centres[name].master
     assert master is not None
     return list(master.remote.others)
 
 
-def rename(centres: Centres, old: str, new: str) -> None:
+def rename(centres: SimulatedCentres, old: str, new: str) -> None:
     """A data centre is started with what is on its disks, under another name."""
     world = centres.worlds.pop(old)
     world.kill_master()
@@ -34,7 +34,7 @@ def rename(centres: Centres, old: str, new: str) -> None:
     centres.run(2 * SECOND)
 
 
-def lose(centres: Centres, at: str, lost: str, heir: str = "") -> None:
+def lose(centres: SimulatedCentres, at: str, lost: str, heir: str = "") -> None:
     """Two operators say so."""
     for operator in ("ann", "bob"):
         centres[at].order(LoseCentre(centre=lost, heir=heir), actor=operator)
@@ -43,7 +43,7 @@ def lose(centres: Centres, at: str, lost: str, heir: str = "") -> None:
 def test_who_begins_anew_with_empty_disks_is_a_namesake() -> None:
     """It has forgotten what it consumed: under its old name it gets nothing, and opens nothing."""
     # Given two data centres, of which one has consumed 70 of a cap of the other, and of its own
-    centres = Centres(("north", "south"))
+    centres = SimulatedCentres(("north", "south"))
     centres.define("north", "c", 100, placement="even")
     centres.define("south", "own", 100, placement="even")
     centres.run(SECOND)
@@ -72,7 +72,7 @@ def test_who_begins_anew_with_empty_disks_is_a_namesake() -> None:
 def test_under_another_name_it_takes_part_again() -> None:
     """The lost one has an heir, and who was started in its place is somebody new."""
     # Given one that was started anew under its old name
-    centres = Centres(("north", "south"))
+    centres = SimulatedCentres(("north", "south"))
     centres.define("south", "c", 100, placement="even")
     centres.run(SECOND)
     centres.begin_anew("south")
@@ -91,7 +91,7 @@ def test_under_another_name_it_takes_part_again() -> None:
 
 def test_a_name_may_be_changed_before_others_know_it() -> None:
     """Who ran alone under some name shares under another one."""
-    centres = Centres(("north", "alone"), members=())
+    centres = SimulatedCentres(("north", "alone"), members=())
     centres.run(SECOND)
     rename(centres, "alone", "south")
     centres["north"].order(AddCentre(centre="south"))
@@ -104,7 +104,7 @@ def test_a_name_may_be_changed_before_others_know_it() -> None:
 
 def test_who_has_a_clock_that_is_ahead_is_met_all_the_same() -> None:
     """It cannot add anybody, but nothing that it sends is lost."""
-    centres = Centres(("north", "south"), members=())
+    centres = SimulatedCentres(("north", "south"), members=())
     centres["south"].began_us += 8 * SECOND
     centres["north"].order(AddCentre(centre="south"))
     centres.run(5 * SECOND)
@@ -116,7 +116,7 @@ def test_who_has_a_clock_that_is_ahead_is_met_all_the_same() -> None:
 def test_who_knows_another_one_by_another_log_goes_on_with_the_rest() -> None:
     """Nobody can tell which of two logs lives: the two share on without it, and agree who is in."""
     # Given that one of three is unknown to the last, and begins anew while nobody hears of it
-    centres = Centres(("first", "gone", "last"), members=("first", "last"))
+    centres = SimulatedCentres(("first", "gone", "last"), members=("first", "last"))
     alone = {("first", "last"), ("last", "first"), ("last", "gone"), ("gone", "last")}
     centres.cut = set(alone)
     centres["first"].order(AddCentre(centre="gone"))

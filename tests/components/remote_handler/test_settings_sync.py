@@ -8,7 +8,7 @@ from vcap_es.components.decisions.meta import DefineTemplate, RetireTemplate
 from vcap_es.components.decisions.placement import RetirePlacement, SetPlacement
 from vcap_es.components.messages.outcomes import Refused
 from vcap_es.events.facts import Definition, MetaDefined, Stamp, TemplateLearned
-from vcap_es.sim.world.centres import Centres, Post
+from vcap_es.sim.world.centres import MailConditions, SimulatedCentres
 from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
@@ -26,10 +26,10 @@ def settings(world: World) -> object:
 
 
 def living(
-    *names: str, post: Post | None = None, members: tuple[str, ...] | None = None
-) -> Centres:
+    *names: str, post: MailConditions | None = None, members: tuple[str, ...] | None = None
+) -> SimulatedCentres:
     """Data centres that know each other, or those of `members`."""
-    centres = Centres(names, post=post, members=members)
+    centres = SimulatedCentres(names, post=post, members=members)
     centres.run(SECOND // 10)
     return centres
 
@@ -99,7 +99,7 @@ def test_who_is_added_learns_all_of_it() -> None:
     for number in range(120):
         command = DefineTemplate(match=f"t{number}:*", definition=PER_USER)
         centres["north"].command(command)
-    centres.post = Post(lost_percent=30, delay_us=(500, 200_000))
+    centres.post = MailConditions(lost_percent=30, delay_us=(500, 200_000))
     centres["north"].order(AddCentre(centre="south"))
     centres.run(60 * SECOND)
     assert len(centres["south"].state.templates) == 120
@@ -153,12 +153,12 @@ def test_a_cap_that_is_defined_by_hand_is_not_defined_again() -> None:
     centres = living("north", "south")
     centres["north"].command(DefineTemplate(match="user:*", definition=PER_USER))
     centres.run(2 * SECOND)
-    centres.post = Post(delay_us=(10 * SECOND, 10 * SECOND))
+    centres.post = MailConditions(delay_us=(10 * SECOND, 10 * SECOND))
     south = centres["south"]
     south.consume(south.servers[0], "user:7")
     south.define("user:7", 3)
     centres.run(9 * SECOND)
-    centres.post = Post()
+    centres.post = MailConditions()
     centres.run(10 * SECOND)
     assert centres["north"].state.metas["user:7"].home == "south"
 

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcap_es.components.remote_handler.spend_rate import Pace
+from vcap_es.components.remote_handler.spend_rate import SpendRate
 
 SECOND = 1_000_000
 
 
-def paced(per_second: int, seconds: int, round_trip_us: int) -> Pace:
+def paced(per_second: int, seconds: int, round_trip_us: int) -> SpendRate:
     """What is known after some time of a steady pace, with wishes that took so long."""
-    pace = Pace()
+    pace = SpendRate()
     for tenth in range(10 * seconds + 1):
         pace.note(tenth * per_second // 10, SECOND + tenth * SECOND // 10)
         pace.met(round_trip_us)
@@ -21,7 +21,7 @@ def test_the_lead_is_what_leaves_in_two_round_trips() -> None:
     """1,000 a second and 160 ms: 320 units; nothing where nothing leaves."""
     assert abs(paced(1_000, 3, 160_000).lead - 320) <= 2
     assert paced(0, 3, 160_000).lead == 0
-    assert Pace().lead == 0
+    assert SpendRate().lead == 0
 
 
 def test_a_pace_that_ends_is_forgotten() -> None:
@@ -35,7 +35,7 @@ def test_a_pace_that_ends_is_forgotten() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 10 * SECOND)), max_size=30))
 def test_no_reading_leads_astray(readings: list[tuple[int, int]]) -> None:
     """What comes back, jumps, and times that are absurd: the lead stays a number from 0 on."""
-    pace, now = Pace(), SECOND
+    pace, now = SpendRate(), SECOND
     for left, step in readings:
         now += step
         pace.note(left, now)

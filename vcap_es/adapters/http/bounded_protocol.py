@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from vcap_es.adapters.http.problems import problem, problem_response, raw_problem
 
 
-class Bounds(Struct, frozen=True, kw_only=True):
+class ProtocolBounds(Struct, frozen=True, kw_only=True):
     """What one connection, and all together, may take.
 
     `head_s` and `body_s` run from the first byte of a head to its end, and from there to the end of
@@ -35,10 +35,10 @@ class Bounds(Struct, frozen=True, kw_only=True):
     connections_per_address_max: int = 1_000
 
 
-class Doorkeeper:
+class ConnectionLimiter:
     """Counts the connections of one server."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ProtocolBounds) -> None:
         self.bounds = bounds
         self._inside = 0
         self._by_address: dict[str, int] = {}
@@ -61,10 +61,10 @@ class Doorkeeper:
             del self._by_address[address]
 
 
-class GuardedConfig(Config):
+class BoundedConfig(Config):
     """uvicorn's settings, and the doorkeeper that all connections of the server share."""
 
-    doorkeeper: Doorkeeper
+    doorkeeper: ConnectionLimiter
 
 
 # Where a connection is with its newest message: nothing ever came; between messages; in a head; in
@@ -98,10 +98,10 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """One connection, kept within `Bounds`."""
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection, kept within `ProtocolBounds`."""
 
-    config: GuardedConfig
+    config: BoundedConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

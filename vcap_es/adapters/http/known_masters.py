@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vcap_es.adapters.http.problems import problem, problem_response
-from vcap_es.adapters.links.discovery import CLUSTER_HEADER, Links
+from vcap_es.adapters.links.discovery import CLUSTER_HEADER, KnownMasters
 from vcap_es.events.clusters import ClusterName, obstacle
 
 
@@ -40,6 +40,6 @@ def links_response(request: Request, node: Joinable) -> Response:
         return problem_response(problem("invalid", f"{CLUSTER_HEADER}: this names no cluster"))
     if reason := obstacle(own, theirs):
         return problem_response(problem("other_cluster", reason))
-    body = msgspec.json.encode(Links(masters=node.known_masters(), cluster=own))
+    body = msgspec.json.encode(KnownMasters(masters=node.known_masters(), cluster=own))
     headers = {"cache-control": "no-store"}
     return Response(body, headers=headers, media_type="application/json")

@@ -20,7 +20,7 @@ FIELD_INTEGER_MAX = 999_999_999_999_999
 """The largest integer of a structured field (RFC 9651); a larger amount is shown as this one."""
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """How a code is answered; `retry`: the very same call may succeed later."""
 
     status: int
@@ -29,71 +29,71 @@ class Kind(NamedTuple):
     type: str = "about:blank"
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ProblemKind] = {
     # Refusals of a volumecap server.
-    "unknown_cap": Kind(404, "Unknown cap"),
-    "not_started": Kind(409, "Not started", retry=True),
-    "ended": Kind(409, "Ended"),
-    "paused": Kind(429, "Paused"),
-    "capped": Kind(429, "Capped", retry=True, type=QUOTA_EXCEEDED),
-    "paced": Kind(429, "Paced", retry=True, type=QUOTA_EXCEEDED),
-    "counted_out": Kind(503, "Counted out", retry=True),
-    "unavailable": Kind(503, "Unavailable", retry=True),
-    "key_reused": Kind(422, "Idempotency key reused"),
-    "share_full": Kind(429, "Share full", retry=True),
-    "unknown_id": Kind(404, "Unknown id"),
-    "settled": Kind(409, "Settled already"),
+    "unknown_cap": ProblemKind(404, "Unknown cap"),
+    "not_started": ProblemKind(409, "Not started", retry=True),
+    "ended": ProblemKind(409, "Ended"),
+    "paused": ProblemKind(429, "Paused"),
+    "capped": ProblemKind(429, "Capped", retry=True, type=QUOTA_EXCEEDED),
+    "paced": ProblemKind(429, "Paced", retry=True, type=QUOTA_EXCEEDED),
+    "counted_out": ProblemKind(503, "Counted out", retry=True),
+    "unavailable": ProblemKind(503, "Unavailable", retry=True),
+    "key_reused": ProblemKind(422, "Idempotency key reused"),
+    "share_full": ProblemKind(429, "Share full", retry=True),
+    "unknown_id": ProblemKind(404, "Unknown id"),
+    "settled": ProblemKind(409, "Settled already"),
     # Refusals of a master.
-    "unknown_template": Kind(404, "Unknown template"),
-    "unknown_key": Kind(404, "Unknown API key"),
-    "key_exists": Kind(409, "API key exists"),
-    "last_admin_key": Kind(409, "Last admin key"),
-    "too_many_keys": Kind(409, "Too many API keys"),
-    "version_conflict": Kind(412, "Version conflict"),
-    "retired": Kind(409, "Retired"),
-    "not_home": Kind(409, "Not at home", retry=True),
-    "home_unreachable": Kind(503, "Home out of reach", retry=True),
-    "clock_ahead": Kind(503, "Clocks differ", retry=True),
-    "centre_unreachable": Kind(503, "Data centre out of reach", retry=True),
-    "not_permanent": Kind(503, "Not permanent yet", retry=True),
-    "unknown_centre": Kind(404, "Unknown data centre"),
-    "centre_lost": Kind(409, "Data centre lost"),
-    "too_many_centres": Kind(409, "Too many data centres"),
-    "unknown_placement": Kind(404, "Unknown placement"),
-    "placement_in_use": Kind(409, "Placement in use"),
-    "too_many_placements": Kind(409, "Too many placements"),
-    "has_heir": Kind(409, "Has an heir"),
-    "drains": Kind(409, "Being removed"),
-    "is_home": Kind(409, "Is a home"),
-    "is_here": Kind(409, "Is here"),
+    "unknown_template": ProblemKind(404, "Unknown template"),
+    "unknown_key": ProblemKind(404, "Unknown API key"),
+    "key_exists": ProblemKind(409, "API key exists"),
+    "last_admin_key": ProblemKind(409, "Last admin key"),
+    "too_many_keys": ProblemKind(409, "Too many API keys"),
+    "version_conflict": ProblemKind(412, "Version conflict"),
+    "retired": ProblemKind(409, "Retired"),
+    "not_home": ProblemKind(409, "Not at home", retry=True),
+    "home_unreachable": ProblemKind(503, "Home out of reach", retry=True),
+    "clock_ahead": ProblemKind(503, "Clocks differ", retry=True),
+    "centre_unreachable": ProblemKind(503, "Data centre out of reach", retry=True),
+    "not_permanent": ProblemKind(503, "Not permanent yet", retry=True),
+    "unknown_centre": ProblemKind(404, "Unknown data centre"),
+    "centre_lost": ProblemKind(409, "Data centre lost"),
+    "too_many_centres": ProblemKind(409, "Too many data centres"),
+    "unknown_placement": ProblemKind(404, "Unknown placement"),
+    "placement_in_use": ProblemKind(409, "Placement in use"),
+    "too_many_placements": ProblemKind(409, "Too many placements"),
+    "has_heir": ProblemKind(409, "Has an heir"),
+    "drains": ProblemKind(409, "Being removed"),
+    "is_home": ProblemKind(409, "Is a home"),
+    "is_here": ProblemKind(409, "Is here"),
     # Refusals of primacy.
-    "not_primary": Kind(421, "Not the primary", retry=True),
-    "not_in_sync": Kind(409, "Not in sync", retry=True),
-    "switchover_failed": Kind(503, "Switchover failed", retry=True),
-    "unknown_server": Kind(404, "Unknown server"),
-    "leads_already": Kind(409, "Leads already"),
-    "never_admitted": Kind(409, "Never admitted"),
-    "other_cluster": Kind(409, "Another cluster"),
+    "not_primary": ProblemKind(421, "Not the primary", retry=True),
+    "not_in_sync": ProblemKind(409, "Not in sync", retry=True),
+    "switchover_failed": ProblemKind(503, "Switchover failed", retry=True),
+    "unknown_server": ProblemKind(404, "Unknown server"),
+    "leads_already": ProblemKind(409, "Leads already"),
+    "never_admitted": ProblemKind(409, "Never admitted"),
+    "other_cluster": ProblemKind(409, "Another cluster"),
     # Faults of a request.
-    "invalid": Kind(422, "Invalid"),
-    "bad_request": Kind(400, "Bad request"),
-    "invalid_amount": Kind(400, "Invalid amount"),
-    "unauthorized": Kind(401, "Unauthorized"),
-    "forbidden": Kind(403, "Forbidden"),
-    "not_found": Kind(404, "Not found"),
-    "method_not_allowed": Kind(405, "Method not allowed"),
-    "timeout": Kind(408, "Request timeout", retry=True),
-    "body_too_large": Kind(413, "Body too large"),
-    "path_too_long": Kind(414, "Path too long"),
-    "unsupported_media_type": Kind(415, "Unsupported media type"),
-    "busy": Kind(429, "Busy", retry=True),
-    "reading_budget": Kind(429, "Reading budget spent", retry=True),
-    "headers_too_large": Kind(431, "Headers too large"),
-    "internal_error": Kind(500, "Internal error", retry=True),
-    "too_many_connections": Kind(503, "Too many connections", retry=True),
+    "invalid": ProblemKind(422, "Invalid"),
+    "bad_request": ProblemKind(400, "Bad request"),
+    "invalid_amount": ProblemKind(400, "Invalid amount"),
+    "unauthorized": ProblemKind(401, "Unauthorized"),
+    "forbidden": ProblemKind(403, "Forbidden"),
+    "not_found": ProblemKind(404, "Not found"),
+    "method_not_allowed": ProblemKind(405, "Method not allowed"),
+    "timeout": ProblemKind(408, "Request timeout", retry=True),
+    "body_too_large": ProblemKind(413, "Body too large"),
+    "path_too_long": ProblemKind(414, "Path too long"),
+    "unsupported_media_type": ProblemKind(415, "Unsupported media type"),
+    "busy": ProblemKind(429, "Busy", retry=True),
+    "reading_budget": ProblemKind(429, "Reading budget spent", retry=True),
+    "headers_too_large": ProblemKind(431, "Headers too large"),
+    "internal_error": ProblemKind(500, "Internal error", retry=True),
+    "too_many_connections": ProblemKind(503, "Too many connections", retry=True),
 }
 
-NOBODY_LEADS = Kind(503, "Nobody leads", retry=True)
+NOBODY_LEADS = ProblemKind(503, "Nobody leads", retry=True)
 """How `not_primary` is answered where nobody is known to lead; 421 names who does."""
 
 ELECTION_MS = 1000
@@ -115,7 +115,7 @@ def problem(
     cap: str | None = None,
     retry_after_ms: int | None = None,
     primary: str | None = None,
-    kind: Kind | None = None,
+    kind: ProblemKind | None = None,
 ) -> dict[str, Any]:
     """The members of a problem; `kind` for a code that is not in `KINDS`."""
     kind = kind or KINDS[code]

@@ -12,10 +12,10 @@ from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from vcap_es.adapters.http.bounded_protocol import (
-    Bounds,
-    Doorkeeper,
-    GuardedConfig,
-    GuardedProtocol,
+    BoundedConfig,
+    BoundedProtocol,
+    ConnectionLimiter,
+    ProtocolBounds,
 )
 
 BACKLOG = 2048
@@ -23,13 +23,13 @@ STOP_SECONDS = 5
 PING_SECONDS = 5.0
 """A peer whose machine is gone is given up after twice this; until then its successor waits."""
 
-Speaking = Callable[[dict[str, Any]], GuardedConfig]
+Speaking = Callable[[dict[str, Any]], BoundedConfig]
 """Makes the configuration of a protocol out of uvicorn's settings."""
 
 
-def guarded(settings: dict[str, Any]) -> GuardedConfig:
+def bounded(settings: dict[str, Any]) -> BoundedConfig:
     """HTTP with bounds on what a stranger can make it do."""
-    return GuardedConfig(http=GuardedProtocol, **settings)
+    return BoundedConfig(http=BoundedProtocol, **settings)
 
 
 @asynccontextmanager
@@ -38,9 +38,9 @@ async def serving(
     *,
     host: str,
     port: int,
-    speaking: Speaking = guarded,
+    speaking: Speaking = bounded,
     websockets: bool = False,
-    bounds: Bounds | None = None,
+    bounds: ProtocolBounds | None = None,
     tls: SSLContext | None = None,
     stop_seconds: int = STOP_SECONDS,
 ) -> AsyncIterator[int]:
@@ -49,7 +49,7 @@ async def serving(
     `speaking` makes the configuration of its protocol. At the end, requests under way get
     `stop_seconds` to finish. Raises OSError where it cannot bind.
     """
-    doorkeeper = Doorkeeper(bounds or Bounds())
+    doorkeeper = ConnectionLimiter(bounds or ProtocolBounds())
     settings: dict[str, Any] = {
         "app": app,
         "ws_per_message_deflate": False,
@@ -95,7 +95,7 @@ def _bind(host: str, port: int) -> socket.socket:
 class _EmbeddedServer(Server):
     """uvicorn's server, told to stop by its owner and by no signal."""
 
-    def __init__(self, config: GuardedConfig) -> None:
+    def __init__(self, config: BoundedConfig) -> None:
         super().__init__(config)
         self._is_listening = asyncio.Event()
         self._is_stopping = asyncio.Event()

@@ -11,7 +11,7 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from vcap_es.adapters.links.link import Dialled, Line
+from vcap_es.adapters.links.link import DialledLink, Link
 from vcap_es.adapters.links.send_queue import MESSAGE_BYTES_MAX, PATH
 
 REDIAL_SECONDS = (0.02, 0.5)
@@ -68,7 +68,7 @@ class Dialler:
         secret: str,
         *,
         wanted: Callable[[], set[str]],
-        serve: Callable[[Line], Awaitable[None]],
+        serve: Callable[[Link], Awaitable[None]],
     ) -> None:
         """Give each line to `serve`, which returns when it has ended."""
         self._secret = secret
@@ -125,14 +125,14 @@ class Dialler:
                 ping_interval=PING_SECONDS,
                 ping_timeout=PING_SECONDS,
             ) as opened:
-                line = Dialled(opened, address)
+                line = DialledLink(opened, address)
                 await self._speak(line)
                 return line.refusal, False
         except (OSError, WebSocketException, TimeoutError, ValueError) as error:
             # A ValueError: what another node gave for its address is none.
             return _why(error), isinstance(error, OSError)
 
-    async def _speak(self, line: Line) -> None:
+    async def _speak(self, line: Link) -> None:
         self._open += 1
         try:
             await self._serve(line)

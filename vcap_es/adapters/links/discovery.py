@@ -30,7 +30,7 @@ SERVERS_ASKED_MAX = 8
 log = structlog.get_logger()
 
 
-class Links(Struct, frozen=True, kw_only=True):
+class KnownMasters(Struct, frozen=True, kw_only=True):
     """Where masters take links, as URLs; `cluster` is that of the node that says so, or ""."""
 
     masters: list[str]
@@ -62,7 +62,7 @@ async def ask_masters(
     if not answer.is_success:
         raise Unreachable(f"{url}: {_refusal(answer.status_code, body)}")
     try:
-        found = msgspec.json.decode(body, type=Links)
+        found = msgspec.json.decode(body, type=KnownMasters)
     except msgspec.DecodeError as error:
         raise Unreachable(f"{url}: this is no list of masters: {error}") from error
     if reason := obstacle(cluster, found.cluster):
@@ -90,7 +90,7 @@ def _client() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(timeout=ASK_SECONDS, trust_env=False)
 
 
-class Joining:
+class Discovery:
     """Asks other nodes in turn where the masters are, for as long as none is linked."""
 
     def __init__(

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from vcap_es.adapters.links.send_queue import POLICY_VIOLATION, Link
+from vcap_es.adapters.links.send_queue import POLICY_VIOLATION, SendQueue
 
 REASON_BYTES_MAX = 120
 
@@ -26,7 +26,7 @@ class LineRefused(Exception):
     """Who hears will not speak with the other side of a line; says why."""
 
 
-class Line(Protocol):
+class Link(Protocol):
     """One connection, however it came to be."""
 
     @property
@@ -47,7 +47,7 @@ class Line(Protocol):
         ...
 
 
-class Accepted:
+class AcceptedLink:
     """A line that the other side made."""
 
     def __init__(self, socket: WebSocket) -> None:
@@ -55,30 +55,30 @@ class Accepted:
 
     @property
     def address(self) -> str:
-        """See `Line`."""
+        """See `SendQueue`."""
         return str(self._socket.client)
 
     async def send(self, data: bytes) -> None:
-        """See `Line`."""
+        """See `SendQueue`."""
         try:
             await self._socket.send_bytes(data)
         except (WebSocketDisconnect, RuntimeError) as error:
             raise LineClosed from error
 
     async def receive(self) -> bytes:
-        """See `Line`."""
+        """See `SendQueue`."""
         try:
             return await self._socket.receive_bytes()
         except (WebSocketDisconnect, RuntimeError) as error:
             raise LineClosed from error
 
     async def close(self, reason: str) -> None:
-        """See `Line`."""
+        """See `SendQueue`."""
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.close(POLICY_VIOLATION, reason[:REASON_BYTES_MAX])
 
 
-class Dialled:
+class DialledLink:
     """A line that we made."""
 
     def __init__(self, connection: ClientConnection, address: str) -> None:
@@ -86,21 +86,21 @@ class Dialled:
         self.address, self._reason = address, ""
 
     async def send(self, data: bytes) -> None:
-        """See `Line`."""
+        """See `SendQueue`."""
         try:
             await self._connection.send(data)
         except ConnectionClosed as error:
             raise LineClosed from error
 
     async def receive(self) -> bytes:
-        """See `Line`."""
+        """See `SendQueue`."""
         try:
             return await self._connection.recv(decode=False)
         except ConnectionClosed as error:
             raise LineClosed from error
 
     async def close(self, reason: str) -> None:
-        """See `Line`."""
+        """See `SendQueue`."""
         self._reason = reason
         await self._connection.close(POLICY_VIOLATION, reason[:REASON_BYTES_MAX])
 
@@ -111,7 +111,7 @@ class Dialled:
         return self._reason or (self._connection.close_reason or "" if refused else "")
 
 
-async def speak(line: Line, link: Link, hear: Callable[[bytes], None]) -> None:
+async def speak(line: Link, link: SendQueue, hear: Callable[[bytes], None]) -> None:
     """Send what is posted on `link`, and let what comes be heard, until the line ends.
 
     What is not understood ends it, telling the other side so; `hear` may raise `LineRefused`.
@@ -132,7 +132,7 @@ async def speak(line: Line, link: Link, hear: Callable[[bytes], None]) -> None:
             task.cancel()
 
 
-async def _receive(line: Line, hear: Callable[[bytes], None]) -> None:
+async def _receive(line: Link, hear: Callable[[bytes], None]) -> None:
     try:
         while True:
             hear(await line.receive())
@@ -145,7 +145,7 @@ async def _receive(line: Line, hear: Callable[[bytes], None]) -> None:
         await line.close(str(refusal))
 
 
-async def _send(link: Link) -> None:
+async def _send(link: SendQueue) -> None:
     """Send what is posted, for as long as there is somebody; who receives learns of the end."""
     with suppress(LineClosed):
         await link.run()

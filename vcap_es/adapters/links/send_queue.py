@@ -15,7 +15,7 @@ POLICY_VIOLATION = 1008
 """The WebSocket close code of a master that refuses a server; the reason says why."""
 
 
-class Link:
+class SendQueue:
     """The sending side of a connection, fed by plain code that does not wait."""
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:

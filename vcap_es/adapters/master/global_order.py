@@ -35,7 +35,7 @@ SERVED_MAX = 32
 """Questions of others that are answered at the same time; more are not heard."""
 
 
-class Part(Struct, frozen=True, gc=False):
+class OrderPart(Struct, frozen=True, gc=False):
     """A data centre's part of the order: its events after `before`, up to `below`."""
 
     before: int
@@ -49,11 +49,11 @@ class Numbered(Struct, frozen=True, gc=False):
     event: Recorded
 
 
-class Order(Struct, frozen=True, kw_only=True, gc=False):
+class OrderCut(Struct, frozen=True, kw_only=True, gc=False):
     """The events below a stamp, the watermark: which of each data centre they are."""
 
     watermark: int
-    parts: dict[str, Part]
+    parts: dict[str, OrderPart]
 
 
 class GlobalOrder:
@@ -86,11 +86,11 @@ class GlobalOrder:
 
     # ---- asking
 
-    async def up_to(self, stamp: int) -> Order:
+    async def up_to(self, stamp: int) -> OrderCut:
         """The order below `stamp`. Raises RequestRefused naming who cannot be reached."""
         parts = await self._parts(stamp)
-        own = {dc: Part(each.before, each.below) for dc, each in parts.items()}
-        return Order(watermark=stamp, parts=own)
+        own = {dc: OrderPart(each.before, each.below) for dc, each in parts.items()}
+        return OrderCut(watermark=stamp, parts=own)
 
     async def _parts(self, stamp: int) -> dict[str, StampPassed]:
         """What all say who have a part, as far as any of them knows of others."""
@@ -105,12 +105,12 @@ class GlobalOrder:
                 wanted |= {*answer.members}
         return parts
 
-    async def so_far(self) -> Order:
+    async def so_far(self) -> OrderCut:
         """The order as far as everybody has come: nobody records anything for this."""
         parts = await self._parts(0)
         return await self.up_to(min(each.passed for each in parts.values()))
 
-    async def page(self, order: Order, after: Mapping[str, int], limit: int) -> list[Numbered]:
+    async def page(self, order: OrderCut, after: Mapping[str, int], limit: int) -> list[Numbered]:
         """Up to `limit` events of the order, after these positions of each data centre."""
         before = {dc: part.before for dc, part in order.parts.items()}
         begin = {dc: max(after.get(dc, 0), before[dc]) for dc in order.parts}

@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 from starlette.websockets import WebSocket
 
 from vcap_es.adapters.links.dialler import Dialler
-from vcap_es.adapters.links.discovery import SERVERS_ASKED_MAX, Joining, is_node
-from vcap_es.adapters.links.link import Accepted, Line, speak
-from vcap_es.adapters.links.send_queue import POLICY_VIOLATION, Link
+from vcap_es.adapters.links.discovery import SERVERS_ASKED_MAX, Discovery, is_node
+from vcap_es.adapters.links.link import AcceptedLink, Link, speak
+from vcap_es.adapters.links.send_queue import POLICY_VIOLATION, SendQueue
 from vcap_es.adapters.master.global_order import GlobalOrder
 from vcap_es.adapters.master.log_writer import LogWriter
 from vcap_es.adapters.master.readiness import (
@@ -34,16 +34,16 @@ from vcap_es.adapters.past.reader import PastReader
 from vcap_es.adapters.rabbitmq.feed import Feed, FeedWire
 from vcap_es.adapters.rabbitmq.letters import Letter
 from vcap_es.adapters.rabbitmq.outbox import Reign
-from vcap_es.adapters.rabbitmq.topology import Wires
-from vcap_es.adapters.rabbitmq.transport import Post
+from vcap_es.adapters.rabbitmq.topology import Topology
+from vcap_es.adapters.rabbitmq.transport import Transport
 from vcap_es.adapters.stalls import Stalls, timed
 from vcap_es.adapters.storage.ballots import Ballots, MemoryBallots
 from vcap_es.adapters.storage.snapshot_files import load_snapshot, save_snapshot
 from vcap_es.clock import boot_ns, now_us
 from vcap_es.components.consensus.remark import Remark
-from vcap_es.components.consensus.replica import Cut, Held, Store
+from vcap_es.components.consensus.replica import Cut, Store, StoredLog
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Keep, founded
+from vcap_es.components.consensus.voter import SaveBallot, founded
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.primacy import is_quorum
 from vcap_es.components.local_handler.node_directory import masters_of, servers_told, sorted_by_name
@@ -53,15 +53,15 @@ from vcap_es.components.master.master import Master
 from vcap_es.components.master.outputs import (
     Elsewhere,
     Halt,
-    Output,
+    MasterOutput,
     Renew,
     Restart,
     SwitchedOver,
 )
-from vcap_es.components.messages.centre import Hearing
+from vcap_es.components.messages.centre import Reception
 from vcap_es.components.messages.encoding import decode_at_master
 from vcap_es.components.messages.order import InOrder
-from vcap_es.components.messages.server import Presence, Whereabouts
+from vcap_es.components.messages.server import NodeAddress, Presence
 from vcap_es.components.meta_handler import OperatorCommand
 from vcap_es.components.primary_master.approvals import Approved
 from vcap_es.components.primary_master.outputs import (
@@ -129,7 +129,7 @@ class MasterNode:
         spawn: Callable[[Spawn], None] | None = None,
         suspicion: str = "",
         absolve: Callable[[], None] = lambda: None,
-        wires: Wires | None = None,
+        wires: Topology | None = None,
         feed: FeedWire | None = None,
         clock_behind_max_s: int = CLOCK_BEHIND_MAX_S,
         reading: ReadingSettings | None = None,
@@ -160,7 +160,7 @@ class MasterNode:
             address=address,
             spawns=spawn is not None,
         )
-        self.post = None if wires is None else Post(dc, wires, self._hear_letter)
+        self.post = None if wires is None else Transport(dc, wires, self._hear_letter)
         self.feed = None if feed is None else Feed(feed, events, self.committed_beyond)
         self.past = PastReader(
             events.path if isinstance(events, SqliteLog) else None,
@@ -182,7 +182,7 @@ class MasterNode:
         self._grown, self._told_committed = asyncio.Event(), 0
         self._tokens, self._connections = count(1), count(1)
         self._waiting: dict[int, asyncio.Future[object]] = {}
-        self._links: dict[int, tuple[Link, Callable[[str], None]]] = {}
+        self._links: dict[int, tuple[SendQueue, Callable[[str], None]]] = {}
         self._ahead_us = now_us() - boot_ns() // 1000
         self._writer = LogWriter(
             events,
@@ -248,7 +248,7 @@ class MasterNode:
         primary = self.core.primary
         return primary.locals.servers if primary is not None else {}
 
-    def nodes(self) -> list[Whereabouts]:
+    def nodes(self) -> list[NodeAddress]:
         """Where the nodes of the data centre are; which servers are there only a leader knows."""
         primary = self.core.primary
         if primary is not None:
@@ -373,7 +373,7 @@ class MasterNode:
         node, config = self._ballots.ballot.node, self._ballots.ballot.config
         return config is not None and config.isr == (node,) and is_quorum(config, {node})
 
-    async def _held(self) -> Held:
+    async def _held(self) -> StoredLog:
         """What the log has. Only what is surely committed is folded: the rest may have to go."""
         head = await self.log.head()
         committed = await self.log.committed()
@@ -390,7 +390,7 @@ class MasterNode:
         )
         tail = await self._tail(recovered.head.position)
         last = await self.log.read(head.position - 1, limit=1) if head.position else []
-        return Held(
+        return StoredLog(
             head=head,
             committed=max(committed, recovered.head.position),
             fold=recovered.fold,
@@ -535,7 +535,7 @@ class MasterNode:
             self._tell_growth(self._core)
             self._set_timer(self._core)
 
-    def _do(self, output: Output) -> None:
+    def _do(self, output: MasterOutput) -> None:
         match output:
             case Send(connection, message):
                 if connection in self._links:
@@ -546,7 +546,7 @@ class MasterNode:
                 future = self._waiting.get(token)
                 if future is not None and not future.done():
                     future.set_result(outcome)
-            case Keep(ballot):
+            case SaveBallot(ballot):
                 # It is rare, and nothing behind it may leave before: waiting here is simplest.
                 with timed("ballot", epoch=ballot.promised):
                     self._ballots.keep(ballot)
@@ -615,8 +615,8 @@ class MasterNode:
             await self._grown.wait()
         return self.durable
 
-    def _hear_letter(self, delivery: int, letter: Letter) -> Hearing:
-        hearing: Hearing = "nobody"
+    def _hear_letter(self, delivery: int, letter: Letter) -> Reception:
+        hearing: Reception = "nobody"
         for_core = [each for each in letter.messages if not isinstance(each, InOrder)]
 
         def hear(core: Master) -> None:
@@ -721,15 +721,15 @@ class MasterNode:
             await socket.close(POLICY_VIOLATION, "wrong node secret")
             return
         await socket.accept()
-        await self._serve(Accepted(socket), is_dialled=False)
+        await self._serve(AcceptedLink(socket), is_dialled=False)
 
-    async def _serve(self, line: Line, *, is_dialled: bool) -> None:
+    async def _serve(self, line: Link, *, is_dialled: bool) -> None:
         """Speak on one connection until it ends."""
         if self._core is None:
             await line.close("this master begins anew")
             return
         life, connection = self._life, next(self._connections)
-        link = Link(line.send)
+        link = SendQueue(line.send)
         self._links[connection] = (link, lambda reason: self._refuse(link, line, reason))
         if is_dialled:
             self._let(lambda core: core.connected(connection, self.moment()))
@@ -740,7 +740,7 @@ class MasterNode:
             if life == self._life:
                 self._let(lambda core: core.disconnected(connection, self.moment()))
 
-    def _refuse(self, link: Link, line: Line, reason: str) -> None:
+    def _refuse(self, link: SendQueue, line: Link, reason: str) -> None:
         link.finish()
         self._start(line.close(reason), "refuse")
 
@@ -759,7 +759,7 @@ class MasterNode:
 
     async def _join(self) -> None:
         """A peer need not be a master: any node says where masters are."""
-        await Joining(
+        await Discovery(
             self._secret,
             nodes=self._nodes_to_ask,
             cluster=lambda: self.cluster,

@@ -40,7 +40,7 @@ READ_BYTES = 64 * 1024
 log = structlog.get_logger()
 
 
-class Process:
+class ReadingProcess:
     """Answers and indexing in turns, until nobody asks any more."""
 
     def __init__(self, log: Path) -> None:
@@ -104,7 +104,7 @@ def main() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with suppress(BrokenPipeError, KeyboardInterrupt):
-        Process(Path(sys.argv[1])).run()
+        ReadingProcess(Path(sys.argv[1])).run()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from bisect import bisect_right
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from vcap_es.adapters.past.index import Bounds, Index
+from vcap_es.adapters.past.index import ClosedInterval, Index
 from vcap_es.errors import RequestRefused
 from vcap_es.events.consume_ids import ConsumeId
 from vcap_es.events.logs.sqlite_pages import SqlitePages
 from vcap_es.projections.consumes import Lifetime, Purse, Trail
 from vcap_es.projections.explanations import not_open
-from vcap_es.projections.lives import Ledger, Life
+from vcap_es.projections.lives import CapLife, IntervalLedger
 from vcap_es.projections.states.interval import Interval
 
 T = TypeVar("T")
@@ -30,14 +30,14 @@ class Archive:
     def __init__(self, pages: SqlitePages, index: Index) -> None:
         self.pages, self.index = pages, index
 
-    def life(self, cap: str, until: int, at: int | None = None) -> Steps[Life]:
+    def life(self, cap: str, until: int, at: int | None = None) -> Steps[CapLife]:
         """The life of `cap` after its last event up to `until`, and before the first after `at`."""
         life = self.index.chapter(cap, until, at)
         yield from self.read_on(life, until, at, keeps=True)
         return life
 
     def read_on(
-        self, life: Life, until: int, at: int | None = None, *, keeps: bool = False
+        self, life: CapLife, until: int, at: int | None = None, *, keeps: bool = False
     ) -> Steps[None]:
         """Let `life` go on; what closes stays in it, unless chapters are kept on the way."""
         after, events = life.position, 0
@@ -54,7 +54,7 @@ class Archive:
             after = page.reached
             yield
 
-    def known_life(self, cap: str, until: int) -> Steps[Life]:
+    def known_life(self, cap: str, until: int) -> Steps[CapLife]:
         """The life of `cap`; raises RequestRefused where there is no such cap."""
         life = yield from self.life(cap, until)
         if life.meta is None:
@@ -79,7 +79,7 @@ class Archive:
         found.update({each.number: each for each in late if each.number > behind})
         return [found[number] for number in sorted(found)[:limit]]
 
-    def bounds(self, cap: str, number: int, until: int) -> Steps[Bounds | None]:
+    def bounds(self, cap: str, number: int, until: int) -> Steps[ClosedInterval | None]:
         """Where the interval `number` begins, and ends at the latest; None where it never opened.
 
         Of one that is not closed by then, `closed` is the last event of the cap.
@@ -93,35 +93,37 @@ class Archive:
             raise RequestRefused("not_found", f"{cap} has had no interval {number}")
         for each in life.closed:
             if each.interval.number == number:
-                return Bounds(each.ledger.opened, each.closed, each.interval, each.ledger)
+                return ClosedInterval(each.ledger.opened, each.closed, each.interval, each.ledger)
         interval, ledger = life.meta.interval(number), life.ledgers.get(number)
         if interval is None or ledger is None:
             return self.index.closed_one(cap, number, until)  # kept while the life was read
-        return Bounds(ledger.opened, life.position, interval, ledger)
+        return ClosedInterval(ledger.opened, life.position, interval, ledger)
 
-    def books_at(self, cap: str, at: int, until: int) -> Steps[tuple[Interval, Ledger]]:
+    def books_at(self, cap: str, at: int, until: int) -> Steps[tuple[Interval, IntervalLedger]]:
         """The interval whose period contains the instant `at`, as it was then, and its ledger."""
         life = yield from self.life(cap, until, at)
         if life.meta is None:
             self.check_known(cap, until)
             raise not_open(cap, at)
-        found: dict[int, Bounds] = {}
+        found: dict[int, ClosedInterval] = {}
         kept = self.index.closed_at(cap, at, life.position)
         if kept is not None:
             found[kept.interval.number] = kept
         for each in life.closed:
             number = each.interval.number
-            found[number] = Bounds(each.ledger.opened, each.closed, each.interval, each.ledger)
+            found[number] = ClosedInterval(
+                each.ledger.opened, each.closed, each.interval, each.ledger
+            )
         for interval in life.meta.intervals:
             ledger = life.ledgers[interval.number]
-            found[interval.number] = Bounds(ledger.opened, life.position, interval, ledger)
+            found[interval.number] = ClosedInterval(ledger.opened, life.position, interval, ledger)
         for number in sorted(found):
             bounds = found[number]
             if bounds.interval.start <= at < bounds.interval.end:
                 return bounds.interval, (yield from self.ledger(cap, bounds))
         raise not_open(cap, at)
 
-    def ledger(self, cap: str, bounds: Bounds) -> Steps[Ledger]:
+    def ledger(self, cap: str, bounds: ClosedInterval) -> Steps[IntervalLedger]:
         """The ledger of an interval: the one that was kept, or read again."""
         if bounds.ledger is not None:
             return bounds.ledger
@@ -161,7 +163,7 @@ class Archive:
         """Bring `trail` on to the last chapter at which nothing of the consume is told besides."""
         wanted = trail.wanted
         told = max(trail.purse.spent, wanted.start)
-        found: tuple[int, Ledger] | None = None
+        found: tuple[int, IntervalLedger] | None = None
 
         def is_beyond(chapter: int) -> bool:
             nonlocal found
@@ -180,7 +182,7 @@ class Archive:
         return found[0]
 
 
-def _known(ledger: Ledger, wanted: ConsumeId) -> tuple[Lifetime, Purse]:
+def _known(ledger: IntervalLedger, wanted: ConsumeId) -> tuple[Lifetime, Purse]:
     return ledger.lifetime, ledger.purses.get(wanted.incarnation) or Purse()
 
 

@@ -16,7 +16,7 @@ from msgspec import DecodeError, Struct, msgpack
 
 from vcap_es.errors import LogError
 from vcap_es.events.logs.sqlite_file import uri_to_read
-from vcap_es.projections.lives import FORMAT, Closed, Ledger, Life
+from vcap_es.projections.lives import FORMAT, CapLife, ClosedBooks, IntervalLedger
 from vcap_es.projections.states.interval import Interval
 
 LAYOUT = 1
@@ -55,7 +55,7 @@ def index_path(log: Path) -> Path:
     return Path(f"{log}-index")
 
 
-class Bounds(Struct, frozen=True, gc=False):
+class ClosedInterval(Struct, frozen=True, gc=False):
     """A closed interval: the positions of its first event and of its close.
 
     `ledger` is None where it had too few events to be kept.
@@ -64,7 +64,7 @@ class Bounds(Struct, frozen=True, gc=False):
     opened: int
     closed: int
     interval: Interval
-    ledger: Ledger | None
+    ledger: IntervalLedger | None
 
 
 class Index:
@@ -105,7 +105,7 @@ class Index:
         """How many events of `cap` come between its last chapter and the next one."""
         return self._apart.get(cap, EVENTS_APART)
 
-    def chapter(self, cap: str, until: int, at: int | None = None) -> Life:
+    def chapter(self, cap: str, until: int, at: int | None = None) -> CapLife:
         """The life of `cap` at the last chapter up to `until`, and up to the instant `at`.
 
         It is an empty one where there is no such chapter.
@@ -120,9 +120,9 @@ class Index:
             taken = _checked(blob)
             if taken is not None:
                 with suppress(ValueError):
-                    return Life.restore(cap, taken)
+                    return CapLife.restore(cap, taken)
             raise self._lost(f"a chapter of {cap} is not what was written")
-        return Life(cap)
+        return CapLife(cap)
 
     def positions(self, cap: str, after: int, until: int) -> list[int]:
         """The positions of the chapters of `cap` after `after` and up to `until`."""
@@ -133,7 +133,9 @@ class Index:
         )
         return [position for (position,) in rows]
 
-    def closed(self, cap: str, until: int, *, behind: int = -1, limit: int = 1) -> list[Bounds]:
+    def closed(
+        self, cap: str, until: int, *, behind: int = -1, limit: int = 1
+    ) -> list[ClosedInterval]:
         """Up to `limit` intervals closed up to `until`, with numbers above `behind`, in order."""
         rows = self._rows(
             f"{_CLOSED} AND number > ? AND closed <= ? ORDER BY number LIMIT ?",
@@ -141,12 +143,12 @@ class Index:
         )
         return [self._bounds(row) for row in rows]
 
-    def closed_one(self, cap: str, number: int, until: int) -> Bounds | None:
+    def closed_one(self, cap: str, number: int, until: int) -> ClosedInterval | None:
         """The interval `number`, if it was closed up to `until`."""
         rows = self._rows(f"{_CLOSED} AND number = ? AND closed <= ?", (cap, number, until))
         return self._bounds(rows[0]) if rows else None
 
-    def closed_at(self, cap: str, at: int, until: int) -> Bounds | None:
+    def closed_at(self, cap: str, at: int, until: int) -> ClosedInterval | None:
         """The first interval closed up to `until` whose period contains the instant `at`."""
         rows = self._rows(
             f'{_CLOSED} AND start <= ? AND "end" > ? AND closed <= ? ORDER BY number LIMIT 1',
@@ -156,7 +158,7 @@ class Index:
 
     # ---- keeping
 
-    def keep(self, life: Life, link: bytes) -> None:
+    def keep(self, life: CapLife, link: bytes) -> None:
         """Keep what has closed, and a chapter.
 
         `link` is that of the event at the life's position, which is committed. What has closed is
@@ -234,13 +236,13 @@ class Index:
             return False
         return True
 
-    def _bounds(self, row: tuple[int, int, int, bytes, bytes | None]) -> Bounds:
+    def _bounds(self, row: tuple[int, int, int, bytes, bytes | None]) -> ClosedInterval:
         number, opened, closed, interval, ledger = row
         found = _decoded(interval, Interval)
-        kept = None if ledger is None else _decoded(ledger, Ledger)
+        kept = None if ledger is None else _decoded(ledger, IntervalLedger)
         if found is None or (ledger is not None and kept is None):
             raise self._lost(f"interval {number} is not what was written")
-        return Bounds(opened, closed, found, kept)
+        return ClosedInterval(opened, closed, found, kept)
 
     def _lost(self, why: str) -> LogError:
         self.failure = why
@@ -285,7 +287,7 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def _row_of(cap: str, each: Closed) -> tuple[object, ...]:
+def _row_of(cap: str, each: ClosedBooks) -> tuple[object, ...]:
     interval, ledger = each.interval, each.ledger
     is_kept = ledger.events >= LEDGER_EVENTS_MIN
     return (

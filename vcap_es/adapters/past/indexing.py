@@ -11,7 +11,7 @@ import structlog
 from vcap_es.adapters.past.archive import Archive, Steps
 from vcap_es.errors import LogError, VcapError
 from vcap_es.events.codec import caps_in
-from vcap_es.projections.lives import Life
+from vcap_es.projections.lives import CapLife
 
 CAPS_COUNTED_MAX = 100_000
 """With more caps than that, counting begins anew."""
@@ -26,7 +26,7 @@ class Indexing:
         self._archive = archive
         self._counts: Counter[str] = Counter()
         self._due: list[tuple[str, int]] = []
-        self._reading: Steps[Life] | None = None
+        self._reading: Steps[CapLife] | None = None
         self._is_stopped = False
 
     def step(self, until: int) -> bool:
@@ -70,7 +70,7 @@ class Indexing:
         self._archive.index.has_scanned(page.reached)
 
 
-def _goes_on(steps: Steps[Life]) -> bool:
+def _goes_on(steps: Steps[CapLife]) -> bool:
     try:
         next(steps)
     except StopIteration:

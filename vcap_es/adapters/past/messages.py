@@ -106,7 +106,7 @@ AnyQuestion = (
 )
 
 
-class Ask(Struct, frozen=True, tag=True):
+class ReadingRequest(Struct, frozen=True, tag=True):
     """Answer this, of what is on the log up to `until`; one part of the answer is wanted."""
 
     number: int
@@ -126,14 +126,14 @@ class Leave(Struct, frozen=True, tag=True):
     number: int
 
 
-class Told(Struct, frozen=True, tag=True):
+class NamesTold(Struct, frozen=True, tag=True):
     """The names, or groups, that were wanted, as far as there are any."""
 
     number: int
     values: dict[str, str]
 
 
-class Part(Struct, frozen=True, tag=True):
+class ReadingPart(Struct, frozen=True, tag=True):
     """A part of an answer. `next` is where to go on with another question, if there is more."""
 
     number: int
@@ -143,7 +143,7 @@ class Part(Struct, frozen=True, tag=True):
     cost_us: int
 
 
-class Refused(Struct, frozen=True, tag=True):
+class ReadingRefused(Struct, frozen=True, tag=True):
     """There is no (more of the) answer; `code` is that of a problem, or `left`."""
 
     number: int
@@ -168,8 +168,8 @@ class Alive(Struct, frozen=True, tag=True):
     until: int
 
 
-ToReader = Ask | More | Leave | Told
-FromReader = Part | Refused | Wanted | Alive
+ToReader = ReadingRequest | More | Leave | NamesTold
+FromReader = ReadingPart | ReadingRefused | Wanted | Alive
 
 _encoder = msgpack.Encoder()
 _to_reader = msgpack.Decoder(ToReader)

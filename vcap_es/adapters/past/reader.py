@@ -20,13 +20,13 @@ from vcap_es.adapters.past.messages import (
     FRAME_BYTES_MAX,
     Alive,
     AnyQuestion,
-    Ask,
     FromReader,
     Leave,
     More,
-    Part,
-    Refused,
-    Told,
+    NamesTold,
+    ReadingPart,
+    ReadingRefused,
+    ReadingRequest,
     ToReader,
     Wanted,
     decode_at_node,
@@ -58,20 +58,20 @@ class Reading:
     """One answer under way. Close it, however it ends."""
 
     def __init__(
-        self, past: "PastReader", number: int, ask: Ask, key: str, *, counts: bool
+        self, past: "PastReader", number: int, ask: ReadingRequest, key: str, *, counts: bool
     ) -> None:
         self._past, self.number, self.ask, self.key = past, number, ask, key
         self._counts = counts
-        self._arrived: asyncio.Queue[Part | Refused | None] = asyncio.Queue(3)
+        self._arrived: asyncio.Queue[ReadingPart | ReadingRefused | None] = asyncio.Queue(3)
         self.is_begun = self.is_over = False
         self.tries = 1
 
-    async def part(self) -> Part:
+    async def part(self) -> ReadingPart:
         """The next part. Raises RequestRefused, InvalidInput or LogError where there is none."""
         arrived = await self._arrived.get()
         if arrived is None:
             raise LogError("the process that reads the past has died: ask again")
-        if isinstance(arrived, Refused):
+        if isinstance(arrived, ReadingRefused):
             self.is_over = True
             raise _raised(arrived)
         self.is_begun = True
@@ -80,7 +80,7 @@ class Reading:
             self._past.send(More(self.number))
         return arrived
 
-    def arrive(self, part: Part | Refused | None) -> None:
+    def arrive(self, part: ReadingPart | ReadingRefused | None) -> None:
         """A part is here; None: there will be no more."""
         if part is None:
             self.is_over = True
@@ -137,7 +137,7 @@ class PastReader:
             self.budgets.leave(key)
             raise
 
-    async def page(self, key: str, question: AnyQuestion) -> Part:
+    async def page(self, key: str, question: AnyQuestion) -> ReadingPart:
         """The only part of the answer to a question that a stream asks again and again.
 
         It counts for the budget of the key, and waits where that is used up.
@@ -155,7 +155,7 @@ class PastReader:
             raise LogError("the past of this log cannot be read here")
         self.begin()
         number = next(self._numbers)
-        ask = Ask(number, question, self._committed())
+        ask = ReadingRequest(number, question, self._committed())
         reading = self._readings[number] = Reading(self, number, ask, key, counts=counts)
         self.send(ask)
         return reading
@@ -268,14 +268,14 @@ class PastReader:
                 values: Mapping[str, str] = {}
                 with suppress(LogError):  # the node begins anew, and knows nothing now
                     values = self._present(what, of)
-                self.send(Told(number, dict(values)))
-            case Part(number, cost_us=cost_us) | Refused(number, cost_us=cost_us):
+                self.send(NamesTold(number, dict(values)))
+            case ReadingPart(number, cost_us=cost_us) | ReadingRefused(number, cost_us=cost_us):
                 reading = self._readings.get(number)
                 if reading is not None:
                     reading.arrive(message)
                 elif number in self._leaving:
                     self.charge(self._leaving[number], cost_us)
-                    if isinstance(message, Refused) or message.is_last:
+                    if isinstance(message, ReadingRefused) or message.is_last:
                         del self._leaving[number]
 
     def _break_off(self, *, is_final: bool = False) -> None:
@@ -302,7 +302,7 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _raised(refused: Refused) -> Exception:
+def _raised(refused: ReadingRefused) -> Exception:
     if refused.code == "invalid":
         return InvalidInput(refused.detail)
     if refused.code == "unavailable":

@@ -12,13 +12,13 @@ from msgspec import Struct
 from vcap_es.adapters.past.answers import Answer, Lookup, Sheet, answer
 from vcap_es.adapters.past.archive import Archive
 from vcap_es.adapters.past.messages import (
-    Ask,
     FromReader,
     Leave,
     More,
-    Part,
-    Refused,
-    Told,
+    NamesTold,
+    ReadingPart,
+    ReadingRefused,
+    ReadingRequest,
     ToReader,
     Wanted,
 )
@@ -58,12 +58,12 @@ class Readings:
     def hear(self, message: ToReader) -> None:
         """Somebody asks, wants more, or leaves. What is said of an answer that is over is late."""
         match message:
-            case Ask(number, question, until):
+            case ReadingRequest(number, question, until):
                 self.until = max(self.until, until)
                 self._readings[number] = _Reading(answer(self._archive, question, until))
             case More(number) if number in self._readings:
                 self._readings[number].wanted += 1
-            case Told(number, values) if number in self._readings:
+            case NamesTold(number, values) if number in self._readings:
                 reading = self._readings[number]
                 reading.told, reading.is_waiting = values, False
             case Leave(number) if number in self._readings:
@@ -107,7 +107,7 @@ class Readings:
         match given:
             case Sheet(body, is_last, behind):
                 reading.wanted -= 1
-                self._send(Part(number, body, is_last, behind, reading.cost_us()))
+                self._send(ReadingPart(number, body, is_last, behind, reading.cost_us()))
                 if is_last:
                     reading.answer.close()
                     del self._readings[number]
@@ -118,4 +118,4 @@ class Readings:
     def _end(self, number: int, code: str, detail: str, cap: str | None = None) -> None:
         reading = self._readings.pop(number)
         reading.answer.close()
-        self._send(Refused(number, code, detail, cap, reading.cost_us()))
+        self._send(ReadingRefused(number, code, detail, cap, reading.cost_us()))

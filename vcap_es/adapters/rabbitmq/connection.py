@@ -67,7 +67,7 @@ class Broker(Struct, frozen=True, gc=False):
         return f"Broker({self.url})"
 
 
-class Connection:
+class BrokerConnection:
     """One open connection. Use it as an asynchronous context."""
 
     def __init__(self, broker: Broker) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from msgspec import Struct, json
 
 from vcap_es.adapters.http.shapes.events import Event, event_of
-from vcap_es.adapters.rabbitmq.connection import Broker, Connection
-from vcap_es.adapters.rabbitmq.reconnection import Reconnecting
+from vcap_es.adapters.rabbitmq.connection import Broker, BrokerConnection
+from vcap_es.adapters.rabbitmq.reconnection import Reconnection
 from vcap_es.events.envelope import Recorded
 from vcap_es.events.facts import Fact, caps_of, part_of
 from vcap_es.events.log import EventLog
@@ -60,14 +60,14 @@ class Feed:
         """Tell of `log`; `committed_beyond` waits until more than a position is committed."""
         self._wire, self._log, self._committed_beyond = wire, log, committed_beyond
         self._position: int | None = None
-        self._line: Reconnecting | None = None
+        self._line: Reconnection | None = None
         self._task: asyncio.Task[None] | None = None
 
     def lead(self) -> None:
         """Its master leads from now on."""
         self.rest()
         self._position = None
-        self._line = Reconnecting(f"feed at {self._wire.broker.url}", self._wire.broker, self._tell)
+        self._line = Reconnection(f"feed at {self._wire.broker.url}", self._wire.broker, self._tell)
         self._task = asyncio.create_task(self._line.run(), name=self._line.name)
 
     def rest(self) -> list[asyncio.Task[None]]:
@@ -78,7 +78,7 @@ class Feed:
         task.cancel()
         return [task]
 
-    async def _tell(self, connection: Connection, works: Callable[[], None]) -> None:
+    async def _tell(self, connection: BrokerConnection, works: Callable[[], None]) -> None:
         await connection.declare_topics(self._wire.exchange)
         works()
         lost = asyncio.ensure_future(connection.lost())
@@ -93,7 +93,7 @@ class Feed:
                 each.cancel()
             await asyncio.gather(lost, telling, return_exceptions=True)
 
-    async def _follow(self, connection: Connection) -> None:
+    async def _follow(self, connection: BrokerConnection) -> None:
         # What was not confirmed when the connection was lost, or another master led, comes again.
         last = await self._committed_beyond(0) if self._position is None else self._position
         self._position = max(0, last - AGAIN)
@@ -105,7 +105,7 @@ class Feed:
                     await self._publish(connection, topic, json.encode(each))
                 self._position = event.position
 
-    async def _publish(self, connection: Connection, topic: str, body: bytes) -> None:
+    async def _publish(self, connection: BrokerConnection, topic: str, body: bytes) -> None:
         """Publish, and wait while too much is not confirmed."""
         room = asyncio.get_running_loop().create_future()
 

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 import structlog
 from msgspec import Struct
 
-from vcap_es.adapters.rabbitmq.connection import Connection
+from vcap_es.adapters.rabbitmq.connection import BrokerConnection
 from vcap_es.adapters.rabbitmq.letters import Letter, Reader
 from vcap_es.adapters.rabbitmq.topology import LETTERS, PARKED, Peer, letters_queue, parked_queue
-from vcap_es.components.messages.centre import Hearing, Sender
+from vcap_es.components.messages.centre import Reception, Sender
 from vcap_es.errors import LetterRefused
 
 UNACKNOWLEDGED_MAX = 200
 NAMESAKE_SECONDS, NAMESAKES_MAX = 60.0, 100
 """Of who is not listened to, a letter is kept so often; so many are told apart."""
 
-Hear = Callable[[int, Letter], Hearing]
+Hear = Callable[[int, Letter], Reception]
 """Takes a delivery; if it is heard or met, `acknowledge` is called when it may be forgotten."""
 
 log = structlog.get_logger()
@@ -44,11 +44,11 @@ class Inbox:
         self._dc, self._hear, self._received = dc, hear, received
         self._sources = [each.name for each in peers]
         self._reader = Reader(dc, {each.name: each.secrets for each in peers})
-        self._connection: Connection | None = None
+        self._connection: BrokerConnection | None = None
         self._first = self._last = after
         self._turned_away: dict[Sender, float] = {}
 
-    async def serve(self, connection: Connection, works: Callable[[], None]) -> None:
+    async def serve(self, connection: BrokerConnection, works: Callable[[], None]) -> None:
         """Read from `connection` until it is lost."""
         await connection.declare_queue(parked_queue(self._dc), PARKED)
         for source in self._sources:
@@ -94,7 +94,9 @@ class Inbox:
         else:
             self._received.messages += len(letter.messages)
 
-    def _turn_away(self, connection: Connection, tag: int, body: bytes, sender: Sender) -> None:
+    def _turn_away(
+        self, connection: BrokerConnection, tag: int, body: bytes, sender: Sender
+    ) -> None:
         """One letter of a namesake is parked now and then; it may write for days."""
         now, last = time.monotonic(), self._turned_away.get(sender)
         if last is not None and now - last < NAMESAKE_SECONDS:
@@ -106,7 +108,9 @@ class Inbox:
         way = f"from one log of {sender.centre}, for one of {self._dc}: not those known"
         self._park(connection, tag, body, LetterRefused("namesake", way))
 
-    def _park(self, connection: Connection, tag: int, body: bytes, refusal: LetterRefused) -> None:
+    def _park(
+        self, connection: BrokerConnection, tag: int, body: bytes, refusal: LetterRefused
+    ) -> None:
         parked = self._received.parked
         parked[refusal.reason] = parked.get(refusal.reason, 0) + 1
         log.warning("a letter was parked", reason=str(refusal), bytes=len(body))

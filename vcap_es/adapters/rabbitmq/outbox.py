@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from vcap_es.adapters.rabbitmq.connection import Connection
+from vcap_es.adapters.rabbitmq.connection import BrokerConnection
 from vcap_es.adapters.rabbitmq.letters import CONTENT_BYTES, MESSAGES_MAX, Writer
 from vcap_es.adapters.rabbitmq.topology import LETTERS, Peer, letters_queue
 
@@ -15,7 +15,7 @@ WAITING_MAX = 20_000
 """Messages to one data centre that wait for a broker; the oldest go first, and are told again."""
 
 
-class Sent(Struct):
+class OutboxCounts(Struct):
     """What became of what was to be told, as running totals."""
 
     messages: int = 0
@@ -38,7 +38,7 @@ class Reign(Struct, frozen=True):
 class Outbox:
     """Tells some data centres what its master wants them to hear. Whatever is lost stays lost."""
 
-    def __init__(self, dc: str, peers: Sequence[Peer], reign: Reign, sent: Sent) -> None:
+    def __init__(self, dc: str, peers: Sequence[Peer], reign: Reign, sent: OutboxCounts) -> None:
         """Write from `dc` to the `peers`, which read from one broker."""
         self._dc, self._sent, self._reign = dc, sent, reign
         self._writers = {
@@ -48,7 +48,7 @@ class Outbox:
         self._waiting: dict[str, deque[bytes]] = {
             each.name: deque(maxlen=WAITING_MAX) for each in peers
         }
-        self._connection: Connection | None = None
+        self._connection: BrokerConnection | None = None
         self._is_due = False
 
     @property
@@ -64,7 +64,7 @@ class Outbox:
         queue.append(message)
         self._flush_soon()
 
-    async def serve(self, connection: Connection, works: Callable[[], None]) -> None:
+    async def serve(self, connection: BrokerConnection, works: Callable[[], None]) -> None:
         """Publish on `connection` until it is lost."""
         for centre in self._writers:
             await connection.declare_queue(letters_queue(self._dc, centre), LETTERS)
@@ -90,7 +90,7 @@ class Outbox:
                     return  # goes on when something is confirmed, or on another connection
                 self._publish(self._connection, centre, _taken(queue))
 
-    def _publish(self, connection: Connection, centre: str, messages: list[bytes]) -> None:
+    def _publish(self, connection: BrokerConnection, centre: str, messages: list[bytes]) -> None:
         def settle(is_confirmed: bool) -> None:
             if is_confirmed:
                 self._sent.confirmed += len(messages)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from vcap_es.adapters.rabbitmq.connection import Broker, Connection
+from vcap_es.adapters.rabbitmq.connection import Broker, BrokerConnection
 from vcap_es.errors import BrokerLost
 
 PAUSE_SECONDS = (0.2, 10.0)
@@ -14,14 +14,14 @@ PAUSE_SECONDS = (0.2, 10.0)
 log = structlog.get_logger()
 
 
-class Reconnecting:
+class Reconnection:
     """One wanted connection. `trouble` says why there is none; "" while it serves."""
 
     def __init__(
         self,
         name: str,
         broker: Broker,
-        serve: Callable[[Connection, Callable[[], None]], Awaitable[None]],
+        serve: Callable[[BrokerConnection, Callable[[], None]], Awaitable[None]],
     ) -> None:
         """`serve` uses a connection until it is lost, and says when it has all that it needs."""
         self.name, self.trouble = name, "not connected yet"
@@ -32,7 +32,7 @@ class Reconnecting:
         """Connect and serve until it is cancelled."""
         while True:
             try:
-                async with Connection(self._broker) as connection:
+                async with BrokerConnection(self._broker) as connection:
                     await self._serve(connection, self._works)
             except BrokerLost as error:
                 self._tell(str(error))

@@ -37,7 +37,7 @@ class Peer(Struct, frozen=True, kw_only=True, gc=False):
     secrets: tuple[str, ...]
 
 
-class Wires(Struct, frozen=True, kw_only=True, gc=False):
+class Topology(Struct, frozen=True, kw_only=True, gc=False):
     """The broker that this data centre reads from, and the others that it can reach."""
 
     broker: Broker

@@ -7,24 +7,24 @@ import asyncio
 
 from vcap_es.adapters.rabbitmq.connection import Broker
 from vcap_es.adapters.rabbitmq.inbox import Hear, Inbox, Received
-from vcap_es.adapters.rabbitmq.outbox import Outbox, Reign, Sent
-from vcap_es.adapters.rabbitmq.reconnection import Reconnecting
-from vcap_es.adapters.rabbitmq.topology import Wires
+from vcap_es.adapters.rabbitmq.outbox import Outbox, OutboxCounts, Reign
+from vcap_es.adapters.rabbitmq.reconnection import Reconnection
+from vcap_es.adapters.rabbitmq.topology import Topology
 from vcap_es.components.messages.encoding import InLetters, encode
 
 
-class Post:
+class Transport:
     """Writes and reads letters while its master leads."""
 
-    def __init__(self, dc: str, wires: Wires, hear: Hear) -> None:
+    def __init__(self, dc: str, wires: Topology, hear: Hear) -> None:
         """The post of data centre `dc`; `hear` takes what the others say."""
         self.dc, self.wires = dc, wires
-        self.sent, self.received = Sent(), Received()
+        self.sent, self.received = OutboxCounts(), Received()
         self._hear = hear
         self._inbox: Inbox | None = None
         self._delivered = 0
         self._outboxes: dict[str, Outbox] = {}
-        self._lines: list[Reconnecting] = []
+        self._lines: list[Reconnection] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -52,12 +52,12 @@ class Post:
         self.rest()
         own, peers = self.wires.broker, self.wires.peers
         self._inbox = Inbox(self.dc, peers, self._hear, self.received, after=self._delivered)
-        self._lines = [Reconnecting(f"inbox at {own.url}", own, self._inbox.serve)]
+        self._lines = [Reconnection(f"inbox at {own.url}", own, self._inbox.serve)]
         for broker in dict.fromkeys(each.broker for each in peers):
             readers = [each for each in peers if each.broker == broker]
             outbox = Outbox(self.dc, readers, reign, self.sent)
             self._outboxes |= {each.name: outbox for each in readers}
-            self._lines.append(Reconnecting(_outbox_at(broker), broker, outbox.serve))
+            self._lines.append(Reconnection(_outbox_at(broker), broker, outbox.serve))
         self._tasks = [asyncio.create_task(each.run(), name=each.name) for each in self._lines]
 
     def rest(self) -> list[asyncio.Task[None]]:

@@ -7,17 +7,17 @@ from pathlib import Path
 import structlog
 from msgspec import structs
 
-from vcap_es.adapters.links.discovery import SERVERS_ASKED_MAX, Joining
+from vcap_es.adapters.links.discovery import SERVERS_ASKED_MAX, Discovery
 from vcap_es.adapters.storage.master_addresses_file import remember, remembered
 from vcap_es.components.local_handler.node_directory import sorted_by_name
-from vcap_es.components.messages.server import Directory, Whereabouts
+from vcap_es.components.messages.server import NodeAddress, NodeDirectory
 from vcap_es.components.volumecap_server.belonging import Belonging
-from vcap_es.components.volumecap_server.master_addresses import Roster
+from vcap_es.components.volumecap_server.master_addresses import MasterAddresses
 
 log = structlog.get_logger()
 
 
-class Neighbours:
+class KnownNodes:
     """The masters, as given, remembered and told; and the servers, as the leading master tells."""
 
     def __init__(
@@ -30,16 +30,16 @@ class Neighbours:
         belonging: Belonging,
     ) -> None:
         """Begin with the `masters`, with those remembered in `directory`, and nodes to ask."""
-        self.roster = Roster(masters, remembered(directory))
+        self.roster = MasterAddresses(masters, remembered(directory))
         self.addresses: dict[str, str] = {}
         """The client planes of the other servers: incarnation -> URL."""
         self._directory, self._secret, self._join = directory, secret, list(join)
         self._belonging = belonging
-        self._nodes: list[Whereabouts] = []
+        self._nodes: list[NodeAddress] = []
 
     async def join(self, is_linked: Callable[[], bool]) -> None:
         """Ask other nodes where the masters are, whenever none is linked."""
-        await Joining(
+        await Discovery(
             self._secret,
             nodes=self._askable,
             cluster=lambda: self._belonging.cluster,
@@ -55,7 +55,7 @@ class Neighbours:
         self.roster.learnt(masters)
         self._remember(before)
 
-    def told(self, message: Directory) -> None:
+    def told(self, message: NodeDirectory) -> None:
         """The leading master has told where everybody is."""
         self._nodes = sorted_by_name(message.nodes)
         # Who is away from the master may be reached from here all the same.
@@ -73,10 +73,10 @@ class Neighbours:
             log.info("masters", addresses=self.roster.known)
             remember(self._directory, self.roster.heard)
 
-    def nodes(self, linked: Collection[str]) -> list[Whereabouts]:
+    def nodes(self, linked: Collection[str]) -> list[NodeAddress]:
         """All nodes: servers as the leading master told last, masters by the addresses `linked`."""
 
-        def is_linked(master: Whereabouts) -> bool:
+        def is_linked(master: NodeAddress) -> bool:
             return master.address in linked or self.roster.is_linked(master.node)
 
         return [

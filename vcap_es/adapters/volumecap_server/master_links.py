@@ -10,13 +10,13 @@ from itertools import count
 import structlog
 
 from vcap_es.adapters.links.dialler import Dialler
-from vcap_es.adapters.links.link import Line, LineRefused, speak
-from vcap_es.adapters.links.send_queue import Link
+from vcap_es.adapters.links.link import LineRefused, Link, speak
+from vcap_es.adapters.links.send_queue import SendQueue
 from vcap_es.adapters.stalls import timed
 from vcap_es.adapters.storage.ballots import Ballots
 from vcap_es.clock import boot_ns
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Keep, Voter
+from vcap_es.components.consensus.voter import SaveBallot, Voter
 from vcap_es.components.messages.encoding import AtServer, decode_at_server
 from vcap_es.components.messages.master import (
     Accept,
@@ -32,8 +32,8 @@ from vcap_es.components.messages.master import (
 )
 from vcap_es.components.messages.server import FromMaster, FromServer, Hello, Readmitted
 from vcap_es.components.volumecap_server.belonging import Belonging
-from vcap_es.components.volumecap_server.leader_tracker import Followed
-from vcap_es.components.volumecap_server.master_addresses import Roster
+from vcap_es.components.volumecap_server.leader_tracker import LeaderTracker
+from vcap_es.components.volumecap_server.master_addresses import MasterAddresses
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class MasterLinks:
         secret: str,
         *,
         name: str,
-        roster: Roster,
+        roster: MasterAddresses,
         hello: Callable[[], Hello],
         received: Callable[[FromMaster], None],
         linked: Callable[[], None],
@@ -72,10 +72,10 @@ class MasterLinks:
         self._readmitted = readmitted
         self._voter = Voter(ballots.ballot, timings, boot_ns()) if ballots is not None else None
         self._numbers = count(1)
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, SendQueue] = {}
         self._addresses: dict[int, str] = {}
         self._masters: dict[int, str] = {}
-        self._followed = Followed()
+        self._followed = LeaderTracker()
         self._roster = roster
         self._dialler = Dialler(secret, wanted=roster.wanted, serve=self._serve)
         self.switches = 0
@@ -124,8 +124,8 @@ class MasterLinks:
 
     # ---- one line
 
-    async def _serve(self, line: Line) -> None:
-        number, link = next(self._numbers), Link(line.send)
+    async def _serve(self, line: Link) -> None:
+        number, link = next(self._numbers), SendQueue(line.send)
         self._links[number], self._addresses[number] = link, line.address
         link.post(self._hello())
         try:
@@ -200,7 +200,7 @@ class MasterLinks:
         if self._voter is None or self._ballots is None or number not in self._masters:
             return
         for output in self._voter.heard(self._masters[number], message, boot_ns()):
-            if isinstance(output, Keep):
+            if isinstance(output, SaveBallot):
                 # It is rare, and the answer must not leave before: waiting here is simplest.
                 with timed("ballot", epoch=output.ballot.promised):
                     self._ballots.keep(output.ballot)

@@ -15,7 +15,7 @@ from vcap_es.adapters.links.discovery import is_node
 from vcap_es.adapters.storage.ballots import Ballots
 from vcap_es.adapters.storage.cluster_file import belonging_in
 from vcap_es.adapters.storage.journal_files import JournalFiles
-from vcap_es.adapters.volumecap_server.known_nodes import Neighbours
+from vcap_es.adapters.volumecap_server.known_nodes import KnownNodes
 from vcap_es.adapters.volumecap_server.master_links import MasterLinks
 from vcap_es.adapters.volumecap_server.metrics import ServerMetrics
 from vcap_es.adapters.volumecap_server.share_metrics import ShareMetrics
@@ -26,23 +26,23 @@ from vcap_es.components.messages.outcomes import Consumed, Level, Outcome, Refus
 from vcap_es.components.messages.server import (
     PROTOCOL,
     Broadcast,
-    Directory,
     FromMaster,
+    Grants,
     Hello,
     Keyring,
+    NodeAddress,
+    NodeDirectory,
     Readmitted,
-    Standing,
-    Whereabouts,
 )
 from vcap_es.components.volumecap_server.keys.records import KeyEntry
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import (
     Abandon,
     DropKeys,
-    Output,
     Reply,
     RewriteKeys,
     SendToMaster,
+    ServerOutput,
     TurnKeys,
     Write,
     WriteKeys,
@@ -86,7 +86,7 @@ class ServerNode:
         self._session = token_hex(16)
         self._open_core()
         self._belonging = belonging_in(directory)
-        self._neighbours = Neighbours(
+        self._neighbours = KnownNodes(
             directory, secret, masters=masters, join=join, belonging=self._belonging
         )
         self.keys: dict[str, ApiKeyCreated] = {}
@@ -277,7 +277,7 @@ class ServerNode:
         if self.core.holdings.is_stopping and self.core.holdings.is_empty():
             self._drained.set()
 
-    def _do(self, output: Output) -> None:
+    def _do(self, output: ServerOutput) -> None:
         match output:
             case Reply(token, outcome):
                 future = self._waiting.get(token)
@@ -363,7 +363,7 @@ class ServerNode:
         """The addresses at which masters may be."""
         return self._neighbours.roster.known
 
-    def nodes(self) -> list[Whereabouts]:
+    def nodes(self) -> list[NodeAddress]:
         """The nodes of the data centre, as far as is known here."""
         return self._neighbours.nodes(self.links.masters)
 
@@ -397,9 +397,9 @@ class ServerNode:
             case Keyring():
                 self.keys = {each.key: each for each in message.keys}
                 self.ready_keys = True
-            case Directory():
+            case NodeDirectory():
                 self._neighbours.told(message)
-            case Broadcast() | Standing():
+            case Broadcast() | Grants():
                 self.core.received(message, boot_ns())
                 self._flush_soon()
 

@@ -20,7 +20,7 @@ from vcap_es.components.decisions.primacy import (
 from vcap_es.components.messages.master import Accept, Prepare, Prevote, Promise
 
 
-class Ask(Struct, frozen=True, gc=False):
+class VoteRequest(Struct, frozen=True, gc=False):
     """Send `message` to the voter `node`."""
 
     node: str
@@ -66,12 +66,12 @@ class Candidacy:
         self._accepted: set[str] = set()
         self._asked: set[str] = set()
 
-    def begin(self) -> list[Ask]:
+    def begin(self) -> list[VoteRequest]:
         """Ask everybody whether they would promise."""
         self._promises = {self._node: self._own_promise(is_firm=False)}
         return self._ask(Prevote(epoch=self.epoch, transfer=self.transfer))
 
-    def promised(self, voter: str, promise: Promise) -> list[Ask] | Ineligible:
+    def promised(self, voter: str, promise: Promise) -> list[VoteRequest] | Ineligible:
         """A voter has said yes."""
         is_current = promise.epoch == self.epoch and promise.is_firm == self._is_firm
         if not is_current or self.proposal is not None:
@@ -122,14 +122,14 @@ class Candidacy:
             return Ineligible(reason, is_suspect=True)
         return None
 
-    def prepare(self) -> list[Ask]:
+    def prepare(self) -> list[VoteRequest]:
         """Ask for promises; this master has promised itself."""
         self._is_firm = True
         self._asked.clear()
         self._promises = {self._node: self._own_promise(is_firm=True)}
         return self._ask(Prepare(epoch=self.epoch, transfer=self.transfer))
 
-    def propose(self) -> list[Ask]:
+    def propose(self) -> list[VoteRequest]:
         """Propose to lead alone; this master accepts it first."""
         self.proposal = elected(self.best, self._node, self.epoch, is_forced=self.is_forced)
         self._asked.clear()
@@ -142,16 +142,16 @@ class Candidacy:
     def _has_quorum(self) -> bool:
         return is_quorum(self.best, self._promises)
 
-    def _repeat(self) -> list[Ask]:
+    def _repeat(self) -> list[VoteRequest]:
         """A newer configuration may have voters that were not asked."""
         kind = Prepare if self._is_firm else Prevote
         return self._ask(kind(epoch=self.epoch, transfer=self.transfer))
 
-    def _ask(self, message: Prevote | Prepare | Accept) -> list[Ask]:
+    def _ask(self, message: Prevote | Prepare | Accept) -> list[VoteRequest]:
         others = [each for each in electorate(self.best) if each != self._node]
         fresh = [each for each in others if each not in self._asked]
         self._asked.update(fresh)
-        return [Ask(each, message) for each in fresh]
+        return [VoteRequest(each, message) for each in fresh]
 
     def _own_promise(self, *, is_firm: bool) -> Promise:
         config = self._voter.ballot.config

@@ -5,10 +5,10 @@ An attempt that comes to nothing is followed by another one, until somebody lead
 
 from collections.abc import Callable, Collection
 
-from vcap_es.components.consensus.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.consensus.candidacy import Candidacy, Ineligible, VoteRequest
 from vcap_es.components.consensus.remark import Remark
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Keep, Voter
+from vcap_es.components.consensus.voter import SaveBallot, Voter
 from vcap_es.components.decisions.primacy import is_quorum, next_epoch
 from vcap_es.components.messages.master import Accepted, Promise
 from vcap_es.events.units import MS
@@ -18,7 +18,7 @@ FAST_RETRY_MS = 20
 """After a connection broke, others may see it a moment later: so often, so soon, it is retried."""
 
 
-class Standing:
+class Election:
     """The attempts of one master. Whatever takes a step gives the candidacy that won by it."""
 
     def __init__(
@@ -28,8 +28,8 @@ class Standing:
         timings: Timings,
         *,
         random: Callable[[int], int],
-        ask: Callable[[Ask], None],
-        keep: Callable[[Keep], None],
+        ask: Callable[[VoteRequest], None],
+        keep: Callable[[SaveBallot], None],
         doubt: Callable[[str], None],
         remark: Callable[[Remark], None],
         now_ns: int,
@@ -128,7 +128,7 @@ class Standing:
 
     # ---- inside
 
-    def _go_on(self, asks: list[Ask] | Ineligible, now_ns: int) -> Candidacy | None:
+    def _go_on(self, asks: list[VoteRequest] | Ineligible, now_ns: int) -> Candidacy | None:
         """Take the next step, as far as the answers allow."""
         candidacy = self._candidacy
         if candidacy is None or isinstance(asks, Ineligible):
@@ -167,7 +167,7 @@ class Standing:
         self._candidacy = None
         self.due_ns = now_ns + self._retry_ms() * MS
 
-    def _send(self, asks: list[Ask]) -> None:
+    def _send(self, asks: list[VoteRequest]) -> None:
         for each in asks:
             self._ask(each)
 

@@ -19,7 +19,7 @@ from vcap_es.projections.replay import evolve
 from vcap_es.projections.states.data_centre import Fold
 
 
-class Held(Struct, kw_only=True):
+class StoredLog(Struct, kw_only=True):
     """What a master finds on its log when it starts.
 
     `fold` is the state up to `folded`, which is not above `committed`; `tail` the events behind
@@ -52,7 +52,7 @@ class Cut(Struct, frozen=True, gc=False):
 class Replica:
     """The log's end here: `head` is durable, `end` has what is being stored as well."""
 
-    def __init__(self, held: Held, recent: int = RECENT_ENTRIES) -> None:
+    def __init__(self, held: StoredLog, recent: int = RECENT_ENTRIES) -> None:
         """Go on where the log left off, and keep so many `recent` events at hand."""
         self.head = self.end = held.head
         self.committed = self._mark = held.committed

@@ -50,7 +50,7 @@ def founded(ballot: Ballot, cluster: str) -> Ballot:
     return structs.replace(ballot, config=created(ballot.node), cluster=cluster)
 
 
-class Keep(Struct, frozen=True, gc=False):
+class SaveBallot(Struct, frozen=True, gc=False):
     """Make the ballot durable; what stands behind this in the outputs leaves only then."""
 
     ballot: Ballot
@@ -68,8 +68,8 @@ class Voter:
         self._leading_epoch = 0
         self._free_ns = now_ns + timings.sticky_ms * MS
 
-    def heard(self, sender: str, message: ToVoter, now_ns: int) -> list[Keep | FromVoter]:
-        """Answer `sender`; a `Keep` comes before what rests on it."""
+    def heard(self, sender: str, message: ToVoter, now_ns: int) -> list[SaveBallot | FromVoter]:
+        """Answer `sender`; a `SaveBallot` comes before what rests on it."""
         match message:
             case Prevote():
                 if self._may_promise(sender, message.epoch, message.transfer, now_ns):
@@ -90,7 +90,9 @@ class Voter:
                     return [self._refusal(message.epoch)]
                 return [*outputs, HeartbeatAnswer(epoch=message.epoch, sent_ns=message.sent_ns)]
 
-    def hears(self, sender: str, epoch: int, committed: int, now_ns: int) -> list[Keep] | None:
+    def hears(
+        self, sender: str, epoch: int, committed: int, now_ns: int
+    ) -> list[SaveBallot] | None:
         """A sign of life of the leader of `epoch`; None where `sender` must not be followed.
 
         An epoch that is followed is promised, or a late message of an earlier one could undo it.
@@ -115,7 +117,7 @@ class Voter:
         """
         return self.ballot.promised < epoch <= self.ballot.promised + EPOCH_LEAP_MAX
 
-    def join(self, cluster: str) -> Keep:
+    def join(self, cluster: str) -> SaveBallot:
         """Belong to `cluster` from now on, and to no other one ever."""
         assert not self.ballot.cluster, "a voter belongs to one cluster"
         return self._keep(cluster=cluster)
@@ -125,12 +127,12 @@ class Voter:
         if node == self._leader:
             self._free_ns = 0
 
-    def promise(self, epoch: int, candidate: str) -> Keep:
+    def promise(self, epoch: int, candidate: str) -> SaveBallot:
         """Promise `epoch`; accept and follow nothing lower from now on."""
         assert epoch >= self.ballot.promised, "a promise is never taken back"
         return self._keep(promised=epoch, promised_to=candidate)
 
-    def accept(self, config: Config) -> Keep:
+    def accept(self, config: Config) -> SaveBallot:
         """Hold `config`, which is newer than what was held."""
         held = self.ballot.config
         if config.forced > (held.forced if held is not None else 0):
@@ -149,7 +151,7 @@ class Voter:
         is_wanted = 0 < transfer >= self._leading_epoch
         return is_wanted or candidate == self._leader or now_ns >= self._free_ns
 
-    def _accept(self, config: Config) -> list[Keep | FromVoter]:
+    def _accept(self, config: Config) -> list[SaveBallot | FromVoter]:
         held = self.ballot.config
         answer = Accepted(epoch=config.epoch, version=config.version)
         if not self.follows(config.leader, config.epoch):
@@ -167,6 +169,6 @@ class Voter:
     def _refusal(self, epoch: int) -> Refusal:
         return Refusal(epoch=epoch, promised=self.ballot.promised)
 
-    def _keep(self, **changes: object) -> Keep:
+    def _keep(self, **changes: object) -> SaveBallot:
         self.ballot = structs.replace(self.ballot, committed=self.committed, **changes)
-        return Keep(self.ballot)
+        return SaveBallot(self.ballot)

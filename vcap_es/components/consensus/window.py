@@ -7,7 +7,7 @@ ENTRIES_PER_MESSAGE = 2000
 ENTRIES_UNDER_WAY_MAX = 8 * ENTRIES_PER_MESSAGE
 
 
-class Window(Struct, frozen=True, kw_only=True):
+class LogWindow(Struct, frozen=True, kw_only=True):
     """Numbers of events.
 
     `recent` stay at hand for a follower that is a little late; older ones are fetched from the log.
@@ -20,4 +20,4 @@ class Window(Struct, frozen=True, kw_only=True):
     under_way: int = ENTRIES_UNDER_WAY_MAX
 
 
-WINDOW = Window()
+WINDOW = LogWindow()

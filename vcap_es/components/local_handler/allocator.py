@@ -13,7 +13,7 @@ from typing import Protocol
 from vcap_es.components.decisions.volumecap import free, released_at, share
 from vcap_es.components.local_handler.demands import Left, PoolDemand, ServerDemand
 from vcap_es.components.local_handler.recall import RecallRound
-from vcap_es.components.messages.server import Grant, Holding, Order, PoolVersion, Verdict
+from vcap_es.components.messages.server import Grant, Holding, MessageNumber, PoolVersion, Verdict
 from vcap_es.errors import SuspectServer
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import (
@@ -35,7 +35,7 @@ ELSEWHERE = "elsewhere"
 """The head of a round that is for another data centre."""
 
 
-class Office(Protocol):
+class AllocatorHost(Protocol):
     """What a desk needs of the local handler."""
 
     @property
@@ -46,7 +46,7 @@ class Office(Protocol):
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
 
-    def is_from_before(self, incarnation: str, desk: "Desk", /) -> bool:
+    def is_from_before(self, incarnation: str, desk: "Allocator", /) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here."""
 
     def doubt_log(self, why: str) -> None:
@@ -55,32 +55,32 @@ class Office(Protocol):
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
 
-    def tell(self, incarnation: str, desk: "Desk") -> None:
+    def tell(self, incarnation: str, desk: "Allocator") -> None:
         """Let this incarnation hear where it stands, after the next commit round."""
 
     def is_connected(self, incarnation: str) -> bool:
         """Whether the incarnation has a connection now."""
 
-    def may_come(self, desk: "Desk", missing: int, now: int, /) -> bool:
+    def may_come(self, desk: "Allocator", missing: int, now: int, /) -> bool:
         """Whether other data centres may have so many units more; then they are asked for."""
 
-    def may_be_freed(self, desk: "Desk", /) -> bool:
+    def may_be_freed(self, desk: "Allocator", /) -> bool:
         """Whether servers give units of the same period back, which are not counted here yet."""
 
-    def left_elsewhere(self, desk: "Desk", /) -> "Left":
+    def left_elsewhere(self, desk: "Allocator", /) -> "Left":
         """What other data centres may have, though fewer units than were asked of them."""
 
-    def is_scarce(self, desk: "Desk", /) -> bool:
+    def is_scarce(self, desk: "Allocator", /) -> bool:
         """Whether nobody should get more than it needs now."""
 
-    def reserved(self, desk: "Desk", now: int, /) -> int:
+    def reserved(self, desk: "Allocator", now: int, /) -> int:
         """Units of the pool that are another data centre's before they are anybody's here."""
 
 
-class Desk:
+class Allocator:
     """The queue, the recall round and the verdicts of one interval."""
 
-    def __init__(self, cap: str, interval: Interval, paced: bool, office: Office) -> None:
+    def __init__(self, cap: str, interval: Interval, paced: bool, office: AllocatorHost) -> None:
         self.cap = cap
         self.interval = interval
         self.paced = paced
@@ -102,7 +102,7 @@ class Desk:
         return bool(self._queue) or self._round is not None or self._pool.available < 0
 
     def hear(
-        self, incarnation: str, connection: int, order: Order, holding: Holding
+        self, incarnation: str, connection: int, order: MessageNumber, holding: Holding
     ) -> list[Spend]:
         """Take in what one server tells; returns what it newly spent, to be recorded together."""
         wish = self._wishes.get(incarnation)
@@ -125,7 +125,12 @@ class Desk:
         return news
 
     def _take_newest(
-        self, wish: ServerDemand, incarnation: str, connection: int, order: Order, holding: Holding
+        self,
+        wish: ServerDemand,
+        incarnation: str,
+        connection: int,
+        order: MessageNumber,
+        holding: Holding,
     ) -> None:
         wish.order, wish.connection, wish.received = order, connection, holding.received
         wish.need, wish.want, wish.queued = holding.need, holding.want, holding.queued

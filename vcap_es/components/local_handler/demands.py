@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from vcap_es.components.messages.server import Order
+from vcap_es.components.messages.server import MessageNumber
 
 
 class Left(Struct, frozen=True, gc=False):
@@ -15,7 +15,7 @@ class Left(Struct, frozen=True, gc=False):
 class ServerDemand(Struct):
     """What an incarnation last told of itself; taken only from its newest report."""
 
-    order: Order = (0, 0)
+    order: MessageNumber = (0, 0)
     connection: int = 0
     received: int = 0
     need: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 
 from vcap_es.components.decisions.interval import next_begin
-from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.allocator import Allocator
 from vcap_es.components.local_handler.demands import Left, PoolDemand
 from vcap_es.components.local_handler.liveness import Liveness, Sighting
 from vcap_es.components.local_handler.node_directory import masters_of, servers_of
@@ -19,19 +19,19 @@ from vcap_es.components.local_handler.slice_holders import SliceHolders
 from vcap_es.components.messages.server import (
     NEVER_BOUNDED,
     Broadcast,
-    Directory,
     FromMaster,
     Grant,
+    Grants,
     Hello,
     Holding,
     Keyring,
+    NodeAddress,
+    NodeDirectory,
     Notice,
     NoticeState,
-    Period,
+    OpenInterval,
     Report,
-    Standing,
     Watch,
-    Whereabouts,
 )
 from vcap_es.errors import SuspectServer
 from vcap_es.events.facts import (
@@ -69,7 +69,7 @@ class LocalHandler:
         self._state = state
         self._record = record
         self._define_by_template = define_by_template
-        self._desks: dict[IntervalKey, Desk] = {}
+        self._desks: dict[IntervalKey, Allocator] = {}
         self._busy: dict[IntervalKey, None] = {}
         # Dictionaries, where sets would do: what goes by their order is the same in every process.
         self._watchers: dict[str, dict[str, None]] = {}
@@ -132,7 +132,7 @@ class LocalHandler:
                 f"{holding.number}, which this log has never opened: its end is missing"
             )
 
-    def is_from_before(self, incarnation: str, desk: Desk) -> bool:
+    def is_from_before(self, incarnation: str, desk: Allocator) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here.
 
         What this one opens has numbers of its own; another data centre goes on with the same ones.
@@ -143,23 +143,23 @@ class LocalHandler:
         is_foreign = interval.sharing is not None and bool(interval.sharing.minter)
         return is_foreign or interval.number < self._state.first_number
 
-    def may_come(self, desk: Desk, missing: int, now: int) -> bool:
+    def may_come(self, desk: Allocator, missing: int, now: int) -> bool:
         """Whether other data centres may have so many units more."""
         return self.abroad.may_come((desk.cap, desk.interval.number), missing, now)
 
-    def left_elsewhere(self, desk: Desk) -> Left:
+    def left_elsewhere(self, desk: Allocator) -> Left:
         """What other data centres may have."""
         return self.abroad.left((desk.cap, desk.interval.number))
 
-    def is_scarce(self, desk: Desk) -> bool:
+    def is_scarce(self, desk: Allocator) -> bool:
         """Whether the rest of the interval is gathered at one data centre."""
         return self.abroad.is_scarce((desk.cap, desk.interval.number))
 
-    def reserved(self, desk: Desk, now: int) -> int:
+    def reserved(self, desk: Allocator, now: int) -> int:
         """Units that another data centre waits for, since before the servers here did."""
         return self.abroad.reserved((desk.cap, desk.interval.number), now)
 
-    def may_be_freed(self, desk: Desk) -> bool:
+    def may_be_freed(self, desk: Allocator) -> bool:
         """Whether more of its period is on its way back, of an interval that has ended before."""
         meta = self._state.metas[desk.cap]
         return desk.interval.charged > 0 and any(
@@ -173,7 +173,7 @@ class LocalHandler:
         """Let `fact` become true."""
         self._record(fact)
 
-    def tell(self, incarnation: str, desk: Desk) -> None:
+    def tell(self, incarnation: str, desk: Allocator) -> None:
         """Let a server hear where it stands with the interval of `desk`, if it is connected."""
         server = self.servers.get(incarnation)
         if server is not None:
@@ -282,7 +282,7 @@ class LocalHandler:
             raise SuspectServer(f"{incarnation} reports for {message.incarnation}")
         server.echo_ns = max(server.echo_ns, message.sent_ns)
         news: list[Spend] = []
-        touched: list[tuple[Desk, Holding]] = []
+        touched: list[tuple[Allocator, Holding]] = []
         for holding in message.holdings:
             key = (holding.cap, holding.number)
             server.tell[key] = None
@@ -450,7 +450,7 @@ class LocalHandler:
 
     # what servers are told
 
-    def whereabouts(self) -> list[Whereabouts]:
+    def whereabouts(self) -> list[NodeAddress]:
         """Where the nodes of this data centre are, and which servers are there."""
         servers = servers_of(self._state, self._liveness.sightings, self.is_connected)
         return [*masters_of(self._state), *servers]
@@ -486,9 +486,9 @@ class LocalHandler:
             notices=notices,
         )
 
-    def _standing(self, server: ServerSession, keys: list[IntervalKey], now: int) -> Standing:
+    def _standing(self, server: ServerSession, keys: list[IntervalKey], now: int) -> Grants:
         grants = [self._grant(server.incarnation, key) for key in keys]
-        return Standing(
+        return Grants(
             epoch=self.epoch,
             number=next(self._numbers),
             incarnation=server.incarnation,
@@ -514,7 +514,7 @@ class LocalHandler:
             return Notice(cap, "unknown", "", "hard", "asap", None, [])
         definition = meta.definition
         periods = [
-            Period(
+            OpenInterval(
                 each.number,
                 each.start,
                 each.end,
@@ -546,7 +546,7 @@ class LocalHandler:
         if self._keyring_is_due:
             messages.append(self._keyring())
         if self._directory_is_due:
-            messages.append(Directory(epoch=self.epoch, nodes=self.whereabouts()))
+            messages.append(NodeDirectory(epoch=self.epoch, nodes=self.whereabouts()))
         self._keyring_is_due = self._directory_is_due = False
         for server in self.servers.values():
             for message in messages:
@@ -555,7 +555,7 @@ class LocalHandler:
     def _send(self, connection: int, message: FromMaster) -> None:
         self._pending.setdefault(connection, []).append(message)
 
-    def _serve(self, desk: Desk, now: int) -> None:
+    def _serve(self, desk: Allocator, now: int) -> None:
         paced = self._state.metas[desk.cap].definition.pacing == "even"
         if paced != desk.paced:
             desk.paced = paced
@@ -568,14 +568,14 @@ class LocalHandler:
         else:
             self._busy.pop(key, None)
 
-    def _desk(self, cap: str, number: int) -> Desk | None:
+    def _desk(self, cap: str, number: int) -> Allocator | None:
         found = self._desks.get((cap, number))
         if found is None:
             interval = self._state.interval(cap, number)
             if interval is None:
                 return None
             paced = self._state.metas[cap].definition.pacing == "even"
-            found = self._desks[(cap, number)] = Desk(cap, interval, paced, self)
+            found = self._desks[(cap, number)] = Allocator(cap, interval, paced, self)
         return found
 
     def _unwatch(self, cap: str, incarnation: str) -> None:

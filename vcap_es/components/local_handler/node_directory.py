@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
 
 from vcap_es.components.local_handler.liveness import Sighting
-from vcap_es.components.messages.server import Presence, Whereabouts
+from vcap_es.components.messages.server import NodeAddress, Presence
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.node import NodeSeen
 
@@ -15,7 +15,7 @@ ABSENT_TOLD_MAX = 256
 """Of the servers that went, so many are told of, those seen last."""
 
 
-def masters_of(state: DataCentre) -> list[Whereabouts]:
+def masters_of(state: DataCentre) -> list[NodeAddress]:
     """The masters that told where they are, who told last first."""
     told = reversed([each for each in state.nodes.items() if each[1].role == "master"])
     found = [_told(node, seen, "") for node, seen in told if seen.address]
@@ -24,7 +24,7 @@ def masters_of(state: DataCentre) -> list[Whereabouts]:
 
 def servers_of(
     state: DataCentre, sightings: Mapping[str, Sighting], is_connected: Callable[[str], bool]
-) -> list[Whereabouts]:
+) -> list[NodeAddress]:
     """The servers that are connected, and those that went last, as the leading master sees them."""
     here: list[Sighting] = []
     absent: list[Sighting] = []
@@ -36,24 +36,24 @@ def servers_of(
     ]
 
 
-def servers_told(state: DataCentre) -> list[Whereabouts]:
+def servers_told(state: DataCentre) -> list[NodeAddress]:
     """The servers that told where they are, who told last first: all that a follower knows."""
     told = reversed([each for each in state.nodes.items() if each[1].role == "server"])
     return [_told(node, seen, "") for node, seen in told][:ABSENT_TOLD_MAX]
 
 
-def sorted_by_name(nodes: Iterable[Whereabouts]) -> list[Whereabouts]:
+def sorted_by_name(nodes: Iterable[NodeAddress]) -> list[NodeAddress]:
     """As people look for them: masters first, then by name."""
     return sorted(nodes, key=lambda each: (each.role, each.name, each.node))
 
 
-def _seen(state: DataCentre, sighting: Sighting, presence: Presence) -> Whereabouts:
+def _seen(state: DataCentre, sighting: Sighting, presence: Presence) -> NodeAddress:
     """A server; of what it told, the log has that of its latest start."""
     seen = state.nodes.get(sighting.incarnation)
     if seen is not None:
         return _told(sighting.incarnation, seen, presence)
-    return Whereabouts(sighting.incarnation, sighting.name, "server", sighting.address, 0, presence)
+    return NodeAddress(sighting.incarnation, sighting.name, "server", sighting.address, 0, presence)
 
 
-def _told(node: str, seen: NodeSeen, presence: Presence) -> Whereabouts:
-    return Whereabouts(node, seen.name, seen.role, seen.address, seen.stamp, presence)
+def _told(node: str, seen: NodeSeen, presence: Presence) -> NodeAddress:
+    return NodeAddress(node, seen.name, seen.role, seen.address, seen.stamp, presence)

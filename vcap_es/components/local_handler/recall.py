@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from vcap_es.components.messages.server import Round
+from vcap_es.components.messages.server import RecallRoundId
 
 
 class RecallRound(Struct):
@@ -11,7 +11,7 @@ class RecallRound(Struct):
     `head` is "" when the round pays a debt. `targets` are running totals of returns.
     """
 
-    number: Round
+    number: RecallRoundId
     head: str
     need: int
     version: int

@@ -4,7 +4,7 @@ from vcap_es.components.messages.master import Greeting
 from vcap_es.components.messages.server import Hello
 
 
-class Links:
+class Connections:
     """Who is at the other end of each connection."""
 
     def __init__(self) -> None:

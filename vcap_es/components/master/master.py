@@ -1,7 +1,7 @@
 """One master: it follows, stands for election or leads, and everything is told to it from outside.
 
 Plain code: it is told the time and rolls no dice of its own. What it wants done comes out of
-`take`, in order; what stands behind a `Keep` leaves only when that ballot is durable.
+`take`, in order; what stands behind a `SaveBallot` leaves only when that ballot is durable.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -10,27 +10,27 @@ from typing import NamedTuple
 from msgspec import structs
 
 from vcap_es.components.consensus.candidacy import Candidacy
-from vcap_es.components.consensus.election import Standing
+from vcap_es.components.consensus.election import Election
 from vcap_es.components.consensus.remark import Remark
-from vcap_es.components.consensus.replica import Cut, Held, Replica, Store
+from vcap_es.components.consensus.replica import Cut, Replica, Store, StoredLog
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Ballot, Keep, Voter
-from vcap_es.components.consensus.window import WINDOW, Window
+from vcap_es.components.consensus.voter import Ballot, SaveBallot, Voter
+from vcap_es.components.consensus.window import WINDOW, LogWindow
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.node import seen
 from vcap_es.components.decisions.primacy import Config
 from vcap_es.components.hybrid_clock import departure
-from vcap_es.components.master.connections import Links
+from vcap_es.components.master.connections import Connections
 from vcap_es.components.master.identity import Identity, Moment
 from vcap_es.components.master.outputs import (
     Elsewhere,
     Halt,
-    Output,
+    MasterOutput,
     Renew,
     Restart,
     SwitchedOver,
 )
-from vcap_es.components.messages.centre import BetweenCentres, Hearing, Sender
+from vcap_es.components.messages.centre import BetweenCentres, Reception, Sender
 from vcap_es.components.messages.encoding import AtMaster
 from vcap_es.components.messages.master import (
     Accept,
@@ -104,13 +104,13 @@ class Master:
         self,
         identity: Identity,
         ballot: Ballot,
-        held: Held,
+        held: StoredLog,
         timings: Timings,
         *,
         random: Callable[[int], int],
         moment: Moment,
         suspicion: str = "",
-        window: Window = WINDOW,
+        window: LogWindow = WINDOW,
     ) -> None:
         """Begin with what the disk has; `random(n)` gives 0 to n-1.
 
@@ -126,9 +126,9 @@ class Master:
         self.promotion: dict[str, Approval] = {}
         self.strangers: dict[str, Hello] = {}
         self._random = random
-        self._outputs: list[Output] = []
-        self._links = Links()
-        self._standing = Standing(
+        self._outputs: list[MasterOutput] = []
+        self._links = Connections()
+        self._standing = Election(
             identity.slot,
             self.voter,
             timings,
@@ -248,7 +248,7 @@ class Master:
         sender: Sender,
         messages: Sequence[BetweenCentres],
         moment: Moment,
-    ) -> Hearing:
+    ) -> Reception:
         """The primary of another data centre says something.
 
         If it is heard or met, `Acknowledge` of that `delivery` comes when what follows is durable.
@@ -500,7 +500,7 @@ class Master:
         if isinstance(message, Accept):
             self._join_cluster_of(node)
         for output in self.voter.heard(node, message, moment.boot_ns):
-            if isinstance(output, Keep):
+            if isinstance(output, SaveBallot):
                 self._outputs.append(output)
             else:
                 self._tell(node, output)
@@ -704,7 +704,7 @@ class Master:
             wanted = min(wanted, moment.boot_ns + (due - moment.utc) * 1000)
         return max(wanted, moment.boot_ns)
 
-    def take(self, moment: Moment) -> list[Output]:
+    def take(self, moment: Moment) -> list[MasterOutput]:
         """Everything that is to be done now, in order."""
         if self.leadership is not None and not self._is_over:
             self.leadership.go_on(moment.boot_ns, moment.utc)
@@ -909,7 +909,7 @@ def _other_protocol(protocol: int) -> str:
     return f"protocol {protocol} is spoken here as {PROTOCOL}: upgrade one of us"
 
 
-def _short_of(ballot: Ballot, held: Held) -> str:
+def _short_of(ballot: Ballot, held: StoredLog) -> str:
     """What the log of a master in sync must have, and has not; "" where it is whole."""
     config, head = ballot.config, held.head
     if config is None or ballot.node not in config.isr:

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from vcap_es.components.consensus.remark import Remark
 from vcap_es.components.consensus.replica import Cut, Store
-from vcap_es.components.consensus.voter import Keep
+from vcap_es.components.consensus.voter import SaveBallot
 from vcap_es.components.primary_master.outputs import (
     Acknowledge,
     Answer,
@@ -48,8 +48,8 @@ class SwitchedOver(Struct, frozen=True, kw_only=True, gc=False):
     address: str
 
 
-Output = (
-    Keep
+MasterOutput = (
+    SaveBallot
     | Store
     | Cut
     | Fetch

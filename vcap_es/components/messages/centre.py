@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
-from vcap_es.components.messages.server import Order, Unheard
+from vcap_es.components.messages.server import MessageNumber, Unheard
 from vcap_es.events.facts import (
     CentreChanged,
     Fact,
@@ -24,7 +24,7 @@ from vcap_es.events.facts import (
 )
 from vcap_es.events.facts.bounds import Balance, Total
 
-Hearing = Literal["heard", "met", "namesake", "nobody"]
+Reception = Literal["heard", "met", "namesake", "nobody"]
 """What became of messages: two only met, or one is a namesake, or nobody can hear now."""
 
 
@@ -39,7 +39,7 @@ class Sender(Struct, frozen=True, gc=False):
     to: str
 
 
-class About(Struct, frozen=True, array_like=True, gc=False):
+class IntervalStatus(Struct, frozen=True, array_like=True, gc=False):
     """An interval as the sender has it.
 
     `start` and `end` are instants in microseconds UTC; who hears of it first needs them. `minter`
@@ -62,14 +62,14 @@ class About(Struct, frozen=True, array_like=True, gc=False):
 class Movement(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """In all, `moved` units of this interval were moved from me to you."""
 
-    about: About
+    about: IntervalStatus
     moved: Total
 
 
 class Receipt(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """In all, `moved` units of this interval have come from you to me."""
 
-    about: About
+    about: IntervalStatus
     moved: Total
 
 
@@ -81,18 +81,18 @@ class Wish(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     ones.
     """
 
-    about: About
-    order: Order
+    about: IntervalStatus
+    order: MessageNumber
     target: Total
     atom: Total
     ahead: Total = 0
 
 
-class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class WishRefusal(Struct, frozen=True, kw_only=True, tag="Reply", gc=False):
     """To the wish of that `order` you had `gave` units more, and `left` may be here still."""
 
-    about: About
-    order: Order
+    about: IntervalStatus
+    order: MessageNumber
     gave: Total
     left: Total
 
@@ -100,7 +100,7 @@ class Reply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Status(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """How these intervals stand with me."""
 
-    intervals: list[About]
+    intervals: list[IntervalStatus]
 
 
 class Books(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -109,15 +109,15 @@ class Books(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     `sent` and `received` are running totals by data centre.
     """
 
-    about: About
+    about: IntervalStatus
     sent: dict[str, Total]
     received: dict[str, Total]
 
 
-class Closed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class BooksClosed(Struct, frozen=True, kw_only=True, tag="Closed", gc=False):
     """All data centres have told their books of the interval, and they agree."""
 
-    about: About
+    about: IntervalStatus
 
 
 class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -127,7 +127,7 @@ class Register(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     meta: MetaLearned
-    intervals: list[About]
+    intervals: list[IntervalStatus]
     moved: HomeMoved | None = None
 
 
@@ -160,7 +160,7 @@ class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 Setting = TemplateLearned | PlacementChanged
 
 
-class Settings(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class SharedSettings(Struct, frozen=True, kw_only=True, tag="Settings", gc=False):
     """These settings are known here; all of them have this `digest`, if it is given.
 
     Who has another one tells what it knows.
@@ -180,7 +180,7 @@ class Clock(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     recorded: Total
 
 
-class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class CommandRequest(Struct, frozen=True, kw_only=True, tag="Ask", gc=False):
     """An operator of mine wants this of a cap that you decide; `actor` may do so.
 
     Nobody waits for it after `until`, microseconds UTC: then do not do it.
@@ -193,7 +193,7 @@ class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     until: Total
 
 
-class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class CommandAnswer(Struct, frozen=True, kw_only=True, tag="Answered", gc=False):
     """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`.
 
     Who is `unheard` may serve by the definition before.
@@ -206,6 +206,6 @@ class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     denied: Denied | None = None
 
 
-OfAnInterval = Movement | Receipt | Wish | Reply | Books | Closed
-AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members | Settings
-BetweenCentres = AmongRemotes | Clock | Ask | Answered
+OfAnInterval = Movement | Receipt | Wish | WishRefusal | Books | BooksClosed
+AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members | SharedSettings
+BetweenCentres = AmongRemotes | Clock | CommandRequest | CommandAnswer

@@ -1,6 +1,6 @@
 """The typed messages between a master and the volumecap servers of its data centre.
 
-`Report` and `Standing` carry all amounts, as running totals merged by maximum, so losing,
+`Report` and `Grants` carry all amounts, as running totals merged by maximum, so losing,
 repeating or reordering them changes nothing but time. The others say who is there, which
 intervals exist, and which API keys are good.
 """
@@ -19,10 +19,10 @@ PROTOCOL = 3
 NEVER_BOUNDED = Version(0, 0)
 """The version of bounds that an interval was opened with."""
 
-Order = tuple[Count, Count]
+MessageNumber = tuple[Count, Count]
 """(start counter of the journal, number of the message since that start): newer is larger."""
 
-Round = tuple[Count, Count]
+RecallRoundId = tuple[Count, Count]
 """(epoch, number of the recall round in it)."""
 
 PoolVersion = tuple[Count, Count]
@@ -77,7 +77,7 @@ class Holding(Struct, frozen=True, array_like=True, gc=False):
     need: Total
     want: Total
     final: bool
-    answered: Round
+    answered: RecallRoundId
     queued: Total = 0
     version: PoolVersion = (0, 0)
 
@@ -89,7 +89,7 @@ class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
 
     incarnation: str
-    order: Order
+    order: MessageNumber
     sent_ns: Total
     holdings: list[Holding]
     heard: list[tuple[str, Version]] = []
@@ -140,7 +140,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     ended: bool
     closed: bool
     version: PoolVersion
-    recall: tuple[Round, Total] | None
+    recall: tuple[RecallRoundId, Total] | None
     verdict: Verdict | None
     available: Total
     final: bool = False
@@ -148,7 +148,7 @@ class Grant(Struct, frozen=True, array_like=True, gc=False):
     free: Total = 0
 
 
-class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class Grants(Struct, frozen=True, kw_only=True, tag="Standing", gc=False):
     """A master's answer to reports.
 
     `number` is that of the message in the epoch: newer is larger. `now` is its clock in
@@ -163,7 +163,7 @@ class Standing(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     grants: list[Grant]
 
 
-class Period(Struct, frozen=True, array_like=True, gc=False):
+class OpenInterval(Struct, frozen=True, array_like=True, gc=False):
     """An interval that exists: its number and its bounds in microseconds UTC.
 
     The bounds are those of `version`: of a newer one they hold, whatever was heard before.
@@ -192,14 +192,14 @@ class Notice(Struct, frozen=True, array_like=True, gc=False):
     mode: str
     pacing: str
     group: str | None
-    periods: list[Period]
+    periods: list[OpenInterval]
     version: Version = NEVER_BOUNDED
     asks: bool = False
     begins: Total = 0
 
 
 class Broadcast(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """Intervals that a server watches were opened, changed or ended; numbered like `Standing`."""
+    """Intervals that a server watches were opened, changed or ended; numbered like `Grants`."""
 
     epoch: Count
     number: Count
@@ -231,7 +231,7 @@ Presence = Literal["connected", "away", "lost", ""]
 """
 
 
-class Whereabouts(Struct, frozen=True, array_like=True, gc=False):
+class NodeAddress(Struct, frozen=True, array_like=True, gc=False):
     """A node and its address, the URL where it is reached, as it told in its start `stamp`."""
 
     node: str
@@ -242,15 +242,15 @@ class Whereabouts(Struct, frozen=True, array_like=True, gc=False):
     presence: Presence
 
 
-class Directory(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+class NodeDirectory(Struct, frozen=True, kw_only=True, tag="Directory", gc=False):
     """The nodes of the data centre; they replace what the server had.
 
     They are its masters, its connected servers, and those servers that went last.
     """
 
     epoch: Count
-    nodes: list[Whereabouts]
+    nodes: list[NodeAddress]
 
 
 FromServer = Hello | Watch | Report
-FromMaster = Standing | Broadcast | Keyring | Directory
+FromMaster = Grants | Broadcast | Keyring | NodeDirectory

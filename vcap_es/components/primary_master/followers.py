@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from vcap_es.components.consensus.replica import Replica, common_position
-from vcap_es.components.consensus.window import WINDOW, Window
+from vcap_es.components.consensus.window import WINDOW, LogWindow
 from vcap_es.components.messages.master import (
     BYTES_PER_MESSAGE,
     Append,
@@ -101,7 +101,7 @@ class Followers:
         tell: Tell,
         fetch: Fetch,
         patience_ns: int,
-        window: Window = WINDOW,
+        window: LogWindow = WINDOW,
     ) -> None:
         """Send what `replica` has at hand by `tell`; have older events fetched by `fetch`.
 

@@ -12,8 +12,8 @@ from msgspec import Struct
 from vcap_es.components.consensus.remark import Remark
 from vcap_es.components.consensus.replica import Replica, Store
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.voter import Keep, Voter
-from vcap_es.components.consensus.window import WINDOW, Window
+from vcap_es.components.consensus.voter import SaveBallot, Voter
+from vcap_es.components.consensus.window import WINDOW, LogWindow
 from vcap_es.components.decisions.primacy import (
     Config,
     electorate,
@@ -33,7 +33,7 @@ from vcap_es.components.messages.master import (
     Mismatch,
 )
 from vcap_es.components.primary_master.followers import DOUBLINGS_MAX, Follower, Followers
-from vcap_es.components.primary_master.outputs import CommitRound, Fetch, Output
+from vcap_es.components.primary_master.outputs import CommitRound, Fetch, PrimaryOutput
 from vcap_es.components.primary_master.primary_master import PrimaryMaster
 from vcap_es.events.chain import Stored
 from vcap_es.events.facts import ConfigDecided
@@ -49,7 +49,7 @@ LAG_TO_JOIN = 1024
 """A follower that is at most so far behind may be waited for, to be in sync."""
 
 
-class UnderWay(Struct, frozen=True, gc=False):
+class PendingRound(Struct, frozen=True, gc=False):
     """A commit round that ends at the position `end`.
 
     `asked` are the sequences whose answers show that each follower still followed when it began,
@@ -63,7 +63,7 @@ class UnderWay(Struct, frozen=True, gc=False):
 
 
 ToFollower = Append | Accept | Heartbeat
-LeaderOutput = Keep | Store | Fetch | Remark | Output
+LeaderOutput = SaveBallot | Store | Fetch | Remark | PrimaryOutput
 
 
 class Leadership:
@@ -81,7 +81,7 @@ class Leadership:
         tell: Callable[[str, ToFollower], None],
         emit: Callable[[LeaderOutput], None],
         now_ns: int,
-        window: Window = WINDOW,
+        window: LogWindow = WINDOW,
     ) -> None:
         """Lead by `config`, which a majority holds."""
         self.config = config
@@ -99,7 +99,7 @@ class Leadership:
         )
         self._node, self._primary, self._replica, self._voter = node, primary, replica, voter
         self._timings, self._tell, self._emit = timings, tell, emit
-        self._rounds: deque[UnderWay] = deque()
+        self._rounds: deque[PendingRound] = deque()
         self._accepted: set[str] = set()
         self._admitted = {node}
         self._proposed_ns = 0
@@ -278,7 +278,7 @@ class Leadership:
         for node, follower in self.followers.known.items():
             if node not in asked:
                 self.followers.pump(follower, now_ns)
-        self._rounds.append(UnderWay(started, self._replica.end.position, asked, now_ns))
+        self._rounds.append(PendingRound(started, self._replica.end.position, asked, now_ns))
 
     def _ask(self, node: str, now_ns: int) -> int:
         return self.followers.ask(node, now_ns) if node in self.followers.known else 1
@@ -290,7 +290,7 @@ class Leadership:
             for output in self._primary.round_committed(done.round, done.end):
                 self._emit(output)
 
-    def _is_committed(self, under_way: UnderWay) -> bool:
+    def _is_committed(self, under_way: PendingRound) -> bool:
         """Everybody needed has it, and followed still when it had begun."""
         is_heard = all(
             self._confirmed(node) >= sequence

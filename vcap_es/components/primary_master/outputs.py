@@ -78,7 +78,7 @@ class Acknowledge(Struct, frozen=True, gc=False):
     delivery: int
 
 
-Output = Send | Close | Answer | Spawn | Forward | Acknowledge
+PrimaryOutput = Send | Close | Answer | Spawn | Forward | Acknowledge
 
 
 class ForwardedBy(Struct, frozen=True, gc=False):
@@ -92,5 +92,5 @@ class CommitRound(Struct, frozen=True, kw_only=True):
     """One group commit: what to append, and what leaves when it is durable."""
 
     drafts: list[Draft]
-    outputs: list[Output]
+    outputs: list[PrimaryOutput]
     commands: list[tuple[int | ForwardedBy, int, int]]

@@ -18,12 +18,12 @@ from vcap_es.components.interval_handler import IntervalHandler
 from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.local_handler.other_centres import NoOtherCentres
 from vcap_es.components.messages.centre import (
-    Answered,
-    Ask,
     BetweenCentres,
     Clock,
-    Hearing,
+    CommandAnswer,
+    CommandRequest,
     Members,
+    Reception,
     Sender,
 )
 from vcap_es.components.messages.server import (
@@ -44,10 +44,10 @@ from vcap_es.components.primary_master.outputs import (
     Done,
     Forward,
     ForwardedBy,
-    Output,
+    PrimaryOutput,
     Send,
 )
-from vcap_es.components.remote_handler.command_forwarder import Carrier
+from vcap_es.components.remote_handler.command_forwarder import CommandForwarder
 from vcap_es.components.remote_handler.remote_handler import RemoteHandler
 from vcap_es.errors import SuspectServer
 from vcap_es.events.envelope import Draft
@@ -136,7 +136,7 @@ class PrimaryMaster:
         self._sequence = self._recorded_at = self._news_at = self._wanted_stamp = 0
         self._passes_at = now
         self._drafts: list[Draft] = []
-        self._outputs: list[Output] = []
+        self._outputs: list[PrimaryOutput] = []
         self._commands: list[tuple[int | ForwardedBy, int, int]] = []
         self.metas = MetaHandler(
             self.state,
@@ -155,7 +155,7 @@ class PrimaryMaster:
             now=now,
         )
         self._look_abroad()
-        self._carrier = Carrier(
+        self._carrier = CommandForwarder(
             self.state,
             dc=dc,
             epoch=epoch,
@@ -212,7 +212,7 @@ class PrimaryMaster:
         sender: Sender,
         messages: Sequence[BetweenCentres],
         now: int,
-    ) -> Hearing:
+    ) -> Reception:
         """Messages have come as `delivery` from the primary master of another data centre."""
         self._advance(now)
         meeting = self.remote.meet(sender, self._now)
@@ -226,9 +226,9 @@ class PrimaryMaster:
     def _take_forwarded(self, centre: str, messages: Sequence[BetweenCentres]) -> None:
         for message in messages:
             match message:
-                case Ask():
+                case CommandRequest():
                     self._asked(centre, message)
-                case Answered():
+                case CommandAnswer():
                     self._carrier.answered(centre, message)
                 case Clock(stamp=stamp, recorded=recorded):
                     self._hear_clock(centre, stamp, recorded)
@@ -245,14 +245,14 @@ class PrimaryMaster:
         if centre not in self.clock.ahead:
             self._wanted_stamp = max(self._wanted_stamp, recorded + 1)
 
-    def _asked(self, centre: str, ask: Ask) -> None:
+    def _asked(self, centre: str, ask: CommandRequest) -> None:
         """Another data centre carries a command here; it has checked who may give it."""
         if centre not in self.remote.others or self._now > ask.until + AHEAD_US:
             return
         actor = f"{ask.actor}@{centre}"
         denied = self._handle(ForwardedBy(centre, ask.number), ask.command, actor, ask.correlation)
         if denied is not None:
-            self._outputs.append(Forward(centre, Answered(number=ask.number, denied=denied)))
+            self._outputs.append(Forward(centre, CommandAnswer(number=ask.number, denied=denied)))
 
     def open_now(self, cap: str, now: int) -> None:
         """Somebody asks for `cap`: let its current interval be open, if it has one."""
@@ -343,7 +343,7 @@ class PrimaryMaster:
         finally:
             self._actor = self.name
 
-    def afterwards(self, output: Output) -> None:
+    def afterwards(self, output: PrimaryOutput) -> None:
         """Let `output` leave when everything decided so far is committed."""
         self._outputs.append(output)
 
@@ -383,7 +383,7 @@ class PrimaryMaster:
         """Start a commit round with all that was decided so far; None where nothing waits."""
         self._advance(now)
         self.remote.look(self._now)
-        sends: list[Output] = [Send(*each) for each in self.locals.compose(self._now)]
+        sends: list[PrimaryOutput] = [Send(*each) for each in self.locals.compose(self._now)]
         sends += [Forward(*each) for each in self.remote.compose()]
         told = {each.centre for each in (*self._outputs, *sends) if isinstance(each, Forward)}
         clock = Clock(stamp=self.clock.tick(self._now), recorded=self._news_at)
@@ -396,10 +396,10 @@ class PrimaryMaster:
         self._drafts, self._outputs, self._commands = [], [], []
         return started
 
-    def round_committed(self, committed: CommitRound, position: int) -> list[Output]:
+    def round_committed(self, committed: CommitRound, position: int) -> list[PrimaryOutput]:
         """The round is committed, and ends at `position` of the log: what may leave now."""
         facts = [draft.fact for draft in committed.drafts] if committed.commands else []
-        answers = list[Output]()
+        answers = list[PrimaryOutput]()
         for asked, start, end in committed.commands:
             decided = Decided(asked, facts[start:end], position)
             waiting = self._confirmations.awaits(decided.facts, self._now)
@@ -413,12 +413,14 @@ class PrimaryMaster:
         """Servers have heard of changed definitions, or had their time to."""
         self._outputs += map(self._answer, self._confirmations.release(self._now))
 
-    def _answer(self, decided: Decided) -> Output:
+    def _answer(self, decided: Decided) -> PrimaryOutput:
         asked, facts, position = decided.asked, decided.facts, decided.position
         unheard = self._confirmations.unheard(facts, self._now, self._name_of)
         if isinstance(asked, int):
             return Answer(asked, Done(facts=facts, position=position, unheard=unheard))
-        answered = Answered(number=asked.number, facts=facts, position=position, unheard=unheard)
+        answered = CommandAnswer(
+            number=asked.number, facts=facts, position=position, unheard=unheard
+        )
         return Forward(asked.centre, answered)
 
     def _name_of(self, incarnation: str) -> str:

@@ -26,7 +26,7 @@ until it has heard of this one.
 """
 
 
-class Acquaintances:
+class CentreIdentities:
     """Tells the data centres that are known by their logs from others."""
 
     def __init__(self, state: DataCentre, record: Callable[[Fact], None], *, dc: str) -> None:

@@ -6,18 +6,18 @@ All tell theirs to the minter, or to who stands in for it; that one closes, and 
 from collections.abc import Mapping
 
 from vcap_es.components.decisions.interval import CLOSE_AFTER_US, is_settled_here
-from vcap_es.components.messages.centre import Books, Closed
+from vcap_es.components.messages.centre import Books, BooksClosed
 from vcap_es.components.remote_handler.exchange import Exchange
-from vcap_es.components.remote_handler.membership import Circle
+from vcap_es.components.remote_handler.membership import Membership
 from vcap_es.projections.states.interval import IntervalKey
 
 BOOKS_US = 2_000_000
 
 
-class Closing:
+class ClosingBooks:
     """The books that others have told of intervals that end here."""
 
-    def __init__(self, circle: Circle) -> None:
+    def __init__(self, circle: Membership) -> None:
         self._circle, self._due = circle, circle.now
         self._books: dict[IntervalKey, dict[str, Books]] = {}
 
@@ -48,7 +48,7 @@ class Closing:
         told = {**self._books.get(key, {}), circle.dc: books}
         is_over = self._agree(told) or circle.now >= interval.end + CLOSE_AFTER_US
         if is_over:
-            circle.tell_others(Closed(about=exchange.shared.about))
+            circle.tell_others(BooksClosed(about=exchange.shared.about))
         return is_over
 
     def _agree(self, books: Mapping[str, Books]) -> bool:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.denied import Denied
 from vcap_es.components.decisions.meta import CapCommand
-from vcap_es.components.messages.centre import Answered, Ask, BetweenCentres
+from vcap_es.components.messages.centre import BetweenCentres, CommandAnswer, CommandRequest
 from vcap_es.events.facts import Fact, Version
 from vcap_es.projections.states.data_centre import DataCentre
 
@@ -20,7 +20,7 @@ CARRY_US = 5_000_000
 HOPS_MAX = 3
 CARRIED_MAX = 1_000
 
-Conclude = Callable[[int, Answered], None]
+Conclude = Callable[[int, CommandAnswer], None]
 """Takes (token, what the home has answered)."""
 
 
@@ -34,10 +34,10 @@ class Carried(Struct):
     correlation: str
     until: int
     hops: int = 0
-    answer: Answered | None = None
+    answer: CommandAnswer | None = None
 
 
-class Carrier:
+class CommandForwarder:
     """The commands that are under way to other data centres, in the memory of one epoch."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Carrier:
             return
         self._send(Carried(token, home, command, actor, correlation, now + CARRY_US))
 
-    def answered(self, centre: str, answer: Answered) -> None:
+    def answered(self, centre: str, answer: CommandAnswer) -> None:
         """Another data centre has decided."""
         carried = self._carried.get(answer.number)
         if carried is None or carried.home != centre or carried.answer is not None:
@@ -115,7 +115,7 @@ class Carrier:
     def _send(self, carried: Carried) -> None:
         number = next(self._numbers)
         self._carried[number] = carried
-        ask = Ask(
+        ask = CommandRequest(
             number=number,
             command=carried.command,
             actor=carried.actor,

@@ -16,9 +16,9 @@ from msgspec import structs
 from vcap_es.components.decisions.centre import heir_of
 from vcap_es.components.decisions.inheritance import inherited
 from vcap_es.components.hybrid_clock import AHEAD_US
-from vcap_es.components.messages.centre import About, Inquiry, Register, Versions
+from vcap_es.components.messages.centre import Inquiry, IntervalStatus, Register, Versions
 from vcap_es.components.remote_handler.hearsay import doubt_register
-from vcap_es.components.remote_handler.membership import Circle
+from vcap_es.components.remote_handler.membership import Membership
 from vcap_es.errors import InvalidDefinition
 from vcap_es.events.facts import HomeMoved, MetaLearned, Version
 from vcap_es.projections.states.meta import Meta
@@ -34,10 +34,10 @@ ANSWER_US, PATIENCE_US = 2_000_000, 60_000_000
 """An heir asks all others for a cap, and waits so long; longer for those that are not heard."""
 
 
-class Definitions:
+class DefinitionSync:
     """What the others know of definitions, and what is learned from them."""
 
-    def __init__(self, circle: Circle, abouts: Callable[[Meta], list[About]]) -> None:
+    def __init__(self, circle: Membership, abouts: Callable[[Meta], list[IntervalStatus]]) -> None:
         """`abouts` are the shared intervals of a cap."""
         self._circle, self._abouts = circle, abouts
         self._told: dict[tuple[str, str], int] = {}

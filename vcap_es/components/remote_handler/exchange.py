@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from vcap_es.components.decisions.transfer import phase_of, stamp
 from vcap_es.components.local_handler.demands import Left
-from vcap_es.components.messages.centre import About, Reply, Wish
-from vcap_es.components.messages.server import Order
-from vcap_es.components.remote_handler.gatherer import Gathering
-from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInterval, Told
-from vcap_es.components.remote_handler.wisher import Wishing
+from vcap_es.components.messages.centre import IntervalStatus, Wish, WishRefusal
+from vcap_es.components.messages.server import MessageNumber
+from vcap_es.components.remote_handler.gatherer import Gatherer
+from vcap_es.components.remote_handler.shared_interval import WISH_US, CentreReport, SharedInterval
+from vcap_es.components.remote_handler.wisher import Wisher
 from vcap_es.events.facts import Mode, Phase
 
 RECALL_US = 1_000_000
@@ -24,7 +24,7 @@ RECALL_US = 1_000_000
 class Favour(Struct):
     """The gatherer's search, as it is answered here."""
 
-    order: Order
+    order: MessageNumber
     since: int
 
 
@@ -34,8 +34,8 @@ class Exchange:
     def __init__(self, shared: SharedInterval) -> None:
         """Deal with an interval that is `shared`."""
         self.shared = shared
-        self._wishing = Wishing(self.shared)
-        self._gathering = Gathering(self.shared, self._wishing, self._set_phase)
+        self._wishing = Wisher(self.shared)
+        self._gathering = Gatherer(self.shared, self._wishing, self._set_phase)
         self._favour: Favour | None = None
         self._recalled_at = self._reserved = 0
 
@@ -63,9 +63,9 @@ class Exchange:
 
     # ---- what is heard
 
-    def heard(self, centre: str, about: About, now: int) -> None:
+    def heard(self, centre: str, about: IntervalStatus, now: int) -> None:
         """Another data centre tells how the interval stands there."""
-        told = self.shared.told.setdefault(centre, Told())
+        told = self.shared.told.setdefault(centre, CentreReport())
         told.available, told.held = about.available, about.held
         told.phase = max(told.phase, stamp(about.phase))
         self._wishing.compare(centre)
@@ -87,7 +87,7 @@ class Exchange:
             self._grant_at_once(centre, wish, now)
         self.react(now)
 
-    def replied(self, centre: str, reply: Reply, now: int) -> None:
+    def replied(self, centre: str, reply: WishRefusal, now: int) -> None:
         """A wish of this data centre was not met, or not whole."""
         is_search = self._gathering.answered(centre, reply.order)
         if self._wishing.replied(centre, reply, now) or is_search:

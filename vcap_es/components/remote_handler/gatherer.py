@@ -11,9 +11,9 @@ from msgspec import Struct
 from vcap_es.components.decisions.transfer import phase_of, stamp, threshold
 from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.centre import Wish
-from vcap_es.components.messages.server import Order
-from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInterval, Told
-from vcap_es.components.remote_handler.wisher import Wishing
+from vcap_es.components.messages.server import MessageNumber
+from vcap_es.components.remote_handler.shared_interval import WISH_US, CentreReport, SharedInterval
+from vcap_es.components.remote_handler.wisher import Wisher
 from vcap_es.events.facts import Mode, Phase
 
 BLOCK_US = 3_000_000
@@ -32,7 +32,7 @@ SetPhase = Callable[[Phase, int, int], None]
 class Wished(Struct):
     """A wish of another data centre that waits here; `replied` when it was refused last."""
 
-    order: Order
+    order: MessageNumber
     target: int
     atom: int
     ahead: int
@@ -43,17 +43,17 @@ class Wished(Struct):
 class Search(Struct):
     """What a gatherer asks all others to give, as far as it lies idle at their servers."""
 
-    order: Order
+    order: MessageNumber
     missing: int
     since: int
     at: int
     unanswered: set[str]
 
 
-class Gathering:
+class Gatherer:
     """The queue of wishes, the search for what lies idle, and the phases of one interval."""
 
-    def __init__(self, shared: SharedInterval, wishing: Wishing, set_phase: SetPhase) -> None:
+    def __init__(self, shared: SharedInterval, wishing: Wisher, set_phase: SetPhase) -> None:
         self._shared, self._wishing, self._set_phase = shared, wishing, set_phase
         self._queue: dict[str, Wished] = {}
         self._search: Search | None = None
@@ -84,7 +84,7 @@ class Gathering:
             found.order, found.target = wish.order, wish.target
             found.atom, found.ahead = wish.atom, wish.ahead
 
-    def answered(self, centre: str, order: Order) -> bool:
+    def answered(self, centre: str, order: MessageNumber) -> bool:
         """A data centre has given what lay idle there; whether that was asked of it."""
         search = self._search
         if search is None or order != search.order:
@@ -184,7 +184,7 @@ class Gathering:
             return False
         mine = stamp(phase_of(shared.interval))
         return all(
-            shared.told.get(each, Told()).phase >= mine
+            shared.told.get(each, CentreReport()).phase >= mine
             and (shared.told[each].available <= 0 or not shared.countable_from(each))
             and not shared.in_transit(each)
             for each in shared.abroad.fresh

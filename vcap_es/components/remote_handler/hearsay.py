@@ -4,7 +4,7 @@ Each check gives why not, "" where nothing speaks against it. A message that is 
 good as lost: the cap or register that it is about stays as it was, and all others go on.
 """
 
-from vcap_es.components.messages.centre import About, Setting
+from vcap_es.components.messages.centre import IntervalStatus, Setting
 from vcap_es.errors import VcapError
 from vcap_es.events.amounts import MAX_AMOUNT, check_amount
 from vcap_es.events.facts import (
@@ -42,7 +42,7 @@ class Doubts:
         return {each: why for each, (why, at) in self._doubts.items() if at >= now - DOUBT_US}
 
 
-def doubt_about(about: About) -> str:
+def doubt_about(about: IntervalStatus) -> str:
     """Whether an interval can be as another one says that it is."""
     if not _are_counts(about.number):
         return _no_next("interval", about.number)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vcap_es.components.decisions.centre import NO_CENTRE, changed
 from vcap_es.components.messages.centre import BetweenCentres, Members
-from vcap_es.components.remote_handler.centre_identities import Acquaintances, Meeting
+from vcap_es.components.remote_handler.centre_identities import CentreIdentities, Meeting
 from vcap_es.components.remote_handler.hearsay import Doubts, doubt_centre
 from vcap_es.events.facts import Fact
 from vcap_es.projections.states.centre import registers_of
@@ -24,7 +24,7 @@ INTRODUCED_US: Mapping[Meeting, int] = {
 """Who does not know this data centre is answered no more often than this."""
 
 
-class Circle:
+class Membership:
     """Who takes part; with the state, the time and the outbox of all that is done with them.
 
     `others` take part beside `dc`, and are known by their logs; `neighbours` are all that are not
@@ -35,7 +35,7 @@ class Circle:
         self,
         state: DataCentre,
         record: Callable[[Fact], None],
-        acquaintances: Acquaintances,
+        acquaintances: CentreIdentities,
         *,
         dc: str,
         now: int,

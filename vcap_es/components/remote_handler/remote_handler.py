@@ -10,31 +10,31 @@ from collections.abc import Callable, Sequence
 from vcap_es.components.local_handler.demands import Left, PoolDemand
 from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.messages.centre import (
-    About,
     AmongRemotes,
     BetweenCentres,
     Books,
-    Closed,
+    BooksClosed,
     Inquiry,
+    IntervalStatus,
     Members,
     Movement,
     OfAnInterval,
     Receipt,
     Register,
-    Reply,
     Sender,
-    Settings,
+    SharedSettings,
     Status,
     Versions,
     Wish,
+    WishRefusal,
 )
-from vcap_es.components.remote_handler.centre_identities import Acquaintances, Meeting
-from vcap_es.components.remote_handler.closing_books import Closing
-from vcap_es.components.remote_handler.definition_sync import Definitions
+from vcap_es.components.remote_handler.centre_identities import CentreIdentities, Meeting
+from vcap_es.components.remote_handler.closing_books import ClosingBooks
+from vcap_es.components.remote_handler.definition_sync import DefinitionSync
 from vcap_es.components.remote_handler.exchange import Exchange
 from vcap_es.components.remote_handler.hearsay import doubt_about, doubt_movement
-from vcap_es.components.remote_handler.membership import Circle
-from vcap_es.components.remote_handler.settings_sync import SharedSettings
+from vcap_es.components.remote_handler.membership import Membership
+from vcap_es.components.remote_handler.settings_sync import SettingsSync
 from vcap_es.components.remote_handler.shared_interval import SharedInterval
 from vcap_es.events.amounts import split
 from vcap_es.events.facts import (
@@ -79,14 +79,14 @@ class RemoteHandler:
     ) -> None:
         """Deal with the data centres that the `state` knows, and `define` caps for them."""
         self._state, self._local, self._define = state, local, define
-        self._acquaintances = Acquaintances(state, record, dc=dc)
-        self._circle = Circle(state, record, self._acquaintances, dc=dc, now=now)
-        self._definitions = Definitions(self._circle, self._abouts)
-        self._settings = SharedSettings(self._circle, define)
-        self._closing = Closing(self._circle)
+        self._acquaintances = CentreIdentities(state, record, dc=dc)
+        self._circle = Membership(state, record, self._acquaintances, dc=dc, now=now)
+        self._definitions = DefinitionSync(self._circle, self._abouts)
+        self._settings = SettingsSync(self._circle, define)
+        self._closing = ClosingBooks(self._circle)
         self._exchanges: dict[IntervalKey, Exchange] = {}
         self._touched: dict[IntervalKey, None] = {}
-        self._told: dict[IntervalKey, tuple[About, int]] = {}
+        self._told: dict[IntervalKey, tuple[IntervalStatus, int]] = {}
         self._twins: dict[str, tuple[str, int]] = {}
         self._step_at = self._status_at = self._members_at = now
         self.centres_changed()
@@ -312,14 +312,14 @@ class RemoteHandler:
                 for each in versions:
                     if self._definitions.claimed(centre, *each):
                         self._note_twin(each[0], centre)
-            case Settings():
+            case SharedSettings():
                 self._settings.heard(centre, message)
             case Status(intervals=intervals):
                 self._hear_all(centre, intervals)
             case _:
                 self._take(centre, message)
 
-    def _hear_all(self, centre: str, intervals: list[About]) -> None:
+    def _hear_all(self, centre: str, intervals: list[IntervalStatus]) -> None:
         for about in intervals:
             self._hear(centre, about)
 
@@ -335,15 +335,15 @@ class RemoteHandler:
                 self._settle(centre, exchange, message)
             case Wish():
                 exchange.wished(centre, message, self._circle.now)
-            case Reply():
+            case WishRefusal():
                 exchange.replied(centre, message, self._circle.now)
             case Books():
                 self._closing.heard(centre, key, message)
-            case Closed():
+            case BooksClosed():
                 self._close(key, exchange.shared.interval)
         self.touch(key)
 
-    def _hear(self, centre: str, about: About, *, brings: bool = False) -> Exchange | None:
+    def _hear(self, centre: str, about: IntervalStatus, *, brings: bool = False) -> Exchange | None:
         """Compare versions, learn of the interval; None where nothing can be done with it.
 
         Who drains learns of one only where the message `brings` something, to send it on.
@@ -382,7 +382,7 @@ class RemoteHandler:
         self._touched[key] = None
         return exchange
 
-    def _hear_bounds(self, exchange: Exchange, about: About) -> None:
+    def _hear_bounds(self, exchange: Exchange, about: IntervalStatus) -> None:
         """Whoever opened an interval may change its bounds; the newest hold, from whom ever."""
         interval, bounded = exchange.shared.interval, about.bounded
         if about.minter == self.dc or bounded is None or interval.pool.ended:
@@ -498,7 +498,7 @@ class RemoteHandler:
         self._told.pop(key, None)
         self._touched.pop(key, None)
 
-    def _abouts(self, meta: Meta) -> list[About]:
+    def _abouts(self, meta: Meta) -> list[IntervalStatus]:
         exchanges = [self._exchange((meta.cap, each.number)) for each in meta.intervals]
         return [each.shared.about for each in exchanges if each is not None]
 

@@ -12,10 +12,10 @@ from msgspec import msgpack, structs
 
 from vcap_es.components.decisions.placement import NO_PLACEMENT
 from vcap_es.components.hybrid_clock import AHEAD_US
-from vcap_es.components.messages.centre import Inquiry, Setting, Settings
+from vcap_es.components.messages.centre import Inquiry, Setting, SharedSettings
 from vcap_es.components.remote_handler.awaited_caps import Awaited
 from vcap_es.components.remote_handler.hearsay import doubt_setting
-from vcap_es.components.remote_handler.membership import Circle
+from vcap_es.components.remote_handler.membership import Membership
 from vcap_es.events.facts import PlacementChanged, Stamp, TemplateLearned
 
 SETTINGS_BYTES = 100_000
@@ -32,10 +32,10 @@ Nobody defines it after the first of these, when somebody may have defined it el
 """
 
 
-class SharedSettings:
+class SettingsSync:
     """What this data centre knows of them, and the caps that others define by their templates."""
 
-    def __init__(self, circle: Circle, define: Callable[[str], bool]) -> None:
+    def __init__(self, circle: Membership, define: Callable[[str], bool]) -> None:
         """`define` caps by templates, here or elsewhere; True where nothing is to be awaited."""
         self._circle, self._state, self._define = circle, circle.state, define
         self._awaited: dict[str, Awaited] = {}
@@ -45,9 +45,9 @@ class SharedSettings:
 
     def tell(self) -> None:
         """Let others see whether they know what is known here."""
-        self._circle.tell_others(Settings(digest=self._digest()))
+        self._circle.tell_others(SharedSettings(digest=self._digest()))
 
-    def heard(self, centre: str, message: Settings) -> None:
+    def heard(self, centre: str, message: SharedSettings) -> None:
         """Another data centre tells what it knows, and with a digest asks whether that is all."""
         for each in message.registers:
             is_news = _rank(each) > self._known(each)
@@ -65,9 +65,9 @@ class SharedSettings:
             part.append(each)
             size += len(msgpack.encode(each))
             if size > SETTINGS_BYTES:
-                self._circle.tell(centre, Settings(registers=part))
+                self._circle.tell(centre, SharedSettings(registers=part))
                 part, size = [], 0
-        self._circle.tell(centre, Settings(registers=part, digest=self._digest()))
+        self._circle.tell(centre, SharedSettings(registers=part, digest=self._digest()))
 
     def _all(self) -> Iterator[Setting]:
         """Every register that is known here, as others have to know it."""

@@ -11,14 +11,14 @@ from msgspec import Struct
 from vcap_es.components.decisions.transfer import gift, mode_of, phase_of, spare
 from vcap_es.components.local_handler.demands import PoolDemand
 from vcap_es.components.messages.centre import (
-    About,
     BetweenCentres,
+    IntervalStatus,
     Movement,
-    Reply,
     Status,
     Wish,
+    WishRefusal,
 )
-from vcap_es.components.messages.server import Order
+from vcap_es.components.messages.server import MessageNumber
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Fact, Mode, Phase, PhaseChanged, TransferSent, Version
 from vcap_es.projections.states.interval import Interval, Sharing
@@ -30,7 +30,7 @@ WISH_US = 600_000
 """A wish that is not answered for so long is made to somebody else."""
 
 
-class Abroad(Protocol):
+class ExchangeHost(Protocol):
     """What an exchange needs of the remote handler."""
 
     @property
@@ -78,7 +78,7 @@ class Abroad(Protocol):
         """Serve the own servers again: there may be more, or nothing more comes for now."""
 
 
-class Told(Struct):
+class CentreReport(Struct):
     """What another data centre has told of the interval."""
 
     available: int = 0
@@ -96,10 +96,10 @@ class Resend(Struct):
 class SharedInterval:
     """What all dealings about an interval have in common. `told` is by data centre."""
 
-    def __init__(self, cap: str, interval: Interval, abroad: Abroad) -> None:
+    def __init__(self, cap: str, interval: Interval, abroad: ExchangeHost) -> None:
         """The `interval` of `cap`."""
         self.cap, self.interval, self.pool, self.abroad = cap, interval, interval.pool, abroad
-        self.told: dict[str, Told] = {}
+        self.told: dict[str, CentreReport] = {}
         self._resends: dict[str, Resend] = {}
         self._turn = 0
 
@@ -141,10 +141,10 @@ class SharedInterval:
         return self.abroad.demand(self.cap, self.interval.number)
 
     @property
-    def about(self) -> About:
+    def about(self) -> IntervalStatus:
         """How the interval stands here."""
         interval = self.interval
-        return About(
+        return IntervalStatus(
             cap=self.cap,
             version=self.abroad.version(self.cap),
             number=interval.number,
@@ -178,7 +178,7 @@ class SharedInterval:
 
     # ---- what is told
 
-    def next_order(self) -> Order:
+    def next_order(self) -> MessageNumber:
         """Orders what is asked for in this epoch."""
         self._turn += 1
         return (self.abroad.epoch, self._turn)
@@ -225,7 +225,9 @@ class SharedInterval:
         moved = self.pool.sent_to(centre)
         self.abroad.tell(centre, Movement(about=self.about, moved=moved))
 
-    def wish(self, centre: str, order: Order, missing: int, atom: int, ahead: int = 0) -> None:
+    def wish(
+        self, centre: str, order: MessageNumber, missing: int, atom: int, ahead: int = 0
+    ) -> None:
         """Let another data centre hear that so many units more are wished for, or `atom` at least.
 
         Who asks for more than can be counted wishes for as much as can be.
@@ -239,10 +241,10 @@ class SharedInterval:
         )
         self.abroad.tell(centre, wish)
 
-    def reply(self, centre: str, order: Order, gave: int) -> None:
+    def reply(self, centre: str, order: MessageNumber, gave: int) -> None:
         """Let another data centre hear that its wish is not met, or not whole."""
         about, left = self.about, self.available
-        self.abroad.tell(centre, Reply(about=about, order=order, gave=gave, left=left))
+        self.abroad.tell(centre, WishRefusal(about=about, order=order, gave=gave, left=left))
 
     def set_phase(self, phase: Phase, split: int) -> None:
         """The interval is in this phase from now on; `split` units were shared out last.

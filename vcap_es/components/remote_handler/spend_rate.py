@@ -11,7 +11,7 @@ SHORTEST_US, UNKNOWN_US, LONGEST_US = 20_000, 200_000, 2_000_000
 ROUND_TRIPS_AHEAD = 2
 
 
-class Pace:
+class SpendRate:
     """Readings of one pool: what has left it in all, and how long its wishes took."""
 
     def __init__(self) -> None:

@@ -7,10 +7,10 @@ each time, until somebody tells of more.
 from msgspec import Struct
 
 from vcap_es.components.local_handler.demands import Left
-from vcap_es.components.messages.centre import Reply
-from vcap_es.components.messages.server import Order
+from vcap_es.components.messages.centre import WishRefusal
+from vcap_es.components.messages.server import MessageNumber
 from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInterval
-from vcap_es.components.remote_handler.spend_rate import Pace
+from vcap_es.components.remote_handler.spend_rate import SpendRate
 
 RESTS_US = (500_000, 1_000_000, 2_000_000, 4_000_000)
 """So long a refused wish rests: after the first refusal, the second and so on."""
@@ -19,23 +19,23 @@ IDLE_US = 5_000_000
 """A refusal holds for so long while others have units at their servers."""
 
 
-class Asked(Struct):
+class PendingWish(Struct):
     """The wish of this data centre that is under way."""
 
     centre: str
-    order: Order
+    order: MessageNumber
     at: int
 
 
-class Wishing:
+class Wisher:
     """The wishes of one data centre for an interval. `since` is when own servers began to wait."""
 
     def __init__(self, shared: SharedInterval) -> None:
         self.since = 0
         self._shared = shared
-        self._pace = Pace()
-        self._asked: Asked | None = None
-        self._withdrawn: Asked | None = None
+        self._pace = SpendRate()
+        self._asked: PendingWish | None = None
+        self._withdrawn: PendingWish | None = None
         self._tried: set[str] = set()
         self._left = Left()
         self._refusals = self._rests_until = self._refused_at = 0
@@ -96,7 +96,7 @@ class Wishing:
         self._tried.clear()
         self._go_on()
 
-    def replied(self, centre: str, reply: Reply, now: int) -> bool:
+    def replied(self, centre: str, reply: WishRefusal, now: int) -> bool:
         """A wish was not met, or not whole; whether it was one of these."""
         known = [each.order for each in (self._asked, self._withdrawn) if each is not None]
         if reply.order not in known:
@@ -167,7 +167,7 @@ class Wishing:
         return shared.gatherer
 
     def _ask(self, centre: str, missing: int, atom: int, later: int, now: int) -> None:
-        self._asked = Asked(centre, self._shared.next_order(), now)
+        self._asked = PendingWish(centre, self._shared.next_order(), now)
         self._shared.wish(centre, self._asked.order, missing, atom, later)
 
     def _withdraw(self) -> None:

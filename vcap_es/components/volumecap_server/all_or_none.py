@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Consumed, ConsumedAll, Refused
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
 from vcap_es.events.units import MS
 
@@ -24,7 +24,7 @@ class AllOrNone:
 
     def __init__(
         self,
-        holdings: Holdings,
+        holdings: SliceEngine,
         items: list[Consume],
         *,
         shadow: Callable[[Consume, Refused], Consumed | None],

@@ -1,25 +1,26 @@
 """A client's call while it is worked on: whom it answers, and what its key keeps."""
 
+from collections.abc import Callable
+
 from vcap_es.components.messages.client import (
     Idempotency,
 )
 from vcap_es.components.messages.outcomes import (
     Outcome,
 )
-from vcap_es.components.volumecap_server.idempotency import Pending
+from vcap_es.components.volumecap_server.idempotency import IdempotencyKeys, Pending
 from vcap_es.components.volumecap_server.slices.journal import Entry
-from vcap_es.components.volumecap_server.slices.outputs import Reply
 from vcap_es.components.volumecap_server.slices.slice import Slice
-from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 
 
 class ClientCall:
     """One call of a client, of the API key `owner`; `touched` are the slices that it was about."""
 
-    def __init__(self, server: VolumecapServer, token: int, owner: str) -> None:
+    def __init__(self, reply: Callable[[int, Outcome], None], token: int, owner: str) -> None:
+        """It is answered by `reply`, which takes its `token`."""
         self.touched: list[Slice] = []
         self.owner = owner
-        self._server, self._token = server, token
+        self._reply, self._token = reply, token
 
     def entries(self, outcome: Outcome) -> list[Entry]:  # noqa: ARG002  # a keyed call has some
         """What the record of what was done says of the answer."""
@@ -27,7 +28,7 @@ class ClientCall:
 
     def finish(self, outcome: Outcome) -> None:
         """Give the answer."""
-        self._server.holdings.outputs.append(Reply(self._token, outcome))
+        self._reply(self._token, outcome)
 
 
 class KeyedCall(ClientCall):
@@ -35,21 +36,22 @@ class KeyedCall(ClientCall):
 
     def __init__(
         self,
-        server: VolumecapServer,
+        reply: Callable[[int, Outcome], None],
         token: int,
         owner: str,
         idempotency: Idempotency,
         pending: Pending,
+        keys: IdempotencyKeys,
     ) -> None:
-        super().__init__(server, token, owner)
-        self._idempotency, self._pending = idempotency, pending
+        """It is `pending` among the `keys`."""
+        super().__init__(reply, token, owner)
+        self._idempotency, self._pending, self._keys = idempotency, pending, keys
 
     def entries(self, outcome: Outcome) -> list[Entry]:
         """The key of the call and its answer, if it sticks."""
-        keys = self._server.keys
-        return keys.entries(self.owner, self._idempotency, outcome, self.touched)
+        return self._keys.entries(self.owner, self._idempotency, outcome, self.touched)
 
     def finish(self, outcome: Outcome) -> None:
         """Keep the answer for the key, and give it to everybody who waits for this call."""
-        for token in self._server.keys.finish(self._pending, outcome, self.touched):
-            self._server.holdings.outputs.append(Reply(token, outcome))
+        for token in self._keys.finish(self._pending, outcome, self.touched):
+            self._reply(token, outcome)

@@ -11,7 +11,7 @@ from vcap_es.components.messages.client import Cancel, Commit, Refund
 from vcap_es.components.messages.outcomes import Outcome, Refunded, Refused, Settled
 from vcap_es.components.messages.refusals import unavailable
 from vcap_es.components.volumecap_server.refund_ages import RefundAges
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.journal import Entry, HoldNoted, Marked, Range
 from vcap_es.components.volumecap_server.slices.slice import Slice
 from vcap_es.events.consume_ids import find_consume_id
@@ -34,7 +34,7 @@ def format_id(found: Slice, last: int, amount: int) -> str:
     return f"{found.id_prefix}{last - amount}-{last}"
 
 
-class Settlement:
+class Holds:
     """Commits, cancels and refunds by id. The consumes that are known by themselves are bounded.
 
     `known` says how many of them are in whose share. A share is as large as what is left for all:
@@ -44,7 +44,7 @@ class Settlement:
     without an API key is the process that the server is a part of, and has all the room there is.
     """
 
-    def __init__(self, holdings: Holdings) -> None:
+    def __init__(self, holdings: SliceEngine) -> None:
         self._holdings = holdings
         self.known: dict[str, int] = {}
         self.known_in_all = self.refused = 0

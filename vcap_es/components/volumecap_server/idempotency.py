@@ -14,7 +14,7 @@ from vcap_es.components.messages.outcomes import ConsumedAll, ConsumedEach, Outc
 from vcap_es.components.volumecap_server.key_files import KeyFiles
 from vcap_es.components.volumecap_server.keys.ledger import DIGEST_BYTES, Place, record_of
 from vcap_es.components.volumecap_server.keys.packed_answers import pack, unpack
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.journal import Entry, Journal, Keyed
 from vcap_es.components.volumecap_server.slices.slice import Slice
 
@@ -31,10 +31,10 @@ class Pending(Struct, frozen=True):
     waiting: list[int]
 
 
-class KeyStore:
+class IdempotencyKeys:
     """The keyed calls of one server: those that wait, and the answers of the others."""
 
-    def __init__(self, holdings: Holdings, journal: Journal) -> None:
+    def __init__(self, holdings: SliceEngine, journal: Journal) -> None:
         self._holdings = holdings
         self.ledger = journal.keys
         self.ledger.limit(holdings.limits.keys_max, holdings.limits.key_retention_ms)

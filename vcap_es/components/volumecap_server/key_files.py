@@ -9,15 +9,15 @@ the place of those before it.
 from collections import deque
 
 from vcap_es.components.volumecap_server.keys.records import (
-    Answered,
     CallerNamed,
     FileBegun,
     IntervalNamed,
+    KeyAnswered,
     KeyEntry,
     KeyFile,
     whole_ledger,
 )
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.journal import Journal
 from vcap_es.components.volumecap_server.slices.outputs import (
     DropKeys,
@@ -34,7 +34,7 @@ ENTRY_BYTES = 16
 class KeyFiles:
     """The files of one server, oldest first."""
 
-    def __init__(self, holdings: Holdings, journal: Journal) -> None:
+    def __init__(self, holdings: SliceEngine, journal: Journal) -> None:
         """Go on after the file that `journal` was read from."""
         self._holdings, self._boot, self._ledger = holdings, journal.boot, journal.keys
         self._files = deque([journal.key_file])
@@ -71,7 +71,7 @@ class KeyFiles:
             share.named_in = file.number
             entries.append(CallerNamed(share.index, caller))
         file.size += len(record) + ENTRY_BYTES
-        entries.append(Answered(share.index, record))
+        entries.append(KeyAnswered(share.index, record))
 
     def _entries(self) -> list[KeyEntry]:
         """What is written next: one write has all that comes before the outputs are taken."""

@@ -1,7 +1,7 @@
 """Which of the linked masters a server serves from: the one that leads the highest epoch."""
 
 
-class Followed:
+class LeaderTracker:
     """What the masters at the other ends of some lines have said of their leading.
 
     Lines are numbered from 1 in the order in which they were made.

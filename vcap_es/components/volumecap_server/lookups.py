@@ -5,7 +5,7 @@ from collections.abc import Callable
 from vcap_es.components.messages.outcomes import Level, Refused
 from vcap_es.components.messages.refusals import unavailable
 from vcap_es.components.timing_wheel import Alarm
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.slice import Slice
 from vcap_es.events.units import MS
 
@@ -13,7 +13,9 @@ from vcap_es.events.units import MS
 class Lookups:
     """Who looks a cap up, until the master has answered or the time is over."""
 
-    def __init__(self, holdings: Holdings, reply: Callable[[int, Level | Refused], None]) -> None:
+    def __init__(
+        self, holdings: SliceEngine, reply: Callable[[int, Level | Refused], None]
+    ) -> None:
         self._holdings, self._reply = holdings, reply
         self._asked: dict[int, tuple[str, Alarm]] = {}
         holdings.heard = self._heard

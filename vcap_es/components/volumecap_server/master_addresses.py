@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from vcap_es.components.messages.server import Whereabouts
+from vcap_es.components.messages.server import NodeAddress
 
 MASTERS_MAX = 16
 """Addresses that are kept besides those that were given."""
 
 
-class Roster:
+class MasterAddresses:
     """The addresses of masters: those given at the start, and those heard of since.
 
     A master may be known by several addresses. Linked by one of them, it is dialled by no other: of
@@ -24,7 +24,7 @@ class Roster:
 
     # ---- what is heard
 
-    def told(self, nodes: Iterable[Whereabouts]) -> None:
+    def told(self, nodes: Iterable[NodeAddress]) -> None:
         """The leading master has told where all nodes are: masters that it does not know are gone.
 
         One that tells of no master knows less than was heard before.

@@ -8,7 +8,7 @@ total of a refund age ago is older than that, cannot be refunded any more, and n
 from bisect import bisect_left
 from collections.abc import Callable
 
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.journal import Aged
 from vcap_es.components.volumecap_server.slices.slice import Slice
 
@@ -22,7 +22,7 @@ LONGEST_MONTH_US = 32 * 86_400 * 1_000_000
 class RefundAges:
     """The noted totals of all long periods; `forgotten` is told whose marks are needed no more."""
 
-    def __init__(self, holdings: Holdings, forgotten: Callable[[str], None]) -> None:
+    def __init__(self, holdings: SliceEngine, forgotten: Callable[[str], None]) -> None:
         self._holdings, self._forgotten = holdings, forgotten
         self._age_us = holdings.limits.refund_age_ms * 1000
         holdings.surveyed = self.look

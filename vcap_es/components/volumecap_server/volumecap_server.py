@@ -1,6 +1,6 @@
 """The volumecap server: answers clients from its slices, and refills them ahead of need.
 
-Plain code around `Holdings`: every input is told the boot clock, and `take` gives what must be
+Plain code around `SliceEngine`: every input is told the boot clock, and `take` gives what must be
 sent, written and answered, in that order.
 """
 
@@ -25,16 +25,16 @@ from vcap_es.components.messages.outcomes import (
     Held,
     Refused,
 )
-from vcap_es.components.messages.server import Broadcast, FromMaster, Standing
+from vcap_es.components.messages.server import Broadcast, FromMaster, Grants
 from vcap_es.components.volumecap_server.all_or_none import AllOrNone
 from vcap_es.components.volumecap_server.client_call import ClientCall, KeyedCall
-from vcap_es.components.volumecap_server.holds import Settlement, format_id
-from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending
+from vcap_es.components.volumecap_server.holds import Holds, format_id
+from vcap_es.components.volumecap_server.idempotency import IdempotencyKeys, Pending
 from vcap_es.components.volumecap_server.lookups import Lookups
-from vcap_es.components.volumecap_server.slices.engine import Holdings
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
 from vcap_es.components.volumecap_server.slices.journal import Cells, Journal
 from vcap_es.components.volumecap_server.slices.limits import Limits
-from vcap_es.components.volumecap_server.slices.outputs import Output, Reply
+from vcap_es.components.volumecap_server.slices.outputs import Reply, ServerOutput
 from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
 from vcap_es.events.units import MS
 
@@ -57,13 +57,13 @@ class VolumecapServer:
         `has_room` says whether the cells of the first so many slots may be touched.
         """
         self.limits = limits or Limits()
-        self.holdings = Holdings(journal, cells, self.limits, has_room)
+        self.holdings = SliceEngine(journal, cells, self.limits, has_room)
         self.incarnation = journal.incarnation
         self._cells = cells
         self._current = self.holdings.current
-        self.settlement = Settlement(self.holdings)
+        self.settlement = Holds(self.holdings)
         self._lookups = Lookups(self.holdings, self._reply)
-        self.keys = KeyStore(self.holdings, journal)
+        self.keys = IdempotencyKeys(self.holdings, journal)
         self.holdings.dropped = self._dropped
 
     def _dropped(self, found: Slice) -> None:
@@ -110,11 +110,13 @@ class VolumecapServer:
         """
         self.holdings.tick(now_ns)
         if idempotency is None:
-            self._do(command, ClientCall(self, token, owner))
+            self._do(command, ClientCall(self._reply, token, owner))
             return
         admitted = self.keys.admit(owner, idempotency, token)
         if isinstance(admitted, Pending):
-            self._do(command, KeyedCall(self, token, owner, idempotency, admitted))
+            self._do(
+                command, KeyedCall(self._reply, token, owner, idempotency, admitted, self.keys)
+            )
         elif admitted is not None:
             self._reply(token, admitted)
 
@@ -268,7 +270,7 @@ class VolumecapServer:
         match message:
             case Broadcast():
                 self.holdings.broadcast(message, now_ns)
-            case Standing():
+            case Grants():
                 self.holdings.standing(message, now_ns)
 
     def connected(self, now_ns: int) -> None:
@@ -292,6 +294,6 @@ class VolumecapServer:
         """Serve no more, and give everything back."""
         self.holdings.stop(now_ns)
 
-    def take(self, now_ns: int) -> list[Output]:
+    def take(self, now_ns: int) -> list[ServerOutput]:
         """All outputs so far, in order."""
         return self.holdings.take(now_ns)

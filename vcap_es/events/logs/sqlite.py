@@ -19,12 +19,12 @@ from vcap_es.events.envelope import Draft, Recorded
 from vcap_es.events.log import BATCH_EVENTS_MAX, Head, Truncated, check_batch, check_epoch
 from vcap_es.events.logs.sqlite_file import Synchronous
 from vcap_es.events.logs.sqlite_reader import SqliteReader
-from vcap_es.events.logs.sqlite_writer import Append, Copy, Outcome, SqliteWriter
+from vcap_es.events.logs.sqlite_writer import AppendJob, CopyJob, Outcome, SqliteWriter
 
 WAITING_APPENDS_MAX = 8192
 """Whoever comes when so many wait is made to wait before joining them, first in, first out."""
 
-_Waiting = tuple[Append | Copy, "asyncio.Future[list[Recorded]]"]
+_Waiting = tuple[AppendJob | CopyJob, "asyncio.Future[list[Recorded]]"]
 
 
 class SqliteLog:
@@ -78,12 +78,14 @@ class SqliteLog:
         self._check_usable()
         check_batch(batch)
         check_epoch(epoch, self._head.epoch)
-        return await self._wait_for(Append(batch, [encode(draft.fact) for draft in batch], epoch))
+        return await self._wait_for(
+            AppendJob(batch, [encode(draft.fact) for draft in batch], epoch)
+        )
 
     async def copy(self, entries: Sequence[Stored], committed: int) -> None:
         """See `EventLog`."""
         self._check_usable()
-        await self._wait_for(Copy(entries, committed))
+        await self._wait_for(CopyJob(entries, committed))
 
     async def truncate(self, after: int) -> Truncated:
         """See `EventLog`. Nothing is appended at the same time: its place would be unknown."""
@@ -114,7 +116,7 @@ class SqliteLog:
         """See `EventLog`."""
         return await self._reader.read_diverged(limit=limit)
 
-    async def _wait_for(self, append: Append | Copy) -> list[Recorded]:
+    async def _wait_for(self, append: AppendJob | CopyJob) -> list[Recorded]:
         """Let `append` be part of the next transaction."""
         await self._enter()
         answer: asyncio.Future[list[Recorded]] = asyncio.get_running_loop().create_future()

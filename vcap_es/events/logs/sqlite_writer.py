@@ -71,7 +71,7 @@ _WATERMARK = "SELECT committed FROM watermark"
 _EPOCH = "INSERT INTO epochs VALUES (?, ?) ON CONFLICT (epoch) DO UPDATE SET last = excluded.last"
 
 
-class Append(Struct, frozen=True, gc=False):
+class AppendJob(Struct, frozen=True, gc=False):
     """One batch that waits for its transaction, with its facts encoded."""
 
     batch: Sequence[Draft]
@@ -79,7 +79,7 @@ class Append(Struct, frozen=True, gc=False):
     epoch: int
 
 
-class Copy(Struct, frozen=True, gc=False):
+class CopyJob(Struct, frozen=True, gc=False):
     """Events that were sealed already, and what is known to be committed."""
 
     batch: Sequence[Stored]
@@ -147,7 +147,7 @@ class SqliteWriter:
             unlock(self._lock)
             raise
 
-    def commit(self, appends: Sequence[Append | Copy]) -> list[Outcome]:
+    def commit(self, appends: Sequence[AppendJob | CopyJob]) -> list[Outcome]:
         """Record all of `appends` in one transaction; the outcomes are in the same order.
 
         Raises `DiskFull` where there is no room; nothing of it is there then. After any other
@@ -219,7 +219,7 @@ class SqliteWriter:
                 " it may or may not be there; stop this process and replay the log"
             ) from error
 
-    def _transact(self, appends: Sequence[Append | Copy], *, look: bool) -> list[Outcome]:
+    def _transact(self, appends: Sequence[AppendJob | CopyJob], *, look: bool) -> list[Outcome]:
         self._db.execute("BEGIN IMMEDIATE")
         (fence,) = self._db.execute("SELECT epoch FROM fence").fetchone()
         transaction = _Transaction(self.head, fence, self.committed)
@@ -227,7 +227,7 @@ class SqliteWriter:
         outcomes: list[Outcome] = []
         for each in appends:
             try:
-                if isinstance(each, Copy):
+                if isinstance(each, CopyJob):
                     outcomes.append(self._copy(transaction, each, fresh if look else None))
                 else:
                     outcomes.append(self._append(transaction, each, fresh if look else None))
@@ -237,7 +237,7 @@ class SqliteWriter:
         return outcomes
 
     def _append(
-        self, transaction: _Transaction, append: Append, fresh: dict[bytes, Recorded] | None
+        self, transaction: _Transaction, append: AppendJob, fresh: dict[bytes, Recorded] | None
     ) -> list[Recorded]:
         """Add a batch; `fresh` are the events of this transaction where ids must be looked up."""
         check_epoch(append.epoch, transaction.fence)
@@ -257,7 +257,7 @@ class SqliteWriter:
         return events
 
     def _copy(
-        self, transaction: _Transaction, copy: Copy, fresh: dict[bytes, Recorded] | None
+        self, transaction: _Transaction, copy: CopyJob, fresh: dict[bytes, Recorded] | None
     ) -> list[Recorded]:
         check_copy(copy.batch, transaction.head)
         if fresh is not None:

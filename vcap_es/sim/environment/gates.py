@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from vcap_es.components.consensus.voter import Keep
+from vcap_es.components.consensus.voter import SaveBallot
 from vcap_es.sim.environment.disks import BallotDisk
 
 T = TypeVar("T")
 
 
 class Gate(Generic[T]):
-    """Does outputs in order; a `Keep` holds up all behind it for as long as its write takes."""
+    """Does outputs in order; a `SaveBallot` holds up all after it until it is written."""
 
     def __init__(
         self,
@@ -21,9 +21,9 @@ class Gate(Generic[T]):
     ) -> None:
         """Write to `disk`, which takes as long as `later` waits; pass all others to `do`."""
         self._disk, self._later, self._do = disk, later, do
-        self._waiting: deque[T | Keep] = deque()
+        self._waiting: deque[T | SaveBallot] = deque()
 
-    def put(self, output: "T | Keep") -> None:
+    def put(self, output: "T | SaveBallot") -> None:
         """Do this behind all that waits."""
         self._waiting.append(output)
         self._go_on()
@@ -31,7 +31,7 @@ class Gate(Generic[T]):
     def _go_on(self) -> None:
         while self._waiting and self._disk.writing is None:
             output = self._waiting.popleft()
-            if isinstance(output, Keep):
+            if isinstance(output, SaveBallot):
                 self._disk.writing = output.ballot
                 self._later(self._kept)
             else:

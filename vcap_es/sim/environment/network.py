@@ -52,10 +52,10 @@ class Party(Protocol):
     machine: Machine
     is_running: bool
 
-    def heard(self, connection: "Connection", data: bytes) -> None:
+    def heard(self, connection: "SimulatedLink", data: bytes) -> None:
         """A message has come."""
 
-    def ended(self, connection: "Connection") -> None:
+    def ended(self, connection: "SimulatedLink") -> None:
         """A connection is gone."""
 
 
@@ -73,7 +73,7 @@ class End:
         self.swallowed: list[bytes | None] = []
 
 
-class Connection:
+class SimulatedLink:
     """A connection that `dialer` made to `acceptor`; both ends know it by `number`."""
 
     def __init__(self, number: int, dialer: Party, acceptor: Party) -> None:
@@ -99,21 +99,21 @@ class Network:
         self.apart: set[str] = set()
         self._scheduler, self._random = scheduler, random
         self._numbers = count(1)
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, SimulatedLink] = {}
         self._cuts: dict[tuple[str, str], int] = {}
         self._clogs: dict[tuple[str, str], int] = {}
 
     # ---- connections
 
-    def dial(self, dialer: Party, acceptor: Party) -> Connection | None:
+    def dial(self, dialer: Party, acceptor: Party) -> SimulatedLink | None:
         """Connect, if both can reach each other."""
         if self._is_cut(dialer, acceptor) or self._is_cut(acceptor, dialer):
             return None
-        made = Connection(next(self._numbers), dialer, acceptor)
+        made = SimulatedLink(next(self._numbers), dialer, acceptor)
         self._connections[made.number] = made
         return made
 
-    def send(self, connection: Connection, sender: Party, data: bytes) -> None:
+    def send(self, connection: SimulatedLink, sender: Party, data: bytes) -> None:
         """Carry a message to the other end, as well as the link can."""
         here, there = connection.sides(sender)
         if not here.is_open:
@@ -137,7 +137,7 @@ class Network:
         self.packets.repeated += repeated
         return 1 - lost + repeated
 
-    def close(self, connection: Connection, closer: Party) -> None:
+    def close(self, connection: SimulatedLink, closer: Party) -> None:
         """Close a connection; the other end hears of it behind all that was sent before."""
         here, there = connection.sides(closer)
         here.is_open = False
@@ -208,7 +208,7 @@ class Network:
 
     # ---- inside
 
-    def _of(self, party: Party) -> list[Connection]:
+    def _of(self, party: Party) -> list[SimulatedLink]:
         return [
             each
             for each in self._connections.values()
@@ -221,7 +221,7 @@ class Network:
             return True
         return bool(self.apart) and not self.apart.isdisjoint((source, target))
 
-    def _end(self, connection: Connection, closer: Party, there: End) -> None:
+    def _end(self, connection: SimulatedLink, closer: Party, there: End) -> None:
         if not there.is_open:
             self._connections.pop(connection.number, None)
         elif self._is_cut(closer, there.party):
@@ -229,7 +229,9 @@ class Network:
         else:
             self._carry(connection, closer, there, None)
 
-    def _carry(self, connection: Connection, sender: Party, there: End, data: bytes | None) -> None:
+    def _carry(
+        self, connection: SimulatedLink, sender: Party, there: End, data: bytes | None
+    ) -> None:
         at_ns = max(self._scheduler.now_ns + self._delay_ns(there, sender), there.opened_ns)
         there.opened_ns = there.opened_ns or at_ns
         if self.faults.is_ordered or data is None:
@@ -244,7 +246,7 @@ class Network:
 
         self._scheduler.later(at_ns - self._scheduler.now_ns, arrive)
 
-    def _arrive(self, connection: Connection, there: End, data: bytes | None) -> None:
+    def _arrive(self, connection: SimulatedLink, there: End, data: bytes | None) -> None:
         party = there.party
         if there.is_open and data is not None:
             self._scheduler.note(data)
@@ -256,7 +258,7 @@ class Network:
             if sender.is_open and party.machine.is_up:
                 self._end(connection, party, sender)  # nobody is there: a reset comes back
 
-    def _broken(self, connection: Connection, end: End) -> None:
+    def _broken(self, connection: SimulatedLink, end: End) -> None:
         """An end finds that its connection is gone."""
         if end.is_open:
             end.is_open = False
@@ -265,7 +267,7 @@ class Network:
             end.party.ended(connection)
 
     def _give_up_later(
-        self, connection: Connection, end: End, only_if_cut: tuple[str, str] | None = None
+        self, connection: SimulatedLink, end: End, only_if_cut: tuple[str, str] | None = None
     ) -> None:
         def give_up() -> None:
             if only_if_cut is None or only_if_cut in self._cuts:
@@ -273,7 +275,7 @@ class Network:
 
         self._scheduler.later(self._random.randint(*GIVE_UP_MS) * MS, give_up)
 
-    def _let_through(self, connection: Connection, sender: Party, there: End) -> None:
+    def _let_through(self, connection: SimulatedLink, sender: Party, there: End) -> None:
         waiting, there.swallowed = there.swallowed, []
         if None not in waiting and self._random.random() < 0.5:
             self._broken(connection, there)
@@ -291,7 +293,7 @@ class Network:
         return delay_ns
 
 
-def _breaker(connection: Connection, end: End) -> Callable[[], None]:
+def _breaker(connection: SimulatedLink, end: End) -> Callable[[], None]:
     """What a reset does to one end; nothing that is on its way is heard there any more."""
 
     def call() -> None:

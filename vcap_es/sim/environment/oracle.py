@@ -52,7 +52,7 @@ def _moved(state: DataCentre) -> dict[Holding, int]:
     }
 
 
-class Copy(Protocol):
+class DiskCopy(Protocol):
     """A master's disk, whatever its process does; `is_sound` unless a fault has damaged it."""
 
     name: str
@@ -80,7 +80,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     link: bytes
 
 
-class Truth:
+class Oracle:
     """The acknowledged events, the facts in them, and the state that they give.
 
     `votes` give the ballot that each voter has on its disk, None for who has none. Where operators
@@ -94,7 +94,7 @@ class Truth:
         self.fold = Fold()
         self.minted_max: dict[tuple[str, int], int] = {}
         self.leaders: dict[int, str] = {}
-        self.copies: list[Copy] = []
+        self.copies: list[DiskCopy] = []
         self.votes: list[Callable[[], Ballot | None]] = []
         self.lost: dict[Holding, int] = {}
         self.twice_max: dict[tuple[str, int], int] = {}
@@ -116,7 +116,7 @@ class Truth:
 
     # ---- what masters claim
 
-    def hear(self, copy: Copy, claim: Claim) -> None:
+    def hear(self, copy: DiskCopy, claim: Claim) -> None:
         """A master claims something, with all on its disk that this rests on."""
         if claim.is_elected:
             self._is_led(copy, claim)
@@ -131,7 +131,7 @@ class Truth:
         if claim.link != self.link_at(claim.committed):
             raise Violation("C5", f"{copy.name} has another event at {claim.committed}, committed")
 
-    def _is_led(self, copy: Copy, claim: Claim) -> None:
+    def _is_led(self, copy: DiskCopy, claim: Claim) -> None:
         """A master leads: nobody else does in its epoch, and it has all that was acknowledged."""
         first = self.leaders.setdefault(claim.epoch, claim.node)
         if first != claim.node:
@@ -171,7 +171,7 @@ class Truth:
                 finding = f"{position} is acknowledged and not durable at {copy.name}, in sync"
                 raise Violation("C3", finding)
 
-    def _learn(self, copy: Copy, position: int) -> None:
+    def _learn(self, copy: DiskCopy, position: int) -> None:
         news = copy.log.entries[self.end : position]
         for entry in news:
             if entry.position != self.end + 1:
@@ -196,7 +196,7 @@ class Truth:
             self._take(entry)
         equation_holds(self.fold.state)
 
-    def give_up(self, copy: Copy) -> None:
+    def give_up(self, copy: DiskCopy) -> None:
         """Operators let this master lead, without what it has not of the acknowledged events."""
         known = 0
         while known < self.end and copy.log.has(known + 1, self.link_at(known + 1)):
@@ -211,7 +211,7 @@ class Truth:
             more = max(0, moved - left.get((cap, number, incarnation), 0))
             self.twice_max[cap, number] = self.twice_max.get((cap, number), 0) + more
 
-    def is_cut(self, copy: Copy, after: int) -> None:
+    def is_cut(self, copy: DiskCopy, after: int) -> None:
         """A master sets its log aside behind a position: nothing of that was acknowledged."""
         if not copy.is_sound or after >= min(self.end, len(copy.log.entries)):
             return

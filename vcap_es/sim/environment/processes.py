@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Callable
 
 from vcap_es.sim.environment.machines import Machine
-from vcap_es.sim.environment.network import Connection
+from vcap_es.sim.environment.network import SimulatedLink
 from vcap_es.sim.environment.site import Site
 from vcap_es.sim.environment.violations import Violation
 
 Call = Callable[[], None]
 
 
-class Process:
+class SimulatedProcess:
     """What masters and servers have in common: lives, timers, an inbox while they are paused."""
 
     def __init__(self, site: Site, name: str) -> None:
@@ -23,19 +23,19 @@ class Process:
 
     # ---- what the network tells
 
-    def heard(self, connection: Connection, data: bytes) -> None:
+    def heard(self, connection: SimulatedLink, data: bytes) -> None:
         """A message has come."""
         self.when_awake(lambda: self.on_message(connection, data))
 
-    def ended(self, connection: Connection) -> None:
+    def ended(self, connection: SimulatedLink) -> None:
         """A connection is gone."""
         self.when_awake(lambda: self.on_end(connection))
 
-    def on_message(self, connection: Connection, data: bytes) -> None:
+    def on_message(self, connection: SimulatedLink, data: bytes) -> None:
         """Take in a message."""
         raise NotImplementedError
 
-    def on_end(self, connection: Connection) -> None:
+    def on_end(self, connection: SimulatedLink) -> None:
         """Take in that a connection is gone."""
         raise NotImplementedError
 

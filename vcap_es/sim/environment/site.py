@@ -5,9 +5,9 @@ from itertools import count
 from random import Random
 
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.window import WINDOW, Window
+from vcap_es.components.consensus.window import WINDOW, LogWindow
 from vcap_es.sim.environment.network import US, Faults, Network, Party
-from vcap_es.sim.environment.oracle import Truth
+from vcap_es.sim.environment.oracle import Oracle
 from vcap_es.sim.environment.scheduler import Scheduler, Streams
 
 NOON = 1_767_268_800_000_000
@@ -31,7 +31,7 @@ class Site:
         dc: str,
         cluster: str,
         scheduler: Scheduler | None,
-        window: Window = WINDOW,
+        window: LogWindow = WINDOW,
         first_id: int,
     ) -> None:
         self.began_us = now
@@ -43,7 +43,7 @@ class Site:
         self.streams = Streams(seed)
         self.random = Random(seed)
         self.network = Network(self.scheduler, self.streams.net, faults)
-        self.truth = Truth()
+        self.truth = Oracle()
         self.master_parties: list[Party] = []
         self.tokens = count(1)
         self.command_answers: dict[int, object] = {}

@@ -17,7 +17,7 @@ from vcap_es.components.messages.encoding import decode_between_centres
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.interval import Sharing
 from vcap_es.sim.environment.network import US
-from vcap_es.sim.world.centres import Centres, Delivery
+from vcap_es.sim.world.centres import Delivery, SimulatedCentres
 from vcap_es.sim.world.masters import MasterProcess
 from vcap_es.sim.world.world import World
 
@@ -69,7 +69,7 @@ class Armed(Struct):
     is_lost: bool = False
 
 
-class CrashingCentres(Centres):
+class CrashingCentres(SimulatedCentres):
     """Data centres each of which has a crash ahead, as soon as they are armed."""
 
     _armed: dict[str, Armed] | None = None

@@ -20,8 +20,8 @@ from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.environment.oracle import equation_holds
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.clients import Clients
-from vcap_es.sim.lives.fault_schedule import Mishap
-from vcap_es.sim.lives.nemesis import Fate
+from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.nemesis import Nemesis
 from vcap_es.sim.lives.profiles import LIMITS, Options, Profile, mishaps, options
 from vcap_es.sim.world.copying import watch_copies
 from vcap_es.sim.world.invariants import Served, must, watch_closely
@@ -95,7 +95,7 @@ class Life:
         profile: Profile,
         seed: int,
         *,
-        planned: list[Mishap] | None = None,
+        planned: list[Fault] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -117,7 +117,7 @@ class Life:
         )
         self.world.scheduler.events_max = EVENTS_MAX
         self.world.say = say
-        self.fate = Fate(self.world)
+        self.fate = Nemesis(self.world)
         totals, gap_us = self.options.totals, self.options.gap_us
         self.clients: Askers = Clients(self.world, totals, gap_us)
         self.served: Served = watch_closely(self.world)

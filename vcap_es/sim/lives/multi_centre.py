@@ -17,11 +17,11 @@ from vcap_es.events.units import MS, SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.environment.violations import Violation
-from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.lives.life import Figures
 from vcap_es.sim.lives.profiles import LIMITS, Profile
 from vcap_es.sim.lives.profiles import mishaps as drawn
-from vcap_es.sim.world.centres import Centres, Post
+from vcap_es.sim.world.centres import MailConditions, SimulatedCentres
 from vcap_es.sim.world.invariants import must
 from vcap_es.sim.world.world import World
 
@@ -35,21 +35,21 @@ EVENTS_MAX = 1_500_000
 class SharedLife:
     """One life, from its seed; with other mishaps, if they are given."""
 
-    _kind: type[Centres] = Centres
+    _kind: type[SimulatedCentres] = SimulatedCentres
 
     def __init__(
         self,
         profile: Profile,
         seed: int,
         *,
-        planned: list[Mishap] | None = None,
+        planned: list[Fault] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self._random = random = Random(f"{seed}/shared")
         self.mishaps = drawn(profile, seed) if planned is None else planned
         self.safety_ms = random.randint(*profile.safety_ms) if safety_ms is None else safety_ms
-        self.post = Post(
+        self.post = MailConditions(
             lost_percent=random.choice((0, 0, 5, 30)),
             repeated_percent=random.choice((0, 20)),
             delay_us=random.choice(((500, 500), (500, 5_000), (1_000, 100_000), (40_000, 40_000))),
@@ -148,7 +148,7 @@ class SharedLife:
     def _later(self, delay_us: int, call: Callable[[], None]) -> None:
         self.world.later(delay_us, call)
 
-    def _let(self, mishap: Mishap) -> None:
+    def _let(self, mishap: Fault) -> None:
         """Let it happen, if there is such a data centre."""
         worlds = self.centres.worlds
         if self._is_over or mishap.who not in worlds:
@@ -185,7 +185,7 @@ class SharedLife:
     def _heal(self) -> None:
         self._is_over = True
         self.centres.cut.clear()
-        self.centres.post = Post()
+        self.centres.post = MailConditions()
         for world in self.centres.worlds.values():
             for master in world.masters:
                 master.start_unless_running()

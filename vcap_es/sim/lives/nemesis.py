@@ -7,7 +7,7 @@ from itertools import count, permutations
 from vcap_es.components.decisions.primacy import Config, is_quorum
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.network import Faults
-from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.world.masters import MasterProcess
 from vcap_es.sim.world.servers import ServerProcess
 from vcap_es.sim.world.world import World
@@ -18,7 +18,7 @@ Undo = Callable[[], None]
 Node = MasterProcess | ServerProcess
 
 
-class Fate:
+class Nemesis:
     """`happened` counts the mishaps that came about, by kind.
 
     No disk is harmed that has the only copy of what was acknowledged: nobody could bear that.
@@ -33,7 +33,7 @@ class Fate:
         self._numbers = count()
         self._is_healed = False
 
-    def plan(self, mishaps: list[Mishap]) -> None:
+    def plan(self, mishaps: list[Fault]) -> None:
         """Let all of these happen in their time."""
         for each in mishaps:
             self._later(each.at_ms, self._happening(each))
@@ -73,7 +73,7 @@ class Fate:
 
         self.world.scheduler.later(delay_ms * MS, due)
 
-    def _happening(self, mishap: Mishap) -> Callable[[], None]:
+    def _happening(self, mishap: Fault) -> Callable[[], None]:
         def happen() -> None:
             undo = self._begin(mishap)
             if undo is None:
@@ -91,7 +91,7 @@ class Fate:
         if undo is not None:
             undo()
 
-    def _begin(self, mishap: Mishap) -> Undo | None:
+    def _begin(self, mishap: Fault) -> Undo | None:
         """Let it happen; how it is undone, or None where it cannot happen now."""
         who, other, process = mishap.who, mishap.other, self._processes[mishap.who]
         match mishap.kind:

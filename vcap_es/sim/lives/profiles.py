@@ -6,12 +6,12 @@ from random import Random
 from msgspec import Struct, field
 
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.window import WINDOW, Window
+from vcap_es.components.consensus.window import WINDOW, LogWindow
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.events.units import SECOND_US
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.environment.site import NOON
-from vcap_es.sim.lives.fault_schedule import WEIGHTS, Mishap, draw
+from vcap_es.sim.lives.fault_schedule import WEIGHTS, Fault, draw
 
 LIMITS = Limits(refund_window_ms=300, lead_ms=2000)
 
@@ -35,14 +35,14 @@ class Profile(Struct, frozen=True, kw_only=True):
     delays_us: tuple[int, ...] = (300, 2000, 20_000)
     fsyncs_us: tuple[int, ...] = (200, 2000, 10_000)
     reads_us: tuple[int, ...] = (0,)
-    windows: tuple[Window, ...] = (WINDOW,)
+    windows: tuple[LogWindow, ...] = (WINDOW,)
     repeats: tuple[int, ...] = (0, 5, 20)
     early_percent: int = 30
     lossy_percent: int = 30
     leaves_percent: int = 30
     is_busy: bool = False
     is_steady: bool = False
-    directed: Callable[[Random], list[Mishap]] | None = None
+    directed: Callable[[Random], list[Fault]] | None = None
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ class Options(Struct, frozen=True, kw_only=True):
     waits_ms: int
     leaves_one: bool
     read_us: int
-    window: Window
+    window: LogWindow
 
     def __str__(self) -> str:
         """As it is printed for a life that fails."""
@@ -127,7 +127,7 @@ def options(profile: Profile, seed: int) -> Options:
     )
 
 
-def mishaps(profile: Profile, seed: int) -> list[Mishap]:
+def mishaps(profile: Profile, seed: int) -> list[Fault]:
     """The mishaps of the life `seed`."""
     life = options(profile, seed)
     random = Random(f"{seed}/faults/{profile.name}")
@@ -184,7 +184,7 @@ COPIES = Profile(
     reads_us=(200, 50_000, 400_000, 1_500_000),
     repeats=(0,),
     windows=tuple(
-        Window(recent=recent, message=message, under_way=4 * message)
+        LogWindow(recent=recent, message=message, under_way=4 * message)
         for recent, message in ((4, 2), (16, 8), (64, 8), (64, 32))
     ),
     early_percent=10,
@@ -201,91 +201,91 @@ VOTERS = Profile(
 )
 
 
-def _flapping(random: Random) -> list[Mishap]:
+def _flapping(random: Random) -> list[Fault]:
     """The secondary is cut off and comes back, again and again, while the leader is well."""
     starts = [random.randint(0, 300) + 2500 * index for index in range(2)]
-    return [Mishap(at_ms, "isolate", "m1", "", random.randint(1400, 2200)) for at_ms in starts]
+    return [Fault(at_ms, "isolate", "m1", "", random.randint(1400, 2200)) for at_ms in starts]
 
 
-def _joint(random: Random) -> list[Mishap]:
+def _joint(random: Random) -> list[Fault]:
     """Two witnesses join late, and just then the data centre falls into two halves."""
     joined_ms = random.randint(800, 1000)
     parted_ms = joined_ms + random.randint(0, 400)
     halves = [(one, other) for one in ("m0", "s1", "s2") for other in ("m1", "s0")]
-    late = [Mishap(0, "crash", name, "", joined_ms) for name in ("s1", "s2")]
+    late = [Fault(0, "crash", name, "", joined_ms) for name in ("s1", "s2")]
     parts = [
-        Mishap(parted_ms, "part", one, other, random.randint(2500, 4000)) for one, other in halves
+        Fault(parted_ms, "part", one, other, random.randint(2500, 4000)) for one, other in halves
     ]
-    crash = Mishap(parted_ms + random.randint(0, 1500), "crash", "m0", "", random.randint(1, 100))
+    crash = Fault(parted_ms + random.randint(0, 1500), "crash", "m0", "", random.randint(1, 100))
     return sorted([*late, *parts, crash], key=lambda each: each.at_ms)
 
 
-def _solo(random: Random) -> list[Mishap]:
+def _solo(random: Random) -> list[Fault]:
     """The leader goes on alone, dies, and the witness has forgotten what was committed."""
     parted_ms = random.randint(0, 300)
     crashed_ms = parted_ms + random.randint(1500, 3000)
     return [
-        Mishap(parted_ms, "part", "m0", "m1", 4500),
-        Mishap(parted_ms + 1, "reset", "m0", "m1", 1),
-        Mishap(crashed_ms, "crash", "s0", "", random.randint(1, 200)),
-        Mishap(crashed_ms + random.randint(0, 250), "crash", "m0", "", random.randint(2500, 4000)),
+        Fault(parted_ms, "part", "m0", "m1", 4500),
+        Fault(parted_ms + 1, "reset", "m0", "m1", 1),
+        Fault(crashed_ms, "crash", "s0", "", random.randint(1, 200)),
+        Fault(crashed_ms + random.randint(0, 250), "crash", "m0", "", random.randint(2500, 4000)),
     ]
 
 
-def _promises(random: Random) -> list[Mishap]:
+def _promises(random: Random) -> list[Fault]:
     """A voter promises, and loses its process or its disk before the candidate has a majority."""
     ms = random.randint(0, 300)
     lasts_ms = random.randint(3500, 5000)
     apart = [("m0", "m1"), ("m0", "s1"), ("m1", "s2")]
     lost = random.choice(
         (
-            [Mishap(ms + 900, "behind", "s0", "", 2000)],
-            [Mishap(ms + 900, "behind", "s0", "", 2000, 1)],
+            [Fault(ms + 900, "behind", "s0", "", 2000)],
+            [Fault(ms + 900, "behind", "s0", "", 2000, 1)],
             # A slow disk, so that it dies with its promise half written.
-            [Mishap(ms, "slow", "s0", "", lasts_ms), Mishap(ms + 900, "amid", "s0", "", 2000)],
+            [Fault(ms, "slow", "s0", "", lasts_ms), Fault(ms + 900, "amid", "s0", "", 2000)],
         )
     )
     return [
-        *(Mishap(ms, "part", one, other, lasts_ms) for one, other in apart),
-        Mishap(ms, "part", "m0", "s0", random.randint(1250, 1700)),
-        Mishap(ms, "clog", "s1", "m1", lasts_ms, random.randint(120, 300)),
-        Mishap(ms + 1, "reset", "m0", "m1", 1),
+        *(Fault(ms, "part", one, other, lasts_ms) for one, other in apart),
+        Fault(ms, "part", "m0", "s0", random.randint(1250, 1700)),
+        Fault(ms, "clog", "s1", "m1", lasts_ms, random.randint(120, 300)),
+        Fault(ms + 1, "reset", "m0", "m1", 1),
         *lost,
     ]
 
 
-def _tails(random: Random) -> list[Mishap]:
+def _tails(random: Random) -> list[Fault]:
     """The secondary's log has lost its end, and it is needed at once, or is not."""
     ms = random.randint(0, 1500)
-    mishaps = [Mishap(ms, "tail", "m1", "heard", random.randint(1, 500), random.randint(1, 20))]
+    mishaps = [Fault(ms, "tail", "m1", "heard", random.randint(1, 500), random.randint(1, 20))]
     if random.random() < 0.5:
-        mishaps.append(Mishap(ms + random.randint(0, 5), "crash", "m0", "", 3000))
+        mishaps.append(Fault(ms + random.randint(0, 5), "crash", "m0", "", 3000))
     return mishaps
 
 
-def _deposed(random: Random) -> list[Mishap]:
+def _deposed(random: Random) -> list[Fault]:
     """The leader is cut off, all others see it at once, and it does not."""
     ms = random.randint(0, 1000)
-    resets = [Mishap(ms, "reset", "m0", name, 1) for name in ("m1", "s0", "s1")]
-    return [Mishap(ms, "isolate", "m0", "", random.randint(700, 3000)), *resets]
+    resets = [Fault(ms, "reset", "m0", name, 1) for name in ("m1", "s0", "s1")]
+    return [Fault(ms, "isolate", "m0", "", random.randint(700, 3000)), *resets]
 
 
-def _forced(random: Random) -> list[Mishap]:
+def _forced(random: Random) -> list[Fault]:
     """The leader goes on alone, and is lost with all that it had: operators force the other."""
     ms = random.randint(0, 300)
     forced_ms = ms + random.randint(1200, 2200)
     return [
-        Mishap(ms, "part", "m0", "m1", 3000),
-        Mishap(ms + 1, "reset", "m0", "m1", 1),
-        Mishap(forced_ms, "force", "m1", "m0", random.randint(200, 1500)),
+        Fault(ms, "part", "m0", "m1", 3000),
+        Fault(ms + 1, "reset", "m0", "m1", 1),
+        Fault(forced_ms, "force", "m1", "m0", random.randint(200, 1500)),
     ]
 
 
-def _transfers(random: Random) -> list[Mishap]:
+def _transfers(random: Random) -> list[Fault]:
     """Masters die and links break, among as many as five data centres."""
     kinds = ("crash", "crash", "power", "part", "part", "isolate")
     mishaps = [
-        Mishap(
+        Fault(
             random.randint(0, 8000),
             random.choice(kinds),
             random.choice("abcde"),

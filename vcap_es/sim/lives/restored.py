@@ -21,7 +21,7 @@ from vcap_es.events.units import MS, SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.sim.environment.network import Faults
-from vcap_es.sim.lives.fault_schedule import Mishap
+from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.lives.life import Figures
 from vcap_es.sim.lives.profiles import LIMITS, Profile
 from vcap_es.sim.world.invariants import must
@@ -45,13 +45,13 @@ class RestoredLife:
         profile: Profile,
         seed: int,
         *,
-        planned: list[Mishap] | None = None,
+        planned: list[Fault] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         del planned  # what happens here is drawn as it comes
         self._random = random = Random(f"{seed}/restored")
-        self.mishaps: list[Mishap] = []
+        self.mishaps: list[Fault] = []
         self.safety_ms = random.randint(*profile.safety_ms) if safety_ms is None else safety_ms
         faults = Faults(
             lose=random.choice((0, 0, 10)),

@@ -2,7 +2,7 @@
 
 from vcap_es.sim.lives.crash_points import CrashingCentres
 from vcap_es.sim.lives.multi_centre import SharedLife
-from vcap_es.sim.world.centres import Post
+from vcap_es.sim.world.centres import MailConditions
 
 
 class SteppedLife(SharedLife):
@@ -13,7 +13,7 @@ class SteppedLife(SharedLife):
 
     def _begin(self) -> None:
         super()._begin()
-        self.centres.post = Post()
+        self.centres.post = MailConditions()
         self.centres.arm(self._random, self.happened)
 
     def _heal(self) -> None:

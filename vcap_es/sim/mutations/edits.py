@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from vcap_es.components.decisions import interval as decisions
 from vcap_es.components.local_handler.local_handler import LocalHandler
-from vcap_es.components.messages.server import NEVER_BOUNDED, Broadcast, Period
+from vcap_es.components.messages.server import NEVER_BOUNDED, Broadcast, OpenInterval
 from vcap_es.components.primary_master.confirmations import Confirmations
-from vcap_es.components.volumecap_server.idempotency import KeyStore
+from vcap_es.components.volumecap_server.idempotency import IdempotencyKeys
 from vcap_es.components.volumecap_server.slices import grant_receiver
-from vcap_es.components.volumecap_server.slices.engine import Holdings
-from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.engine import SliceEngine
+from vcap_es.components.volumecap_server.slices.grant_receiver import GrantReceiver
 from vcap_es.components.volumecap_server.slices.slice import Slice
-from vcap_es.components.volumecap_server.slices.table import Watched
+from vcap_es.components.volumecap_server.slices.table import WatchedCap
 from vcap_es.projections.states import data_centre
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.usage import Usage
@@ -19,7 +19,7 @@ from vcap_es.sim.mutations import change
 from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import edits
 
-_period = Hearing._period
+_period = GrantReceiver._period
 _usage = vars(Interval)["usage"].fget
 
 
@@ -31,14 +31,14 @@ def _no(*_: object) -> bool:
     return False
 
 
-def _at_once(_self: Holdings, _found: Slice, _refunded: int, then: Callable[[], None]) -> None:
+def _at_once(_self: SliceEngine, _found: Slice, _refunded: int, then: Callable[[], None]) -> None:
     then()
 
 
 def _merge_bounds(
-    self: Hearing, watched: Watched, cap: str, period: Period, message: Broadcast
+    self: GrantReceiver, watched: WatchedCap, cap: str, period: OpenInterval, message: Broadcast
 ) -> None:
-    unversioned = Period(period.number, period.start, period.end, period.total, NEVER_BOUNDED)
+    unversioned = OpenInterval(period.number, period.start, period.end, period.total, NEVER_BOUNDED)
     _period(self, watched, cap, unversioned, message)
 
 
@@ -69,7 +69,7 @@ EDITS = (
     by_scenario(
         "the_later_end_holds",
         "of two ends that of the newer definition holds",
-        change(grant_receiver.Hearing, "_period", _merge_bounds),
+        change(grant_receiver.GrantReceiver, "_period", _merge_bounds),
         edits.an_earlier_end_is_heard,
     ),
     by_scenario(
@@ -87,13 +87,13 @@ EDITS = (
     by_scenario(
         "refund_answered_early",
         "an answered refund can be had at once at every server",
-        change(Holdings, "when_free", _at_once),
+        change(SliceEngine, "when_free", _at_once),
         edits.an_answered_refund_can_be_had_at_once,
     ),
     by_scenario(
         "capped_for_ever",
         "a key that was capped asks anew after the period",
-        change(KeyStore, "_is_over", _no),
+        change(IdempotencyKeys, "_is_over", _no),
         edits.who_was_capped_asks_anew_after_the_period,
     ),
     by_scenario(

@@ -7,23 +7,23 @@ from itertools import islice
 from msgspec import structs
 
 from vcap_es.components.consensus import candidacy
-from vcap_es.components.consensus.candidacy import Ask, Candidacy, Ineligible
+from vcap_es.components.consensus.candidacy import Candidacy, Ineligible, VoteRequest
 from vcap_es.components.consensus.replica import Cut, Replica, Store, common_position
-from vcap_es.components.consensus.voter import Ballot, Keep, Voter
+from vcap_es.components.consensus.voter import Ballot, SaveBallot, Voter
 from vcap_es.components.decisions import primacy
 from vcap_es.components.decisions.primacy import Config, is_witness
-from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.allocator import Allocator
 from vcap_es.components.master.master import Master
 from vcap_es.components.messages.client import Idempotency
 from vcap_es.components.messages.master import Append, Mismatch, Prepare
 from vcap_es.components.messages.outcomes import Outcome
 from vcap_es.components.primary_master import leadership
 from vcap_es.components.primary_master.followers import Follower, Followers
-from vcap_es.components.primary_master.leadership import Leadership, UnderWay
+from vcap_es.components.primary_master.leadership import Leadership, PendingRound
 from vcap_es.components.secondary_master import SecondaryMaster
 from vcap_es.components.volumecap_server.belonging import Belonging
-from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending, key_digest
-from vcap_es.components.volumecap_server.slices.returns import GivingBack
+from vcap_es.components.volumecap_server.idempotency import IdempotencyKeys, Pending, key_digest
+from vcap_es.components.volumecap_server.slices.returns import Returns
 from vcap_es.events.chain import Stored
 from vcap_es.events.codec import decode
 from vcap_es.events.facts import ConfigDecided
@@ -67,7 +67,7 @@ def _join_whoever_leads(self: Master, leader: str) -> None:
     known = self._links.masters.get(leader)
     if known is not None and known.cluster:
         self.voter.ballot = structs.replace(self.voter.ballot, cluster=known.cluster)
-        self._outputs.append(Keep(self.voter.ballot))
+        self._outputs.append(SaveBallot(self.voter.ballot))
 
 
 # ---- elections
@@ -83,7 +83,7 @@ def _obstacle_but_watermark(self: Candidacy) -> Ineligible | None:
     return None if self._node in self.best.isr else Ineligible("not in sync")
 
 
-def _begin_without_prevote(self: Candidacy) -> list[Ask]:
+def _begin_without_prevote(self: Candidacy) -> list[VoteRequest]:
     self._promises = {self._node: self._own_promise(is_firm=False)}
     return []
 
@@ -99,16 +99,16 @@ def _quorum_of_new_voters(config: Config, answered: Collection[str]) -> bool:
 # ---- voters
 
 
-def _promise_forgotten(self: Voter, epoch: int, candidate: str) -> Keep:
+def _promise_forgotten(self: Voter, epoch: int, candidate: str) -> SaveBallot:
     kept = self.ballot
     self.ballot = structs.replace(self.ballot, promised=epoch, promised_to=candidate)
-    return Keep(kept)
+    return SaveBallot(kept)
 
 
 def _promise_told_first(self: Voter, sender: str, message: object, now_ns: int) -> list[object]:
     outputs = _heard(self, sender, message, now_ns)  # type: ignore[arg-type]  # as it was heard
     is_promise = isinstance(message, Prepare)
-    return sorted(outputs, key=lambda each: isinstance(each, Keep)) if is_promise else outputs  # type: ignore[return-value]  # the same outputs
+    return sorted(outputs, key=lambda each: isinstance(each, SaveBallot)) if is_promise else outputs  # type: ignore[return-value]  # the same outputs
 
 
 def _lose_disk_but_name(self: ServerProcess) -> None:
@@ -166,7 +166,7 @@ def _retry_as_if_it_moved(self: Followers, now_ns: int) -> None:
             found.moved_ns = now_ns
 
 
-def _committed_unheard(self: Leadership, under_way: UnderWay) -> bool:
+def _committed_unheard(self: Leadership, under_way: PendingRound) -> bool:
     return under_way.end <= self._replica.committed
 
 
@@ -264,7 +264,7 @@ def _fold_with_gaps(self: Replica, until: int) -> None:
 
 
 def _admit_again(
-    self: KeyStore, caller: str, key: Idempotency, token: int
+    self: IdempotencyKeys, caller: str, key: Idempotency, token: int
 ) -> Pending | Outcome | None:
     if (caller, key_digest(key.key)) not in self._waiting:
         self.ledger.shares.pop(caller, None)
@@ -280,7 +280,7 @@ def _incarnation_by_name(self: ServerProcess) -> str:
 
 
 _heard = Voter.heard
-_admit = KeyStore.admit
+_admit = IdempotencyKeys.admit
 _send_newest = Leadership._send_newest
 _retry = Followers.retry
 
@@ -527,21 +527,21 @@ MUTATIONS = [
     _mutation(
         "lost_topups_not_recovered",
         "what servers were given before a forced promotion is taken up again",
-        change(Desk, "_recover_topup", _nothing),
+        change(Allocator, "_recover_topup", _nothing),
         FORCED,
         20,
     ),
     _mutation(
         "recall_unheard",
         "a server gives back what is recalled, so that nothing is stranded",
-        change(GivingBack, "give", _nothing),
+        change(Returns, "give", _nothing),
         FAILOVER,
         50,
     ),
     Mutation(
         name="answered_call_done_again",
         rule="a call with the key of an answered one is answered, and not done again",
-        plant=change(KeyStore, "admit", _admit_again),
+        plant=change(IdempotencyKeys, "admit", _admit_again),
         life=live_exactly,
         seeds=20,
     ),

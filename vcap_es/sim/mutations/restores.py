@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from vcap_es.components.decisions import interval, restore
-from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.allocator import Allocator
 from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.master.master import Master
 from vcap_es.components.messages.master import Greeting
@@ -18,7 +18,7 @@ from vcap_es.sim.mutations import change, instead
 from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import restoring
 
-_grant, _trouble = Desk.grant, Master._trouble
+_grant, _trouble = Allocator.grant, Master._trouble
 _restored, _recover = restore.restored, places.recover
 
 
@@ -66,12 +66,12 @@ def _never_from_before(_self: LocalHandler, _incarnation: str, _desk: object) ->
     return False
 
 
-def _told_first(self: Desk, incarnation: str) -> Grant:
+def _told_first(self: Allocator, incarnation: str) -> Grant:
     with instead(LocalHandler, "is_from_before", _never_from_before):
         return _grant(self, incarnation)
 
 
-def _believed(_self: Desk | LocalHandler, _incarnation: str, _holding: Holding) -> None:
+def _believed(_self: Allocator | LocalHandler, _incarnation: str, _holding: Holding) -> None:
     pass
 
 
@@ -137,7 +137,7 @@ RESTORES = (
     by_scenario(
         "readmitted_is_told_first",
         "a readmitted server is held to nothing that it has not told of itself",
-        change(Desk, "grant", _told_first),
+        change(Allocator, "grant", _told_first),
         restoring.a_readmitted_server_speaks_first,
     ),
     by_scenario(
@@ -149,7 +149,7 @@ RESTORES = (
     by_scenario(
         "older_log_believed",
         "who was given more than the log knows has seen a longer one",
-        change(Desk, "_doubt_log", _believed),
+        change(Allocator, "_doubt_log", _believed),
         restoring.an_old_log_put_back_is_noticed_by_who_was_given_more,
     ),
     by_scenario(

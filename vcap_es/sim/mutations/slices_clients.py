@@ -5,8 +5,8 @@ from collections.abc import Callable
 from vcap_es.components.messages.client import Idempotency
 from vcap_es.components.messages.outcomes import Outcome, Refused
 from vcap_es.components.volumecap_server import idempotency
-from vcap_es.components.volumecap_server.holds import Caller, Settlement
-from vcap_es.components.volumecap_server.idempotency import KeyStore, Pending, key_digest
+from vcap_es.components.volumecap_server.holds import Caller, Holds
+from vcap_es.components.volumecap_server.idempotency import IdempotencyKeys, Pending, key_digest
 from vcap_es.components.volumecap_server.key_files import KeyFiles
 from vcap_es.components.volumecap_server.keys.ledger import (
     HEAD_BYTES,
@@ -18,16 +18,16 @@ from vcap_es.components.volumecap_server.keys.ledger import (
 from vcap_es.components.volumecap_server.refund_ages import RefundAges
 from vcap_es.components.volumecap_server.slices import journal
 from vcap_es.components.volumecap_server.slices.journal import Entry, Range
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
 from vcap_es.components.volumecap_server.slices.slice import Slice
 from vcap_es.sim.mutations import change, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, keys, settling
 
-_admit, _finish = KeyStore.admit, KeyStore.finish
+_admit, _finish = IdempotencyKeys.admit, IdempotencyKeys.finish
 _forget_below = RefundAges._forget_below
 _expire, _rewrite = KeyLedger.expire, KeyFiles._rewrite
-_settle, _refund_refused = Settlement._settle, Settlement._refund_refused
+_settle, _refund_refused = Holds._settle, Holds._refund_refused
 
 
 def _nothing(*_: object) -> None:
@@ -51,7 +51,7 @@ def _find_anywhere(self: Segment, digest: bytes, bits: int) -> bytes | None:
 
 
 def _admit_who_waits(
-    self: KeyStore, caller: str, key: Idempotency, token: int
+    self: IdempotencyKeys, caller: str, key: Idempotency, token: int
 ) -> Pending | Outcome | None:
     call = self._waiting.get((caller, key_digest(key.key)))
     if call is not None:
@@ -61,7 +61,7 @@ def _admit_who_waits(
 
 
 def _admit_evicting_who_waits(
-    self: KeyStore, caller: str, key: Idempotency, token: int
+    self: IdempotencyKeys, caller: str, key: Idempotency, token: int
 ) -> Pending | Outcome | None:
     while len(self._waiting) >= self.ledger.keys_max:
         del self._waiting[next(iter(self._waiting))]
@@ -69,7 +69,7 @@ def _admit_evicting_who_waits(
 
 
 def _finish_if_known(
-    self: KeyStore, pending: Pending, outcome: Outcome, touched: list[Slice]
+    self: IdempotencyKeys, pending: Pending, outcome: Outcome, touched: list[Slice]
 ) -> list[int]:
     self._waiting.setdefault((pending.caller, pending.digest), pending)
     return _finish(self, pending, outcome, touched)
@@ -96,7 +96,7 @@ def _rewrite_and_drop(self: KeyFiles, number: int, now_ns: int) -> None:
 # ---- holds
 
 
-def _settle_again(self: Settlement, text: str, wanted: int | None, caller: Caller) -> None:
+def _settle_again(self: Holds, text: str, wanted: int | None, caller: Caller) -> None:
     place = self._find(text)
     if not isinstance(place, Refused) and place[1] in (place[0].holds or ()):
         self._settle_hold(*place, wanted, caller)
@@ -104,13 +104,13 @@ def _settle_again(self: Settlement, text: str, wanted: int | None, caller: Calle
         _settle(self, text, wanted, caller)
 
 
-def _close_if_open(self: Settlement, found: Slice, span: Range) -> None:
+def _close_if_open(self: Holds, found: Slice, span: Range) -> None:
     alarm = (found.expiries or {}).pop(span, None)
     if alarm is not None:
         self._holdings.alarms.call_off(alarm)
 
 
-def _take_more_than_there_is(self: Settlement, found: Slice, amount: int) -> bool:
+def _take_more_than_there_is(self: Holds, found: Slice, amount: int) -> bool:
     self._holdings.cells[found.slot] += amount
     return True
 
@@ -123,7 +123,7 @@ def _forget_without_a_floor(self: RefundAges, found: Slice) -> None:
     found.floor = 0
 
 
-def _forget_the_oldest_mark(self: Settlement, _cap: str, _owner: str) -> None:
+def _forget_the_oldest_mark(self: Holds, _cap: str, _owner: str) -> None:
     if self.known_in_all >= self._holdings.limits.marks_max:
         for found in self._holdings.slices.values():
             if found.marks:
@@ -134,11 +134,13 @@ def _forget_the_oldest_mark(self: Settlement, _cap: str, _owner: str) -> None:
                 return
 
 
-def _left_is_all(_self: Settlement, _found: Slice, span: Range) -> int:
+def _left_is_all(_self: Holds, _found: Slice, span: Range) -> int:
     return span[1] - span[0]
 
 
-def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
+def _keep_apart(
+    self: JournalWriter, entries: list[Entry], found: Slice, then: Callable[[], None]
+) -> None:
     def note_afterwards() -> None:
         self.note(*entries)
         then()
@@ -148,7 +150,7 @@ def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable
 
 
 def _refuse_as_if_confirmed(
-    self: Settlement, found: Slice, span: Range, amount: int | None, owner: str
+    self: Holds, found: Slice, span: Range, amount: int | None, owner: str
 ) -> Refused | None:
     is_confirmed, found.is_confirmed = found.is_confirmed, True
     try:
@@ -173,7 +175,7 @@ CLIENTS = (
     by_scenario(
         "waiting_key_done_twice",
         "a call whose key waits already waits for the same answer",
-        change(KeyStore, "admit", _admit_who_waits),
+        change(IdempotencyKeys, "admit", _admit_who_waits),
         keys.a_waiting_key_gets_the_first_calls_answer,
     ),
     by_scenario(
@@ -186,8 +188,8 @@ CLIENTS = (
         "who_waits_evicted",
         "a call whose key waits is never evicted",
         together(
-            change(KeyStore, "admit", _admit_evicting_who_waits),
-            change(KeyStore, "finish", _finish_if_known),
+            change(IdempotencyKeys, "admit", _admit_evicting_who_waits),
+            change(IdempotencyKeys, "finish", _finish_if_known),
         ),
         keys.who_waits_is_never_evicted,
     ),
@@ -211,7 +213,7 @@ CLIENTS = (
     by_scenario(
         "mark_forgotten",
         "a mark of a refund is never evicted",
-        change(Settlement, "full", _forget_the_oldest_mark),
+        change(Holds, "full", _forget_the_oldest_mark),
         keys.a_full_share_forgets_no_refund,
     ),
     by_scenario(
@@ -224,15 +226,15 @@ CLIENTS = (
         "hold_settled_twice",
         "a hold is settled once",
         together(
-            change(Settlement, "_settle", _settle_again),
-            change(Settlement, "_close", _close_if_open),
+            change(Holds, "_settle", _settle_again),
+            change(Holds, "_close", _close_if_open),
         ),
         settling.a_hold_is_settled_once,
     ),
     by_scenario(
         "hold_expires_anyway",
         "a hold that was settled does not expire as well",
-        change(Settlement, "_close", _nothing),
+        change(Holds, "_close", _nothing),
         settling.a_cancelled_hold_does_not_expire_as_well,
     ),
     by_scenario(
@@ -244,25 +246,25 @@ CLIENTS = (
     by_scenario(
         "commit_above_the_hold",
         "a commit gets more than was held if that is here, or is short",
-        change(Settlement, "_take_more", _take_more_than_there_is),
+        change(Holds, "_take_more", _take_more_than_there_is),
         settling.a_commit_above_the_hold_takes_the_difference_or_says_short,
     ),
     by_scenario(
         "refunded_twice",
         "of a consume no more comes back than it took",
-        change(Settlement, "_left", _left_is_all),
+        change(Holds, "_left", _left_is_all),
         settling.refunds_of_a_consume_add_up_to_it_at_most,
     ),
     by_scenario(
         "refunded_before_confirmed",
         "nothing is refunded from a journal before the master has told what it knows",
-        change(Settlement, "_refund_refused", _refuse_as_if_confirmed),
+        change(Holds, "_refund_refused", _refuse_as_if_confirmed),
         ends.refunds_end_with_the_books_of_the_interval,
     ),
     by_scenario(
         "mark_apart",
         "a refund and the mark on its consume are fsynced in one record",
-        change(Keeper, "keep_with", _keep_apart),
+        change(JournalWriter, "keep_with", _keep_apart),
         settling.a_refund_is_known_wherever_its_units_are,
     ),
 )

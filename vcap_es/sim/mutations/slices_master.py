@@ -3,15 +3,15 @@
 from msgspec import structs
 
 from vcap_es.components.local_handler import allocator
-from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.allocator import Allocator
 from vcap_es.components.local_handler.demands import ServerDemand
 from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.local_handler.recall import RecallRound
 from vcap_es.components.local_handler.server_session import ServerSession
-from vcap_es.components.messages.server import Grant, Hello, Holding, Order
-from vcap_es.components.primary_master.leadership import Leadership, UnderWay
+from vcap_es.components.messages.server import Grant, Hello, Holding, MessageNumber
+from vcap_es.components.primary_master.leadership import Leadership, PendingRound
 from vcap_es.components.primary_master.primary_master import PrimaryMaster
-from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.grant_receiver import GrantReceiver
 from vcap_es.events.facts import Spend
 from vcap_es.projections.states import interval, volumecap
 from vcap_es.projections.states.places import Pool, end, mint
@@ -19,10 +19,10 @@ from vcap_es.sim.mutations import Plant, change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import allocator_rules, crashes, ends, recalls, verdicts
 
-_grant = Desk.grant
-_hear, _serve, _serve_head = Desk.hear, Desk.serve, Desk._serve_head
-_take_newest, _take_totals = Desk._take_newest, Desk._take_totals
-_recover_topup = Desk._recover_topup
+_grant = Allocator.grant
+_hear, _serve, _serve_head = Allocator.hear, Allocator.serve, Allocator._serve_head
+_take_newest, _take_totals = Allocator._take_newest, Allocator._take_totals
+_recover_topup = Allocator._recover_topup
 _hello, _total_changed = LocalHandler.hello, LocalHandler.total_changed
 
 # ---- who is served
@@ -32,7 +32,7 @@ def _let_everybody_in(*_: object) -> bool:
     return True
 
 
-def _serve_past_the_first(self: Desk, now: int) -> None:
+def _serve_past_the_first(self: Allocator, now: int) -> None:
     _serve(self, now)
     for each in list(self._queue)[1:]:
         missing = self._wishes[each].need - self._pool.peek(each).out
@@ -41,14 +41,14 @@ def _serve_past_the_first(self: Desk, now: int) -> None:
             self._leave(each)
 
 
-def _serve_a_part(self: Desk, head: str, now: int) -> bool:
+def _serve_a_part(self: Allocator, head: str, now: int) -> bool:
     out, available = self._pool.peek(head).out, self._free(now)
     if 0 < available < self._wishes[head].need - out:
         self._top_up(head, out + available)
     return _serve_head(self, head, now)
 
 
-def _serve_after_the_end(self: Desk, now: int) -> None:
+def _serve_after_the_end(self: Allocator, now: int) -> None:
     is_ended, self._pool.ended = self._pool.ended, False
     try:
         _serve(self, now)
@@ -57,18 +57,18 @@ def _serve_after_the_end(self: Desk, now: int) -> None:
 
 
 def _share_of_what_was_moved(
-    self: Desk,
+    self: Allocator,
     wish: ServerDemand,
     incarnation: str,
     connection: int,
-    order: Order,
+    order: MessageNumber,
     holding: Holding,
 ) -> None:
     _take_newest(self, wish, incarnation, connection, order, holding)
     wish.received = self._pool.peek(incarnation).out
 
 
-def _without_limit(_self: Desk, _now: int) -> int:
+def _without_limit(_self: Allocator, _now: int) -> int:
     return 1 << 40
 
 
@@ -76,7 +76,7 @@ def _without_limit(_self: Desk, _now: int) -> int:
 
 
 def _hear_in_any_order(
-    self: Desk, incarnation: str, connection: int, order: Order, holding: Holding
+    self: Allocator, incarnation: str, connection: int, order: MessageNumber, holding: Holding
 ) -> list[Spend]:
     wish = self._wishes.get(incarnation)
     if wish is not None:
@@ -85,11 +85,11 @@ def _hear_in_any_order(
 
 
 def _final_unseen(
-    self: Desk,
+    self: Allocator,
     wish: ServerDemand,
     incarnation: str,
     connection: int,
-    order: Order,
+    order: MessageNumber,
     holding: Holding,
 ) -> None:
     _take_newest(self, wish, incarnation, connection, order, holding)
@@ -103,14 +103,14 @@ def _add_spend(pool: Pool, incarnation: str, entry: Spend) -> None:
     account.final = account.final or entry.final
 
 
-def _keep_the_final_back(self: Desk, incarnation: str) -> Grant:
+def _keep_the_final_back(self: Allocator, incarnation: str) -> Grant:
     return structs.replace(_grant(self, incarnation), final=False)
 
 
 # ---- recalls and verdicts
 
 
-def _ask_nobody(self: Desk, head: str, missing: int, since: int) -> RecallRound:  # noqa: ARG001  # the signature of what it stands for
+def _ask_nobody(self: Allocator, head: str, missing: int, since: int) -> RecallRound:  # noqa: ARG001  # the signature of what it stands for
     self._rounds += 1
     need = self._wishes[head].need if head else 0
     number = (self._office.epoch, self._rounds)
@@ -118,26 +118,26 @@ def _ask_nobody(self: Desk, head: str, missing: int, since: int) -> RecallRound:
     return self._round
 
 
-def _judge_across_versions(self: Desk, head: str, now: int) -> bool:
+def _judge_across_versions(self: Allocator, head: str, now: int) -> bool:
     if self._round is not None:
         self._round.version = self._version
     return _serve_head(self, head, now)
 
 
 def _refunds_wake_nobody(
-    self: Desk, incarnation: str, holding: Holding, wish: ServerDemand
+    self: Allocator, incarnation: str, holding: Holding, wish: ServerDemand
 ) -> list[Spend]:
-    with instead(Desk, "bump", _nothing):
+    with instead(Allocator, "bump", _nothing):
         return _take_totals(self, incarnation, holding, wish)
 
 
 def _totals_wake_nobody(self: LocalHandler, cap: str, number: int, now: int) -> None:
-    with instead(Desk, "bump", _nothing):
+    with instead(Allocator, "bump", _nothing):
         _total_changed(self, cap, number, now)
 
 
 def _holders_wake_nobody(
-    self: Desk, incarnation: str, connection: int, order: Order, holding: Holding
+    self: Allocator, incarnation: str, connection: int, order: MessageNumber, holding: Holding
 ) -> list[Spend]:
     self._wishes.setdefault(incarnation, ServerDemand()).connection = connection
     return _hear(self, incarnation, connection, order, holding)
@@ -151,8 +151,8 @@ def _nothing_new(*_: object, is_newer: bool) -> None:
     del is_newer
 
 
-def _recover_topups_unheard(self: Desk, incarnation: str, holding: Holding) -> None:
-    with instead(Desk, "bump", _nothing):
+def _recover_topups_unheard(self: Allocator, incarnation: str, holding: Holding) -> None:
+    with instead(Allocator, "bump", _nothing):
         _recover_topup(self, incarnation, holding)
 
 
@@ -178,11 +178,11 @@ def _return_to_an_ended_pool(pool: Pool, place: str, total: int) -> None:
 # ---- what leaves, and who is let in
 
 
-def _let_out_at_once(_self: Leadership, _under_way: UnderWay) -> bool:
+def _let_out_at_once(_self: Leadership, _under_way: PendingRound) -> bool:
     return True
 
 
-def _let_out_unheard(self: Leadership, under_way: UnderWay) -> bool:
+def _let_out_unheard(self: Leadership, under_way: PendingRound) -> bool:
     return under_way.end <= self._replica.committed
 
 
@@ -198,7 +198,7 @@ def _remind_nobody(_self: LocalHandler, _server: ServerSession, _now: int) -> No
 
 
 def _desk(name: str, wrong: object) -> Plant:
-    return change(Desk, name, wrong)
+    return change(Allocator, name, wrong)
 
 
 MASTER = (
@@ -296,7 +296,7 @@ MASTER = (
         # Who hears of the newer definition forgets what it was told by the one before, too.
         together(
             change(LocalHandler, "total_changed", _totals_wake_nobody),
-            change(Hearing, "_follow", _nothing_new),
+            change(GrantReceiver, "_follow", _nothing_new),
         ),
         verdicts.a_raised_total_makes_verdicts_void,
     ),

@@ -4,31 +4,35 @@ from collections import deque
 
 from msgspec import structs
 
-from vcap_es.components.messages.server import Grant, Standing, Verdict
+from vcap_es.components.messages.server import Grant, Grants, Verdict
 from vcap_es.components.volumecap_server.keys.records import FileBegun
 from vcap_es.components.volumecap_server.slices import consume_queue
-from vcap_es.components.volumecap_server.slices.consume_queue import Queues
-from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.consume_queue import ConsumeQueue
+from vcap_es.components.volumecap_server.slices.grant_receiver import GrantReceiver
 from vcap_es.components.volumecap_server.slices.journal import Cells, Journal, Kept, settle_cells
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
-from vcap_es.components.volumecap_server.slices.outputs import Output
-from vcap_es.components.volumecap_server.slices.reporter import Telling
-from vcap_es.components.volumecap_server.slices.returns import GivingBack
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
+from vcap_es.components.volumecap_server.slices.outputs import ServerOutput
+from vcap_es.components.volumecap_server.slices.reporter import Reporter
+from vcap_es.components.volumecap_server.slices.returns import Returns
 from vcap_es.components.volumecap_server.slices.slice import NEVER_NS, NO_SLOT, Slice
-from vcap_es.components.volumecap_server.slices.table import Shelf
+from vcap_es.components.volumecap_server.slices.table import SliceTable
 from vcap_es.sim.environment import disks
 from vcap_es.sim.environment.disks import BOOT, Disk
 from vcap_es.sim.mutations import change, instead, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import bounds, crashes, ends, recalls, server_rules, verdicts
 
-_give = GivingBack.give
-_bound, _standing, _take_newest = Hearing._bound, Hearing.standing, Hearing._take_newest
-_slice_of = Hearing._slice_of
-_record, _recover = Keeper._record, Keeper._recover
-_serve, _verdict = Queues.serve, Queues.verdict
-_totals, _begin_telling = Slice.totals, Telling.__init__
-_hunger = Telling.hunger
+_give = Returns.give
+_bound, _standing, _take_newest = (
+    GrantReceiver._bound,
+    GrantReceiver.standing,
+    GrantReceiver._take_newest,
+)
+_slice_of = GrantReceiver._slice_of
+_record, _recover = JournalWriter._record, JournalWriter._recover
+_serve, _verdict = ConsumeQueue.serve, ConsumeQueue.verdict
+_totals, _begin_telling = Slice.totals, Reporter.__init__
+_hunger = Reporter.hunger
 
 
 def _nothing(*_: object) -> None:
@@ -42,16 +46,16 @@ def _no(*_: object) -> bool:
 # ---- giving back
 
 
-def _spare_everything(self: GivingBack, found: Slice) -> int:
+def _spare_everything(self: Returns, found: Slice) -> int:
     return max(0, found.balance(self._shelf.cells))
 
 
-def _give_without_answer(self: GivingBack, found: Slice) -> None:
-    with instead(GivingBack, "answer", _nothing):
+def _give_without_answer(self: Returns, found: Slice) -> None:
+    with instead(Returns, "answer", _nothing):
         _give(self, found)
 
 
-def _answer_with_any_fsync(self: GivingBack, found: Slice) -> None:
+def _answer_with_any_fsync(self: Returns, found: Slice) -> None:
     if found.answering is not None:
         found.answered, found.answering = found.answering, None
         self._telling.tell(found)
@@ -60,7 +64,7 @@ def _answer_with_any_fsync(self: GivingBack, found: Slice) -> None:
 # ---- telling at once
 
 
-def _hunger_at_every_recall(self: Telling, found: Slice) -> None:
+def _hunger_at_every_recall(self: Reporter, found: Slice) -> None:
     _hunger(self, found)
     if found.recall is not None:
         self.tell(found)
@@ -81,7 +85,7 @@ def _returned_nothing(_found: Slice, _verdict: Verdict) -> int:
     return 0
 
 
-def _fresh_for_ever(self: Queues, found: Slice) -> Verdict | None:
+def _fresh_for_ever(self: ConsumeQueue, found: Slice) -> Verdict | None:
     heard_ns, found.heard_ns = found.heard_ns, self._shelf.now_ns
     try:
         return _verdict(self, found)
@@ -89,18 +93,18 @@ def _fresh_for_ever(self: Queues, found: Slice) -> Verdict | None:
         found.heard_ns = heard_ns
 
 
-def _nothing_is_left(self: Queues, found: Slice) -> Verdict | None:
+def _nothing_is_left(self: ConsumeQueue, found: Slice) -> Verdict | None:
     verdict = _verdict(self, found)
     return structs.replace(verdict, rest=0) if verdict is not None else None
 
 
-def _keep_the_verdict(self: Hearing, found: Slice, grant: Grant, message: Standing) -> None:
+def _keep_the_verdict(self: GrantReceiver, found: Slice, grant: Grant, message: Grants) -> None:
     verdict = found.verdict
     _take_newest(self, found, grant, message)
     found.verdict = found.verdict or verdict
 
 
-def _serve_the_smallest(self: Queues, found: Slice) -> None:
+def _serve_the_smallest(self: ConsumeQueue, found: Slice) -> None:
     found.waiters = deque(sorted(found.waiters, key=lambda each: each.minimum))
     _serve(self, found)
 
@@ -108,17 +112,17 @@ def _serve_the_smallest(self: Queues, found: Slice) -> None:
 # ---- hearing
 
 
-def _heed_every_epoch(self: Hearing, message: Standing) -> None:
+def _heed_every_epoch(self: GrantReceiver, message: Grants) -> None:
     epoch, self.epoch = self.epoch, 0
     _standing(self, message)
     self.epoch = max(self.epoch, epoch)
 
 
-def _heed_old_news(self: Hearing, grant: Grant, is_newest: bool) -> Slice | None:  # noqa: ARG001  # the signature of what it stands for
+def _heed_old_news(self: GrantReceiver, grant: Grant, is_newest: bool) -> Slice | None:  # noqa: ARG001  # the signature of what it stands for
     return _slice_of(self, grant, True)
 
 
-def _bound_by_nothing(self: Hearing, found: Slice, now: int, echo_ns: int) -> None:
+def _bound_by_nothing(self: GrantReceiver, found: Slice, now: int, echo_ns: int) -> None:
     _bound(self, found, now, echo_ns)
     if found.deadline_ns > 0:
         found.deadline_ns = NEVER_NS
@@ -137,7 +141,12 @@ def _tell_refunds_early(self: Slice, cells: Cells) -> tuple[int, int, int, int]:
     return (spent, returned, self.refunded, refused)
 
 
-def _begin_as_the_first(self: Telling, start: int, shelf: Shelf, outputs: list[Output]) -> None:  # noqa: ARG001  # likewise
+def _begin_as_the_first(
+    self: Reporter,
+    start: int,  # noqa: ARG001  # likewise
+    shelf: SliceTable,
+    outputs: list[ServerOutput],
+) -> None:
     _begin_telling(self, 1, shelf, outputs)
 
 
@@ -148,14 +157,14 @@ def _spend_above_the_ceiling(self: Slice, cells: Cells, amount: int) -> bool:  #
     return self.slot != NO_SLOT
 
 
-def _higher_ceiling_in_flight(self: Keeper, found: Slice) -> Kept:
+def _higher_ceiling_in_flight(self: JournalWriter, found: Slice) -> Kept:
     ceiling = found.ceiling
     kept = _record(self, found)
     found.ceiling = max(ceiling, kept.ceiling)
     return kept
 
 
-def _recover_confirmed(self: Keeper, journal: Journal) -> None:
+def _recover_confirmed(self: JournalWriter, journal: Journal) -> None:
     _recover(self, journal)
     for found in self._shelf.slices.values():
         found.is_confirmed = True
@@ -181,22 +190,22 @@ SERVER = (
     by_scenario(
         "no_reservation",
         "a recall leaves what a waiting consume that fits will take",
-        change(GivingBack, "_spare", _spare_everything),
+        change(Returns, "_spare", _spare_everything),
         recalls.units_are_not_recalled_from_under_a_consume_that_they_serve,
     ),
     by_scenario(
         "answer_of_any_fsync",
         "a recall is answered by the fsynced record that has its return",
         together(
-            change(GivingBack, "give", _give_without_answer),
-            change(GivingBack, "answer", _answer_with_any_fsync),
+            change(Returns, "give", _give_without_answer),
+            change(Returns, "answer", _answer_with_any_fsync),
         ),
         recalls.a_recall_is_answered_by_the_record_with_its_return,
     ),
     by_scenario(
         "answer_with_units_pending",
         "a recall is answered when the fate of every unit is decided",
-        change(GivingBack, "_is_undecided", _no),
+        change(Returns, "_is_undecided", _no),
         recalls.nobody_is_capped_over_units_that_are_set_aside_elsewhere,
     ),
     by_scenario(
@@ -208,26 +217,26 @@ SERVER = (
     by_scenario(
         "stale_verdict",
         "a verdict is good while the master is heard, and a moment longer",
-        change(Queues, "verdict", _fresh_for_ever),
+        change(ConsumeQueue, "verdict", _fresh_for_ever),
         verdicts.nobody_is_capped_by_an_old_verdict,
     ),
     # Serving and refusing
     by_scenario(
         "rest_ignored",
         "who is refused more than there is may still have what there is",
-        change(Queues, "verdict", _nothing_is_left),
+        change(ConsumeQueue, "verdict", _nothing_is_left),
         verdicts.what_is_left_is_served_after_a_refusal,
     ),
     by_scenario(
         "verdict_kept",
         "a newer version of the pool makes a verdict void",
-        change(Hearing, "_take_newest", _keep_the_verdict),
+        change(GrantReceiver, "_take_newest", _keep_the_verdict),
         verdicts.a_server_that_comes_with_units_makes_verdicts_void,
     ),
     by_scenario(
         "small_ones_first",
         "consumes at one server are served first in, first out",
-        change(Queues, "serve", _serve_the_smallest),
+        change(ConsumeQueue, "serve", _serve_the_smallest),
         recalls.whoever_asks_first_at_a_server_is_served_first,
     ),
     by_scenario(
@@ -243,24 +252,24 @@ SERVER = (
     by_scenario(
         "deposed_heeded",
         "of an older epoch only running totals are taken",
-        change(Hearing, "standing", _heed_every_epoch),
+        change(GrantReceiver, "standing", _heed_every_epoch),
         server_rules.a_deposed_masters_words_change_totals_only,
     ),
     by_chance(
         "old_news_heeded",
         "what is closed is not opened again by old news",
-        change(Hearing, "_slice_of", _heed_old_news),
+        change(GrantReceiver, "_slice_of", _heed_old_news),
     ),
     by_scenario(
         "deadline_ignored",
         "nothing is spent after the end, also by a server that cannot hear of it",
-        change(Hearing, "_bound", _bound_by_nothing),
+        change(GrantReceiver, "_bound", _bound_by_nothing),
         ends.nothing_is_spent_after_the_end_without_contact,
     ),
     by_scenario(
         "old_copy_trusted",
         "a journal that knows less than the master has seen is abandoned",
-        change(Hearing, "_is_suspect", _no),
+        change(GrantReceiver, "_is_suspect", _no),
         crashes.a_journal_that_is_an_old_copy_is_abandoned,
     ),
     # Telling
@@ -278,19 +287,19 @@ SERVER = (
     by_scenario(
         "start_not_counted",
         "what is said after a start is newer than all that was said before",
-        change(Telling, "__init__", _begin_as_the_first),
+        change(Reporter, "__init__", _begin_as_the_first),
         crashes.a_server_that_starts_again_is_heard,
     ),
     by_scenario(
         "wish_not_repeated",
         "a wish repeats until it is met",
-        change(Telling, "repeat", _nothing),
+        change(Reporter, "repeat", _nothing),
         server_rules.a_wish_is_told_again_until_it_is_met,
     ),
     by_scenario(
         "every_recall_told",
         "a wish is told at once only where it has changed, however often it is answered",
-        change(Telling, "hunger", _hunger_at_every_recall),
+        change(Reporter, "hunger", _hunger_at_every_recall),
         server_rules.a_recall_that_is_met_already_is_not_spoken_of_before_the_fsync,
     ),
     by_scenario(
@@ -308,7 +317,7 @@ SERVER = (
     by_chance(
         "higher_ceiling_in_flight",
         "while a record is in flight the lower ceiling holds",
-        change(Keeper, "_record", _higher_ceiling_in_flight),
+        change(JournalWriter, "_record", _higher_ceiling_in_flight),
     ),
     by_chance(
         "lost_cells_trusted",
@@ -318,7 +327,7 @@ SERVER = (
     by_scenario(
         "spent_before_confirmed",
         "nothing is spent from a journal before the master has told what it knows",
-        change(Keeper, "_recover", _recover_confirmed),
+        change(JournalWriter, "_recover", _recover_confirmed),
         server_rules.nothing_is_spent_from_a_journal_before_the_master_has_told_what_it_knows,
     ),
     by_chance(

@@ -8,12 +8,18 @@ from vcap_es.components.decisions import inheritance
 from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.master.identity import Moment
 from vcap_es.components.master.master import Master
-from vcap_es.components.messages.centre import About, BetweenCentres, Hearing, Movement, Sender
+from vcap_es.components.messages.centre import (
+    BetweenCentres,
+    IntervalStatus,
+    Movement,
+    Reception,
+    Sender,
+)
 from vcap_es.components.primary_master.outputs import Acknowledge
 from vcap_es.components.remote_handler import shared_interval
-from vcap_es.components.remote_handler.centre_identities import Acquaintances, Meeting
+from vcap_es.components.remote_handler.centre_identities import CentreIdentities, Meeting
 from vcap_es.components.remote_handler.exchange import Exchange
-from vcap_es.components.remote_handler.gatherer import Gathering
+from vcap_es.components.remote_handler.gatherer import Gatherer
 from vcap_es.components.remote_handler.remote_handler import RemoteHandler
 from vcap_es.components.remote_handler.shared_interval import SharedInterval
 from vcap_es.events.facts import HomeMoved, TransferReceived
@@ -33,7 +39,7 @@ from vcap_es.sim.scenarios.namesakes import (
 )
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
-_meet = Acquaintances.meet
+_meet = CentreIdentities.meet
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -63,7 +69,7 @@ def _take_any(self: RemoteHandler, centre: str, at: Exchange, message: Movement)
     at.received(centre, self._circle.now)
 
 
-def _hear_but_phase(self: Exchange, centre: str, about: About, now: int) -> None:
+def _hear_but_phase(self: Exchange, centre: str, about: IntervalStatus, now: int) -> None:
     if about.phase is None or about.phase.mode != "gather":
         _heard(self, centre, about, now)
 
@@ -74,7 +80,7 @@ def _acknowledge_first(
     sender: Sender,
     messages: Sequence[BetweenCentres],
     moment: Moment,
-) -> Hearing:
+) -> Reception:
     hearing = _forwarded(self, delivery, sender, messages, moment)
     if hearing == "heard":
         self._outputs.append(Acknowledge(delivery))
@@ -85,17 +91,17 @@ def _open_all_again(meta: Meta, fact: HomeMoved) -> None:
     _move(meta, structs.replace(fact, next_number=0, opened_until=0))
 
 
-def _hear_namesakes(self: Acquaintances, sender: Sender, now: int) -> Meeting:
+def _hear_namesakes(self: CentreIdentities, sender: Sender, now: int) -> Meeting:
     meeting = _meet(self, sender, now)
     return "known" if meeting == "namesake" else meeting
 
 
-def _hear_what_is_for_another(self: Acquaintances, sender: Sender, now: int) -> Meeting:
+def _hear_what_is_for_another(self: CentreIdentities, sender: Sender, now: int) -> Meeting:
     to = sender.to and self._state.primacy.cluster
     return _meet(self, structs.replace(sender, to=to), now)
 
 
-def _hear_first_words(self: Acquaintances, sender: Sender, now: int) -> Meeting:
+def _hear_first_words(self: CentreIdentities, sender: Sender, now: int) -> Meeting:
     to = sender.to or self._state.primacy.cluster
     return _meet(self, structs.replace(sender, to=to), now)
 
@@ -142,7 +148,7 @@ MUTATIONS = [
     _mutation(
         "never_gathered",
         "what cannot be met from shares is gathered",
-        change(Gathering, "_gather_if_low", _nothing),
+        change(Gatherer, "_gather_if_low", _nothing),
     ),
     _mutation(
         "acknowledged_first",
@@ -173,21 +179,21 @@ MUTATIONS = [
     Mutation(
         name="namesake_is_heard",
         rule="a name is of one log for ever",
-        plant=change(Acquaintances, "meet", _hear_namesakes),
+        plant=change(CentreIdentities, "meet", _hear_namesakes),
         life=begin_both_anew,
         seeds=20,
     ),
     Mutation(
         name="meant_for_another_log",
         rule="what is for another log does not count",
-        plant=change(Acquaintances, "meet", _hear_what_is_for_another),
+        plant=change(CentreIdentities, "meet", _hear_what_is_for_another),
         life=begin_anew,
         seeds=20,
     ),
     Mutation(
         name="first_words_count",
         rule="what is for nobody known does not count",
-        plant=change(Acquaintances, "meet", _hear_first_words),
+        plant=change(CentreIdentities, "meet", _hear_first_words),
         life=begin_both_anew_at_once,
         seeds=20,
     ),

@@ -1,12 +1,12 @@
 """The desk of one interval, rule by rule: who is served, who waits, and who is told what."""
 
 from vcap_es.sim.environment.site import NOON
-from vcap_es.sim.scenarios.lone_allocator import LoneDesk
+from vcap_es.sim.scenarios.lone_allocator import LoneAllocator
 
 
 def needs_are_served_first_in_first_out_and_whole() -> None:
     """The first in the queue gets its whole need or nothing, and nobody else anything before."""
-    desk = LoneDesk(10, "abc")
+    desk = LoneAllocator(10, "abc")
     assert desk.report("c", need=8).moved == 8
     waiting = desk.report("a", need=6)
     assert (waiting.moved, waiting.verdict) == (0, None)
@@ -27,7 +27,7 @@ def needs_are_served_first_in_first_out_and_whole() -> None:
 
 def a_verdict_comes_when_all_have_answered() -> None:
     """It says what rest there is, and what the server had returned when it was given."""
-    desk = LoneDesk(10, "ab")
+    desk = LoneAllocator(10, "ab")
     desk.report("b", need=8)
     desk.report("a", need=5)
     recall = desk.desk.grant("b").recall
@@ -40,7 +40,7 @@ def a_verdict_comes_when_all_have_answered() -> None:
 
 def a_server_that_connects_with_units_is_asked_too() -> None:
     """A verdict is not given over the head of a holder that has come back meanwhile."""
-    desk = LoneDesk(10, "abd")
+    desk = LoneAllocator(10, "abd")
     desk.report("d", need=4)
     desk.connected.discard("d")
     desk.report("b", need=6)
@@ -64,7 +64,7 @@ def a_server_that_connects_with_units_is_asked_too() -> None:
 
 def more_units_wake_those_who_were_told_otherwise() -> None:
     """A refund makes verdicts void, and the servers that had one are told."""
-    desk = LoneDesk(5, "ab")
+    desk = LoneAllocator(5, "ab")
     desk.report("b", need=5)
     desk.report("b", spent=5)
     assert desk.report("a", need=3).verdict is not None
@@ -78,7 +78,7 @@ def more_units_wake_those_who_were_told_otherwise() -> None:
 
 def a_wish_ahead_of_need_counts_from_what_was_received() -> None:
     """However often it is repeated, it moves only a part of what there is, once."""
-    desk = LoneDesk(100, "ab")
+    desk = LoneAllocator(100, "ab")
     desk.report("a")
     desk.report("b")
     first = desk.report("a", received=0, want=90).moved
@@ -90,7 +90,7 @@ def a_wish_ahead_of_need_counts_from_what_was_received() -> None:
 
 def an_older_report_changes_no_wish() -> None:
     """Needs are taken from the newest report only; totals from any."""
-    desk = LoneDesk(10, "ab")
+    desk = LoneAllocator(10, "ab")
     desk.report("a", order=9)
     assert desk.report("a", need=4, order=5).moved == 0
     assert desk.report("a", need=4, order=10).moved == 4
@@ -98,7 +98,7 @@ def an_older_report_changes_no_wish() -> None:
 
 def the_head_is_given_up_after_a_while() -> None:
     """When a holder does not answer, the head leaves without a verdict and others are served."""
-    desk = LoneDesk(10, "abc")
+    desk = LoneAllocator(10, "abc")
     desk.report("c", need=8)
     desk.report("a", need=5)
     desk.report("b", need=1)
@@ -112,7 +112,7 @@ def the_head_is_given_up_after_a_while() -> None:
 
 def one_who_is_gone_does_not_hold_up_the_others() -> None:
     """A head that is not connected any more leaves the queue; so does a holder that is asked."""
-    desk = LoneDesk(10, "abc")
+    desk = LoneAllocator(10, "abc")
     desk.report("c", need=8)
     desk.report("a", need=5)
     desk.report("b", need=2)
@@ -126,7 +126,7 @@ def one_who_is_gone_does_not_hold_up_the_others() -> None:
 
 def a_final_that_has_not_seen_all_is_none() -> None:
     """The last word of a server counts only when it has seen all that was moved to it."""
-    desk = LoneDesk(10, "a")
+    desk = LoneAllocator(10, "a")
     desk.report("a", need=5)
     desk.interval.pool.ended = True
     desk.report("a", received=0, final=True)
@@ -137,7 +137,7 @@ def a_final_that_has_not_seen_all_is_none() -> None:
 
 def after_the_end_nothing_is_granted() -> None:
     """Needs that come or wait after the end are not served."""
-    desk = LoneDesk(10, "a")
+    desk = LoneAllocator(10, "a")
     desk.interval.pool.ended = True
     assert desk.report("a", need=3, want=9).moved == 0
     assert not desk.desk.busy
@@ -146,7 +146,7 @@ def after_the_end_nothing_is_granted() -> None:
 def who_was_given_what_the_log_has_lost_is_asked_too() -> None:
     """No verdict is given over units that a server tells of while the others are asked."""
     # Given a log that has lost a topup of two units, and a need that only all idle units meet
-    desk = LoneDesk(10, "abd")
+    desk = LoneAllocator(10, "abd")
     desk.is_forced = True
     desk.report("d", need=8)
     assert desk.report("a", need=5).moved == 0

@@ -5,7 +5,7 @@ from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.sim.lives.bounds import no_number_ends_a_process
 from vcap_es.sim.scenarios.small_world import SECOND, world_of
-from vcap_es.sim.world.centres import Centres
+from vcap_es.sim.world.centres import SimulatedCentres
 from vcap_es.sim.world.servers import ServerProcess
 from vcap_es.sim.world.world import World
 
@@ -34,7 +34,7 @@ def what_a_server_cannot_count_is_refused_by_its_name() -> None:
 def what_cannot_be_moved_between_data_centres_stays_where_it_is() -> None:
     """All of it goes there, comes back, and can go there no more: it is served where it lies."""
     with no_number_ends_a_process():
-        centres = Centres(("a", "b"))
+        centres = SimulatedCentres(("a", "b"))
         centres.define("a", "c", MAX_AMOUNT, placement="even")
         centres.define("a", "beside", 10, placement="even")
         centres.run(2 * SECOND)

@@ -1,7 +1,7 @@
 """A copy that is longer than what the leader has at hand is made, however late anything comes."""
 
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.window import Window
+from vcap_es.components.consensus.window import LogWindow
 from vcap_es.components.primary_master.followers import Follower
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.scenarios.small_world import until
@@ -9,7 +9,7 @@ from vcap_es.sim.world.masters import MasterProcess
 from vcap_es.sim.world.world import World
 
 SECOND = 1_000_000
-WINDOW = Window(recent=8, message=4, under_way=16)
+WINDOW = LogWindow(recent=8, message=4, under_way=16)
 EVENTS = 100
 READ_US = 400_000
 """Longer than a leader waits before it asks again."""

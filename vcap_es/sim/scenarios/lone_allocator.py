@@ -1,6 +1,6 @@
 """One desk alone: its servers are made by hand, and what it records becomes true at once."""
 
-from vcap_es.components.local_handler.allocator import Desk
+from vcap_es.components.local_handler.allocator import Allocator
 from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.messages.server import Grant, Holding
 from vcap_es.events.facts import (
@@ -18,7 +18,7 @@ from vcap_es.projections.states.interval import opened
 from vcap_es.sim.environment.site import NOON
 
 
-class LoneDesk:
+class LoneAllocator:
     """The office of one desk: facts become true at once, and everybody is connected."""
 
     epoch = 3
@@ -36,7 +36,7 @@ class LoneDesk:
                 tzdata="",
             )
         )
-        self.desk = Desk("c", self.interval, False, self)
+        self.desk = Allocator("c", self.interval, False, self)
         self.is_forced = False
         self.connected = set(servers)
         self.readmitted: set[str] = set()
@@ -48,7 +48,7 @@ class LoneDesk:
         """See `Office`."""
         return self.is_forced
 
-    def is_from_before(self, incarnation: str, _desk: Desk) -> bool:
+    def is_from_before(self, incarnation: str, _desk: Allocator) -> bool:
         """See `Office`."""
         return incarnation in self.readmitted
 
@@ -56,23 +56,23 @@ class LoneDesk:
         """See `Office`."""
         raise AssertionError(why)
 
-    def may_come(self, _desk: Desk, _missing: int, _now: int) -> bool:
+    def may_come(self, _desk: Allocator, _missing: int, _now: int) -> bool:
         """See `Office`."""
         return False
 
-    def may_be_freed(self, _desk: Desk) -> bool:
+    def may_be_freed(self, _desk: Allocator) -> bool:
         """See `Office`."""
         return False
 
-    def left_elsewhere(self, _desk: Desk) -> Left:
+    def left_elsewhere(self, _desk: Allocator) -> Left:
         """See `Office`."""
         return Left()
 
-    def is_scarce(self, _desk: Desk) -> bool:
+    def is_scarce(self, _desk: Allocator) -> bool:
         """See `Office`."""
         return False
 
-    def reserved(self, _desk: Desk, _now: int) -> int:
+    def reserved(self, _desk: Allocator, _now: int) -> int:
         """See `Office`."""
         return 0
 
@@ -81,7 +81,7 @@ class LoneDesk:
         assert isinstance(fact, ToppedUp | TopupRecovered | HoldingRecovered | Returned)
         volumecap.evolve_moved(self.interval.pool, fact)
 
-    def tell(self, incarnation: str, desk: Desk) -> None:
+    def tell(self, incarnation: str, desk: Allocator) -> None:
         """See `Office`."""
         assert desk is self.desk
         self.told.append(incarnation)

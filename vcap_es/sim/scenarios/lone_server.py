@@ -10,17 +10,22 @@ from vcap_es.components.messages.client import (
 from vcap_es.components.messages.server import (
     Broadcast,
     Grant,
+    Grants,
     Holding,
     Notice,
     NoticeState,
-    Period,
+    OpenInterval,
+    RecallRoundId,
     Report,
-    Round,
-    Standing,
     Watch,
 )
 from vcap_es.components.volumecap_server.slices.journal import Journal, Kept
-from vcap_es.components.volumecap_server.slices.outputs import Output, Reply, SendToMaster, Write
+from vcap_es.components.volumecap_server.slices.outputs import (
+    Reply,
+    SendToMaster,
+    ServerOutput,
+    Write,
+)
 from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.site import NOON
@@ -37,7 +42,7 @@ class LoneServer:
         self.core = VolumecapServer(self.journal, self.cells)
         self.now_ns = START_NS
         self.replies: dict[int, object] = {}
-        self.outputs: list[Output] = []
+        self.outputs: list[ServerOutput] = []
         self.tickets: list[int] = []
         self.kept: list[Kept] = []
         self.reports: list[Holding] = []
@@ -59,7 +64,7 @@ class LoneServer:
 
         `number` is that of the message: the next one, where it is 0.
         """
-        periods = [Period(0, NOON - 10_000_000, end, 100)]
+        periods = [OpenInterval(0, NOON - 10_000_000, end, 100)]
         notice = Notice(cap, state, "minute", "hard", "asap", None, periods)
         self.hear(
             Broadcast(
@@ -71,7 +76,7 @@ class LoneServer:
             )
         )
 
-    def hear(self, message: Broadcast | Standing) -> None:
+    def hear(self, message: Broadcast | Grants) -> None:
         """The master says something."""
         self.core.received(message, self.now_ns)
         self.flush()
@@ -96,7 +101,7 @@ class LoneServer:
         }
         grant = Grant(cap, 0, moved, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
         self.hear(
-            Standing(
+            Grants(
                 epoch=epoch,
                 number=number or next(self.numbers),
                 incarnation="me",
@@ -146,7 +151,7 @@ class LoneServer:
         self.flush()
 
     @property
-    def answered(self) -> Round:
+    def answered(self) -> RecallRoundId:
         """The recall round that the newest report says is answered."""
         self.core.holdings.telling.tell(self.core.holdings.slices[("c", 0)])
         self.flush()

@@ -4,13 +4,13 @@ from vcap_es.components.decisions.centre import LoseCentre
 from vcap_es.components.decisions.meta import MoveHome
 from vcap_es.events.facts import IntervalOpened
 from vcap_es.events.units import SECOND_US
-from vcap_es.sim.world.centres import Centres
+from vcap_es.sim.world.centres import SimulatedCentres
 from vcap_es.sim.world.invariants import must
 
 
 def move_home(seed: int) -> None:
     """A cap moves to one that knows none of its periods: each is minted once all the same."""
-    centres = Centres(("east", "north", "south"), seed=seed)
+    centres = SimulatedCentres(("east", "north", "south"), seed=seed)
     centres.define("north", "c", 90, placement="local", interval="minute")
     centres.run(SECOND_US)
     centres["north"].order(MoveHome(cap="c", to="south"))
@@ -20,7 +20,7 @@ def move_home(seed: int) -> None:
 
 def inherit_home(seed: int) -> None:
     """The heir of a lost home, cut off for minutes, knows little of what that has opened."""
-    centres = Centres(("north", "south"), seed=seed)
+    centres = SimulatedCentres(("north", "south"), seed=seed)
     centres.define("north", "c", 90, placement="even", interval="minute")
     centres.run(SECOND_US)
     centres.cut = {("north", "south"), ("south", "north")}
@@ -33,7 +33,7 @@ def inherit_home(seed: int) -> None:
     must(bool(centres["south"].facts(IntervalOpened)), "C8", "the heir opens nothing")
 
 
-def _opened_once(centres: Centres) -> None:
+def _opened_once(centres: SimulatedCentres) -> None:
     opened = [
         (fact.number, fact.start)
         for world in centres.worlds.values()

@@ -2,7 +2,7 @@
 
 from vcap_es.components.decisions.centre import AddCentre
 from vcap_es.events.units import SECOND_US
-from vcap_es.sim.world.centres import Centres, Post
+from vcap_es.sim.world.centres import MailConditions, SimulatedCentres
 from vcap_es.sim.world.invariants import must
 
 
@@ -34,10 +34,10 @@ def begin_both_anew_at_once(seed: int) -> None:
     _begin_both_anew(centres, seed)
 
 
-def _begin_both_anew(centres: Centres, seed: int) -> None:
+def _begin_both_anew(centres: SimulatedCentres, seed: int) -> None:
     for name in ("north", "south"):
         centres.begin_anew(name, seed)
-    centres.post = Post()
+    centres.post = MailConditions()
     centres.run(2 * SECOND_US)
     centres["north"].order(AddCentre(centre="south"))
     centres.run(10 * SECOND_US)
@@ -45,22 +45,22 @@ def _begin_both_anew(centres: Centres, seed: int) -> None:
     must(centres.consume("south", "c", tries=40) > 0, "C8", "nothing is shared any more")
 
 
-def _two_with_late_letters(seed: int) -> Centres:
+def _two_with_late_letters(seed: int) -> SimulatedCentres:
     centres = _two_who_meet(seed)
     centres.define("north", "c", 100, placement="even")
     must(centres.consume("south", "c", 40 + seed, tries=400) > 0, "C8", "nothing is to be had")
     return centres
 
 
-def _two_who_meet(seed: int) -> Centres:
+def _two_who_meet(seed: int) -> SimulatedCentres:
     """By letters of which each comes twice, up to eight seconds late."""
-    centres = Centres(("north", "south"), seed=seed, members=())
-    centres.post = Post(repeated_percent=100, delay_us=(1_000, 8 * SECOND_US))
+    centres = SimulatedCentres(("north", "south"), seed=seed, members=())
+    centres.post = MailConditions(repeated_percent=100, delay_us=(1_000, 8 * SECOND_US))
     centres["north"].order(AddCentre(centre="south"))
     centres.run(SECOND_US)
     return centres
 
 
-def _namesakes(centres: Centres, name: str) -> dict[str, str]:
+def _namesakes(centres: SimulatedCentres, name: str) -> dict[str, str]:
     master = centres[name].master
     return master.remote.namesakes() if master is not None else {}

@@ -13,7 +13,7 @@ from vcap_es.components.messages.server import (
     Verdict,
 )
 from vcap_es.components.volumecap_server.slices.journal import Journal, Kept
-from vcap_es.components.volumecap_server.slices.outputs import Abandon, Output, Reply, Write
+from vcap_es.components.volumecap_server.slices.outputs import Abandon, Reply, ServerOutput, Write
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.scenarios.lone_server import LoneServer
@@ -351,7 +351,7 @@ def an_abandoned_server_writes_and_says_nothing_more() -> None:
     assert all(isinstance(each, Reply) for each in after)
 
 
-def _is_abandon(output: Output) -> bool:
+def _is_abandon(output: ServerOutput) -> bool:
     return isinstance(output, Abandon)
 
 

@@ -49,7 +49,7 @@ class Delivery(Struct, frozen=True):
         return interval.pool.received.get(self.sender.centre, 0) >= message.moved
 
 
-class Post(Struct):
+class MailConditions(Struct):
     """How bad the way between data centres is: what is lost or repeated, of a hundred; delays."""
 
     lost_percent: int = 0
@@ -57,7 +57,7 @@ class Post(Struct):
     delay_us: tuple[int, int] = (1_000, 1_000)
 
 
-class Centres:
+class SimulatedCentres:
     """The data centres by name, and the post between them."""
 
     def __init__(
@@ -70,12 +70,12 @@ class Centres:
         limits: Limits | None = None,
         masters: int = 1,
         witnesses: int = 0,
-        post: Post | None = None,
+        post: MailConditions | None = None,
         members: Sequence[str] | None = None,
     ) -> None:
         """All of `names` run; of them all, or those of `members`, share caps from the beginning."""
         self.scheduler = Scheduler()
-        self.post = post or Post()
+        self.post = post or MailConditions()
         self.cut: set[tuple[str, str]] = set()
         self.carried = self.lost = self.redelivered = 0
         self._deliveries: dict[int, Delivery] = {}
@@ -114,7 +114,7 @@ class Centres:
 
     def _join(self, members: Collection[str]) -> None:
         """One data centre takes in all others; they hear of it before anything bad happens."""
-        post, self.post = self.post, Post()
+        post, self.post = self.post, MailConditions()
         self._run_until(lambda: all(each.leader for each in self.worlds.values()))
         if members:
             first = self.worlds[next(iter(members))]

@@ -7,12 +7,12 @@ from functools import partial
 from msgspec import structs
 
 from vcap_es.components.consensus.remark import Remark
-from vcap_es.components.consensus.replica import Cut, Held, Store
+from vcap_es.components.consensus.replica import Cut, Store, StoredLog
 from vcap_es.components.consensus.voter import Ballot, founded
 from vcap_es.components.decisions.primacy import Config, master_id
 from vcap_es.components.master.identity import Identity, Moment
 from vcap_es.components.master.master import Master
-from vcap_es.components.master.outputs import Halt, Output, Renew, Restart
+from vcap_es.components.master.outputs import Halt, MasterOutput, Renew, Restart
 from vcap_es.components.messages import encoding
 from vcap_es.components.primary_master.outputs import (
     Acknowledge,
@@ -28,9 +28,9 @@ from vcap_es.events.units import MS
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.environment.disks import BallotDisk, LogDisk
 from vcap_es.sim.environment.gates import Gate
-from vcap_es.sim.environment.network import US, Connection, Party
+from vcap_es.sim.environment.network import US, Party, SimulatedLink
 from vcap_es.sim.environment.oracle import Claim
-from vcap_es.sim.environment.processes import Process
+from vcap_es.sim.environment.processes import SimulatedProcess
 from vcap_es.sim.environment.site import Site
 from vcap_es.sim.environment.violations import Violation
 
@@ -43,7 +43,7 @@ LOOK_AGAIN_MS = 50
 RESTART_MS = 5
 
 
-class MasterProcess(Process):
+class MasterProcess(SimulatedProcess):
     """One slot: what it has on disk outlives its core."""
 
     def __init__(self, site: Site, slot: int, *, is_founder: bool, spawns: bool = False) -> None:
@@ -83,8 +83,8 @@ class MasterProcess(Process):
             self.machine.boot()
         self._begun_ahead_us = self.machine.wall_ahead_us
         self._moment_ns = -1
-        self._links: dict[int, Connection] = {}
-        self._dialled: dict[Party, Connection] = {}
+        self._links: dict[int, SimulatedLink] = {}
+        self._dialled: dict[Party, SimulatedLink] = {}
         self._redial_ms = REDIAL_MS[0]
         self._writes: deque[Store | Cut] = deque()
         self._is_writing = self._was_full = False
@@ -92,7 +92,7 @@ class MasterProcess(Process):
         self._claimed: tuple[int, Config | None, int] = (0, None, -1)
         ballot = self.ballots.ballot
         self.ballots.ballot = structs.replace(ballot, start=ballot.start + 1)
-        self._gate: Gate[Output | Claim] = Gate(self.ballots, self._after_fsync, self._do)
+        self._gate: Gate[MasterOutput | Claim] = Gate(self.ballots, self._after_fsync, self._do)
         random = self.site.streams.cores
         self.core = Master(
             Identity(
@@ -122,14 +122,14 @@ class MasterProcess(Process):
         last = self.log.entries[position - 1]
         return Head(position=position, epoch=last.epoch, link=last.link)
 
-    def _held(self) -> Held:
+    def _held(self) -> StoredLog:
         log, fold = self.log, Fold()
         for entry in log.entries[: log.committed]:
             fold.evolve(self.site.truth.decode(entry))
         history: dict[int, int] = {}
         for entry in log.entries:
             history[entry.epoch] = entry.position
-        return Held(
+        return StoredLog(
             head=self.head_at(len(log.entries)),
             committed=log.committed,
             fold=fold,
@@ -188,14 +188,14 @@ class MasterProcess(Process):
         self._redial_ms = min(2 * self._redial_ms, REDIAL_MS[1])
         self.later(int(wait_ms * MS), partial(self._dial, other))
 
-    def on_message(self, connection: Connection, data: bytes) -> None:
+    def on_message(self, connection: SimulatedLink, data: bytes) -> None:
         """Take in what a server or the other master says."""
         assert self.core is not None
         self._links[connection.number] = connection
         self.core.heard(connection.number, encoding.decode_at_master(data), self.moment)
         self.flush()
 
-    def on_end(self, connection: Connection) -> None:
+    def on_end(self, connection: SimulatedLink) -> None:
         """A link is gone; one that was made here is made again."""
         assert self.core is not None
         if self._links.pop(connection.number, None) is not None:
@@ -222,7 +222,7 @@ class MasterProcess(Process):
             self._gate.put(claim)
         self._set_alarm(core)
 
-    def _do(self, output: Output | Claim) -> None:
+    def _do(self, output: MasterOutput | Claim) -> None:
         match output:
             case Claim():
                 self._tell_truth(output)
@@ -253,7 +253,7 @@ class MasterProcess(Process):
             case Restart() | Renew() | Halt():
                 self._stop(output)
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: SimulatedLink) -> None:
         self.site.network.close(connection, self)
         self.later(0, partial(self.on_end, connection))
 

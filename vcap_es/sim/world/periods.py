@@ -20,7 +20,7 @@ from vcap_es.events.periods import Window, window_at
 from vcap_es.sim.environment.violations import Violation
 
 
-class Answer(Struct, frozen=True):
+class ServedUnits(Struct, frozen=True):
     """So many units were served at an instant, in microseconds UTC."""
 
     at: int
@@ -31,7 +31,7 @@ class Edited(Struct):
     """The definitions that a cap has had, each since an instant, and what was served of it."""
 
     definitions: list[tuple[int, Definition]] = field(default_factory=list)
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, ServedUnits] = field(default_factory=dict)
 
 
 class Periods:
@@ -67,7 +67,7 @@ class Periods:
         """
         edited = self._caps.setdefault(cap, Edited())
         at = max(at, self._starts.get((cap, parse_consume_id(id_).number), at))
-        edited.answers[id_] = Answer(at, units)
+        edited.answers[id_] = ServedUnits(at, units)
         if not edited.definitions:
             return
         period = _period(edited.definitions, at)

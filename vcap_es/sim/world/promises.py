@@ -31,7 +31,7 @@ Life = tuple[int, str]
 """How often the machine was lost, and the incarnation: with another one nothing is promised."""
 
 
-class Promise(Struct, frozen=True):
+class KeyPromise(Struct, frozen=True):
     """An answer that a key has, since when, of which intervals, and what was evicted until then."""
 
     outcome: object
@@ -41,12 +41,12 @@ class Promise(Struct, frozen=True):
     evicted: int
 
 
-class Asked(Struct, frozen=True):
+class PromisedCall(Struct, frozen=True):
     """A keyed call, and what it must be answered, if there is a promise."""
 
     owner: str
     idempotency: Idempotency
-    promise: Promise | None
+    promise: KeyPromise | None
 
 
 class Promises:
@@ -54,8 +54,8 @@ class Promises:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._asked: dict[int, Asked] = {}
-        self._known: dict[tuple[str, str], Promise] = {}
+        self._asked: dict[int, PromisedCall] = {}
+        self._known: dict[tuple[str, str], KeyPromise] = {}
         self._evicted_before = 0
 
     def asks(
@@ -64,9 +64,9 @@ class Promises:
         """Somebody asks with a key."""
         promise = self._known.get((owner, key.key))
         holds = promise is not None and self._holds(owner, promise, core, life)
-        self._asked[token] = Asked(owner, key, promise if holds else None)
+        self._asked[token] = PromisedCall(owner, key, promise if holds else None)
 
-    def _holds(self, owner: str, promise: Promise, core: VolumecapServer, life: Life) -> bool:
+    def _holds(self, owner: str, promise: KeyPromise, core: VolumecapServer, life: Life) -> bool:
         """Whether the server has to know the answer still."""
         holdings, limits = core.holdings, core.limits
         is_new = holdings.now_ns - promise.at_ns < limits.key_retention_ms * MS
@@ -80,7 +80,7 @@ class Promises:
             return current is None or current is found
         return any(each in holdings.slices for each in promise.places)
 
-    def _has_room(self, owner: str, promise: Promise, core: VolumecapServer) -> bool:
+    def _has_room(self, owner: str, promise: KeyPromise, core: VolumecapServer) -> bool:
         if promise.evicted == self._evictions(core):
             return True
         mine = [each for (whose, _), each in self._known.items() if whose == owner]
@@ -114,25 +114,25 @@ class Promises:
             self._bind_who_waits(asked, promise)
 
     def _promise(
-        self, asked: Asked, outcome: object, core: VolumecapServer, life: Life
-    ) -> Promise | None:
+        self, asked: PromisedCall, outcome: object, core: VolumecapServer, life: Life
+    ) -> KeyPromise | None:
         """The promise that an answer is, if it is one."""
         if not isinstance(outcome, Outcome) or not sticks(outcome):
             return None
         places = _places(outcome, core)
         if not places:
             return None
-        promise = Promise(outcome, core.holdings.now_ns, life, places, self._evictions(core))
+        promise = KeyPromise(outcome, core.holdings.now_ns, life, places, self._evictions(core))
         self._known[asked.owner, asked.idempotency.key] = promise
         return promise
 
-    def _bind_who_waits(self, answered: Asked, promise: Promise) -> None:
+    def _bind_who_waits(self, answered: PromisedCall, promise: KeyPromise) -> None:
         """Who waits with the same key for the same request gets the same answer."""
         key = answered.owner, answered.idempotency.key
         for token, each in self._asked.items():
             is_same = (each.owner, each.idempotency.key) == key
             if is_same and each.promise is None:
-                self._asked[token] = Asked(each.owner, each.idempotency, promise)
+                self._asked[token] = PromisedCall(each.owner, each.idempotency, promise)
 
 
 def _places(outcome: Outcome, core: VolumecapServer) -> list[Place]:

@@ -9,7 +9,7 @@ from functools import partial
 
 from msgspec import structs
 
-from vcap_es.components.consensus.voter import Ballot, Keep, Voter
+from vcap_es.components.consensus.voter import Ballot, SaveBallot, Voter
 from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.messages import encoding, server
 from vcap_es.components.messages.client import Cancel, Command, Commit, Idempotency, Refund
@@ -22,7 +22,7 @@ from vcap_es.components.messages.master import (
 from vcap_es.components.messages.server import FromMaster, FromServer, Hello
 from vcap_es.components.volumecap_server.belonging import Belonging
 from vcap_es.components.volumecap_server.keys.records import KeyEntry
-from vcap_es.components.volumecap_server.leader_tracker import Followed
+from vcap_es.components.volumecap_server.leader_tracker import LeaderTracker
 from vcap_es.components.volumecap_server.slices.journal import Begun
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import (
@@ -39,8 +39,8 @@ from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.disks import BOOT, BallotDisk, Disk
 from vcap_es.sim.environment.gates import Gate
-from vcap_es.sim.environment.network import Connection, Party
-from vcap_es.sim.environment.processes import Process
+from vcap_es.sim.environment.network import Party, SimulatedLink
+from vcap_es.sim.environment.processes import SimulatedProcess
 from vcap_es.sim.environment.site import Site
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.world.promises import Life, Promises
@@ -49,7 +49,7 @@ REDIAL_MS = 20
 WORKS_PER_PERIOD = 20
 """Like the shell of a server, it surveys so often in each period of its reports."""
 
-Vote = tuple[Connection, FromVoter]
+Vote = tuple[SimulatedLink, FromVoter]
 
 
 def _new_belonging() -> Belonging:
@@ -57,7 +57,7 @@ def _new_belonging() -> Belonging:
     return Belonging("", lambda _: None)
 
 
-class ServerProcess(Process):
+class ServerProcess(SimulatedProcess):
     """One server: what it has on disk outlives its core."""
 
     def __init__(self, site: Site, name: str, limits: Limits, *, is_witness: bool = False) -> None:
@@ -102,10 +102,10 @@ class ServerProcess(Process):
         if begun.incarnation not in self.incarnations:
             self.incarnations.append(begun.incarnation)
         self.core = VolumecapServer(journal, self.disk.cells, self.limits)
-        self._links: dict[Party, Connection] = {}
-        self._nodes: dict[Connection, str] = {}
-        self._serving: Connection | None = None
-        self._followed = Followed()
+        self._links: dict[Party, SimulatedLink] = {}
+        self._nodes: dict[SimulatedLink, str] = {}
+        self._serving: SimulatedLink | None = None
+        self._followed = LeaderTracker()
         self._alarm_ns = 0
         self._start_voting()
         for master in self.site.master_parties:
@@ -197,10 +197,10 @@ class ServerProcess(Process):
         wait_ms = REDIAL_MS * (1 + self.site.streams.net.random())
         self.later(int(wait_ms * MS), partial(self._dial, master))
 
-    def _send(self, connection: Connection, message: FromServer | FromVoter) -> None:
+    def _send(self, connection: SimulatedLink, message: FromServer | FromVoter) -> None:
         self.site.network.send(connection, self, encoding.encode(message))
 
-    def on_end(self, connection: Connection) -> None:
+    def on_end(self, connection: SimulatedLink) -> None:
         """A link is gone: it is made again, and its master is not the leader any more."""
         _, there = connection.sides(self)
         if self._links.get(there.party) is connection:
@@ -214,7 +214,7 @@ class ServerProcess(Process):
             self.core.disconnected()
             self.flush()
 
-    def on_message(self, connection: Connection, data: bytes) -> None:
+    def on_message(self, connection: SimulatedLink, data: bytes) -> None:
         """Take in what a master says."""
         message = encoding.decode_at_server(data)
         if isinstance(message, Greeting | Leading) and self.belonging.obstacle(message.cluster):
@@ -230,9 +230,9 @@ class ServerProcess(Process):
                 self._nodes[connection] = message.node
             case server.Readmitted():
                 self.later(0, partial(self._move, message))
-            case server.Keyring() | server.Directory():
+            case server.Keyring() | server.NodeDirectory():
                 pass
-            case server.Standing() | server.Broadcast():
+            case server.Grants() | server.Broadcast():
                 self.received(connection.number, message)
             case _:
                 self._vote(connection, message)
@@ -253,7 +253,7 @@ class ServerProcess(Process):
             self.core.received(message, self.now_ns)
             self.flush()
 
-    def _heed(self, connection: Connection, epoch: int) -> None:
+    def _heed(self, connection: SimulatedLink, epoch: int) -> None:
         """A master says that it leads: who leads the latest epoch is served from."""
         if not self._followed.leads(connection.number, epoch):
             return
@@ -265,12 +265,12 @@ class ServerProcess(Process):
 
     # ---- voting
 
-    def _vote(self, connection: Connection, message: ToVoter) -> None:
+    def _vote(self, connection: SimulatedLink, message: ToVoter) -> None:
         if self.voter is None:
             return
         sender = self._nodes.get(connection, "")
         for output in self.voter.heard(sender, message, self.now_ns):
-            self._gate.put(output if isinstance(output, Keep) else (connection, output))
+            self._gate.put(output if isinstance(output, SaveBallot) else (connection, output))
 
     def _cast(self, vote: Vote) -> None:
         self._send(*vote)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from vcap_es.components.consensus.timings import Timings
-from vcap_es.components.consensus.window import WINDOW, Window
+from vcap_es.components.consensus.window import WINDOW, LogWindow
 from vcap_es.components.decisions.meta import Define
 from vcap_es.components.messages.client import Command, Consume, Idempotency
 from vcap_es.components.messages.outcomes import Consumed
@@ -45,7 +45,7 @@ class World(Site):
         dc: str = "dc1",
         cluster: str = "simulated",
         scheduler: Scheduler | None = None,
-        window: Window = WINDOW,
+        window: LogWindow = WINDOW,
         first_id: int = 1,
     ) -> None:
         super().__init__(

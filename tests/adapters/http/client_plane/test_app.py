@@ -20,7 +20,7 @@ from tests.support.stand_in import (
 from vcap_es.adapters.http.client_plane.app import ENDPOINTS
 from vcap_es.adapters.http.client_plane.calls import Endpoint
 from vcap_es.adapters.http.request_bodies import BATCH_BYTES_MAX, BODY_BYTES_MAX
-from vcap_es.components.messages.server import Whereabouts
+from vcap_es.components.messages.server import NodeAddress
 from vcap_es.events.facts.access import Role
 from vcap_es.events.instants import format_instant
 
@@ -450,9 +450,9 @@ def test_the_nodes_are_listed_as_the_server_knows_them() -> None:
     async def main() -> None:
         node = StandIn()
         node.known = [
-            Whereabouts("m0-a", "m0", "master", "http://h:1", 3, "connected"),
-            Whereabouts("b" * 32, "s1", "server", "http://h:2", 1, "lost"),
-            Whereabouts("c" * 32, "s2", "server", "", 0, ""),
+            NodeAddress("m0-a", "m0", "master", "http://h:1", 3, "connected"),
+            NodeAddress("b" * 32, "s1", "server", "http://h:2", 1, "lost"),
+            NodeAddress("c" * 32, "s2", "server", "", 0, ""),
         ]
         async with served(node) as port, calling(port, node.key(role="auditor")) as client:
             answer = await client.get("/v1/nodes")

@@ -23,7 +23,7 @@ from vcap_es.adapters.http.client_plane.answers import (
     level_response,
     outcome_response,
 )
-from vcap_es.adapters.http.client_plane.calls import Call, Endpoint
+from vcap_es.adapters.http.client_plane.calls import ClientRequest, Endpoint
 from vcap_es.adapters.http.client_plane.forwarding import FORWARD_SECONDS, forward
 from vcap_es.adapters.http.client_plane.plane import (
     AUDITORS,
@@ -89,30 +89,30 @@ _CAP = re.compile(CAP_ID)
 # ---- what is asked
 
 
-async def _consume(call: Call) -> Response:
+async def _consume(call: ClientRequest) -> Response:
     cap = call.path("cap")
     if not _CAP.fullmatch(cap):
         raise RequestRefused("not_found", "a cap's id is 1 to 128 of A-Z a-z 0-9 . _ : -")
     return await _do(call, consume_command(cap, call.body))
 
 
-async def _consume_several(call: Call) -> Response:
+async def _consume_several(call: ClientRequest) -> Response:
     return await _do(call, consume_several_command(call.body))
 
 
-async def _hold(call: Call) -> Response:
+async def _hold(call: ClientRequest) -> Response:
     return await _do(call, hold_command(call.body))
 
 
-async def _commit(call: Call) -> Response:
+async def _commit(call: ClientRequest) -> Response:
     return await _do(call, commit_command(call.path("id"), call.body))
 
 
-async def _cancel(call: Call) -> Response:
+async def _cancel(call: ClientRequest) -> Response:
     return await _do(call, cancel_command(call.path("id"), call.body))
 
 
-async def _refund(call: Call) -> Response:
+async def _refund(call: ClientRequest) -> Response:
     command = refund_command(call.body)
     if _place_of(command.id)[1] != call.path("cap"):
         detail = f"the id is of another cap than {call.path('cap')[:128]!r}"
@@ -120,7 +120,7 @@ async def _refund(call: Call) -> Response:
     return await _do(call, command)
 
 
-async def _look_up(call: Call) -> Response:
+async def _look_up(call: ClientRequest) -> Response:
     cap = call.path("cap")
     await _check_scope(call, [cap])
     answer = await call.plane.node.lookup(cap)
@@ -129,24 +129,24 @@ async def _look_up(call: Call) -> Response:
     return level_response(call.plane, answer)
 
 
-async def _nodes(call: Call) -> Response:
+async def _nodes(call: ClientRequest) -> Response:
     nodes = [known_node(each) for each in call.plane.node.nodes()]
     return json_response(msgspec.json.encode({"nodes": nodes}), {})
 
 
-async def _links(call: Call) -> Response:
+async def _links(call: ClientRequest) -> Response:
     return links_response(call.request, call.plane.node)
 
 
-async def _live(_call: Call) -> Response:
+async def _live(_call: ClientRequest) -> Response:
     return live_response()
 
 
-async def _ready(call: Call) -> Response:
+async def _ready(call: ClientRequest) -> Response:
     return ready_response(call.plane.node.ready, verbose="verbose" in call.request.query_params)
 
 
-async def _metrics(call: Call) -> Response:
+async def _metrics(call: ClientRequest) -> Response:
     return metrics_response(call.plane.node.metrics)
 
 
@@ -170,7 +170,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 # ---- may they, and do it
 
 
-async def _do(call: Call, command: Command) -> Response:
+async def _do(call: ClientRequest, command: Command) -> Response:
     """Check the caps of `command`, do it here or where its id is from, and answer."""
     caps, incarnation = _concerns(command)
     await _check_scope(call, caps)
@@ -202,7 +202,7 @@ def _place_of(id_: str) -> tuple[str, str]:
     return named.incarnation, named.cap
 
 
-async def _check_scope(call: Call, caps: list[str]) -> None:
+async def _check_scope(call: ClientRequest, caps: list[str]) -> None:
     plane, client = call.plane, call.client
     for cap in dict.fromkeys(caps):
         if plane.allows(client, cap):
@@ -214,7 +214,7 @@ async def _check_scope(call: Call, caps: list[str]) -> None:
             raise RequestRefused("forbidden", "this API key does not open the cap", cap=cap)
 
 
-def _idempotency(call: Call, command: Command) -> Idempotency | None:
+def _idempotency(call: ClientRequest, command: Command) -> Idempotency | None:
     """The caller's key for this call, which is nobody else's, and what is asked."""
     values = call.request.headers.getlist("idempotency-key")
     if not values:
@@ -272,7 +272,7 @@ def client_app(plane: ClientPlane) -> Starlette:
         members = problem("internal_error", "the server failed; its log says why")
         return _finish(plane, "other", problem_response(members))
 
-    desk = _Desk(plane)
+    desk = _Dispatcher(plane)
     app = Starlette(
         routes=[
             Route(each.path, desk.serve(each), methods=[each.method], name=each.name)
@@ -285,7 +285,7 @@ def client_app(plane: ClientPlane) -> Starlette:
     return app
 
 
-class _Desk:
+class _Dispatcher:
     """What every call goes through: who calls, in which role, with how large a body."""
 
     def __init__(self, plane: ClientPlane) -> None:
@@ -314,7 +314,7 @@ class _Desk:
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         if endpoint.roles is None:
-            return await endpoint.answer(Call(self._plane, request, _NOBODY, b""))
+            return await endpoint.answer(ClientRequest(self._plane, request, _NOBODY, b""))
         self._check_room(0)
         client = self._caller(request)
         if client.role not in endpoint.roles:
@@ -324,7 +324,7 @@ class _Desk:
         self._by_key[client.key] = mine + 1
         try:
             body = await _read(request, endpoint.body_bytes_max)
-            return await endpoint.answer(Call(self._plane, request, client, body))
+            return await endpoint.answer(ClientRequest(self._plane, request, client, body))
         finally:
             self._by_key[client.key] -= 1
             if not self._by_key[client.key]:

@@ -16,7 +16,7 @@ from vcap_es.adapters.http.request_bodies import (
 from vcap_es.events.facts.access import Role
 
 
-class Call(NamedTuple):
+class ClientRequest(NamedTuple):
     """A request that was read: by whom, with which body."""
 
     plane: ClientPlane
@@ -36,5 +36,5 @@ class Endpoint(NamedTuple):
     method: str
     path: str
     roles: frozenset[Role] | None
-    answer: Callable[[Call], Awaitable[Response]]
+    answer: Callable[[ClientRequest], Awaitable[Response]]
     body_bytes_max: int = BODY_BYTES_MAX

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from vcap_es.adapters.http.bounded_protocol import FRESH, IDLE, GuardedConfig, GuardedProtocol
+from vcap_es.adapters.http.bounded_protocol import FRESH, IDLE, BoundedConfig, BoundedProtocol
 from vcap_es.adapters.http.client_plane.plane import TAKERS, ClientPlane, consumed_json
 from vcap_es.adapters.http.problems import FIELD_INTEGER_MAX, clamped
 from vcap_es.adapters.http.request_bodies import AMOUNT_BODY, CAP_ID
@@ -179,7 +179,7 @@ def _is_plain(name: bytes, value: bytes) -> bool:
     return name == b"connection" and value.lower() == b"keep-alive"
 
 
-class FastLaneConfig(GuardedConfig):
+class FastLaneConfig(BoundedConfig):
     """uvicorn's settings, and what all connections of the fast lane share."""
 
     lane: Lane
@@ -196,7 +196,7 @@ def fast_lane(plane: ClientPlane) -> Speaking:
     return configured
 
 
-class FastLaneProtocol(GuardedProtocol):
+class FastLaneProtocol(BoundedProtocol):
     """One connection; a message is `simple` until something about it is not."""
 
     config: FastLaneConfig

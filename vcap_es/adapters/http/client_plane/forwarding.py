@@ -4,7 +4,7 @@ import httpx2
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vcap_es.adapters.http.client_plane.calls import Call
+from vcap_es.adapters.http.client_plane.calls import ClientRequest
 from vcap_es.errors import RequestRefused
 
 FORWARD_SECONDS = 2.0
@@ -17,7 +17,7 @@ FORWARDED = "vcap-forwarded"
 """Marks a call that another server has forwarded here: it is not forwarded again."""
 
 
-async def forward(call: Call, incarnation: str) -> Response:
+async def forward(call: ClientRequest, incarnation: str) -> Response:
     """Ask the server that gave the id; it checks and counts the call as its own."""
     address = call.plane.node.addresses.get(incarnation)
     if address is None or FORWARDED in call.request.headers:
@@ -30,7 +30,7 @@ async def forward(call: Call, incarnation: str) -> Response:
         raise RequestRefused("unavailable", detail, retry_after_ms=1000) from error
 
 
-async def _ask(call: Call, url: str) -> Response:
+async def _ask(call: ClientRequest, url: str) -> Response:
     http: httpx2.AsyncClient = call.request.state.http
     passed = ("authorization", "idempotency-key", "content-type")
     headers = {name: call.request.headers[name] for name in passed if name in call.request.headers}

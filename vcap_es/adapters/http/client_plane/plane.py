@@ -17,7 +17,7 @@ from vcap_es.adapters.http.problems import rate_limit, rate_limit_policy
 from vcap_es.clock import now_us
 from vcap_es.components.messages.client import Command, Idempotency
 from vcap_es.components.messages.outcomes import Consumed, Level, Outcome, Refused
-from vcap_es.components.messages.server import Whereabouts
+from vcap_es.components.messages.server import NodeAddress
 from vcap_es.events.facts import ApiKeyCreated
 from vcap_es.events.facts.access import Role
 from vcap_es.events.instants import format_instant
@@ -32,7 +32,7 @@ AUDITORS: frozenset[Role] = READERS - TAKERS
 """Who may see the nodes."""
 
 
-class Node(Protocol):
+class ServingNode(Protocol):
     """What the client plane needs of a volumecap server.
 
     `keys` is replaced by another mapping when a key is made or revoked, and never changed itself.
@@ -61,7 +61,7 @@ class Node(Protocol):
     def group_of(self, cap: str) -> str | None:
         """The group of `cap`, as far as it is known here."""
 
-    def nodes(self) -> list[Whereabouts]:
+    def nodes(self) -> list[NodeAddress]:
         """The nodes of the data centre, as far as is known here."""
 
     def is_node(self, authorization: str) -> bool:
@@ -141,7 +141,7 @@ class Counts(Collector):
 class ClientPlane:
     """One server's client plane: the parts that the fast lane and the application share."""
 
-    def __init__(self, node: Node, now: Callable[[], int] = now_us) -> None:
+    def __init__(self, node: ServingNode, now: Callable[[], int] = now_us) -> None:
         """Serve clients of `node`; `now` is the wall clock in microseconds UTC."""
         self.node = node
         self.now = now

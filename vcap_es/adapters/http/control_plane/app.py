@@ -24,7 +24,7 @@ from vcap_es.adapters.http.control_plane.order import ORDER
 from vcap_es.adapters.http.control_plane.placements import PLACEMENTS
 from vcap_es.adapters.http.control_plane.primacy import PRIMACY
 from vcap_es.adapters.http.control_plane.restore import RESTORE
-from vcap_es.adapters.http.control_plane.routes import Call, Plane, Route
+from vcap_es.adapters.http.control_plane.routes import ControlCall, Route, RouteDispatcher
 from vcap_es.adapters.http.control_plane.stream import STREAM
 from vcap_es.adapters.http.known_masters import links_response
 from vcap_es.adapters.links.discovery import LINKS_PATH
@@ -33,7 +33,7 @@ from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.adapters.master.metrics import MasterMetrics
 
 
-async def openapi_json(_: Call) -> Response:
+async def openapi_json(_: ControlCall) -> Response:
     """This document."""
     return Response(DOCUMENT, media_type="application/json")
 
@@ -60,7 +60,7 @@ DOCUMENT = openapi.encoded(API)
 
 def control_app(node: MasterNode) -> Starlette:
     """The control plane of `node`; made once for each node, which may start later."""
-    plane = Plane(node, ROUTES)
+    plane = RouteDispatcher(node, ROUTES)
     node.metrics.register(MasterMetrics(node))
 
     async def links(request: Request) -> Response:

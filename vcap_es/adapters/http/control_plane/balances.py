@@ -15,9 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from vcap_es.adapters.http.control_plane.routes import (
     LIMIT_MAX,
-    Call,
+    ControlCall,
+    ControlReply,
     Query,
-    Reply,
     Route,
     check_primacy,
     check_scope,
@@ -36,7 +36,7 @@ from vcap_es.adapters.past.messages import (
     IntervalsOf,
     LogPage,
     OneEvent,
-    Part,
+    ReadingPart,
     ReasonsOf,
     StatementOf,
     Verify,
@@ -66,7 +66,7 @@ Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
 
 
 async def _told(
-    call: Call, question: AnyQuestion, media: str = "application/json", **headers: str
+    call: ControlCall, question: AnyQuestion, media: str = "application/json", **headers: str
 ) -> Response:
     """The answer to a question about the past: whole, or as a stream of its parts."""
     part, reading = await _begun(call, question)
@@ -75,7 +75,7 @@ async def _told(
     return PartsResponse(reading, part, media_type=media, headers=headers)
 
 
-async def _begun(call: Call, question: AnyQuestion) -> tuple[Part, Reading | None]:
+async def _begun(call: ControlCall, question: AnyQuestion) -> tuple[ReadingPart, Reading | None]:
     """The first part of an answer, and the reading where there is more of it.
 
     Who leaves before is not answered, and nothing is read for them any more.
@@ -104,7 +104,7 @@ async def _begun(call: Call, question: AnyQuestion) -> tuple[Part, Reading | Non
 class PartsResponse(StreamingResponse):
     """An answer that is sent part by part, as fast as it is taken and no faster."""
 
-    def __init__(self, reading: Reading, first: Part, **kwargs: Any) -> None:
+    def __init__(self, reading: Reading, first: ReadingPart, **kwargs: Any) -> None:
         super().__init__(_bodies(reading, first), **kwargs)
         self._reading = reading
 
@@ -121,14 +121,14 @@ class PartsResponse(StreamingResponse):
             self._reading.close()
 
 
-async def _bodies(reading: Reading, part: Part) -> AsyncIterator[bytes]:
+async def _bodies(reading: Reading, part: ReadingPart) -> AsyncIterator[bytes]:
     yield part.body
     while not part.is_last:
         part = await reading.part()
         yield part.body
 
 
-def _meta(call: Call) -> MetaState:
+def _meta(call: ControlCall) -> MetaState:
     meta = call.node.state.metas.get(call.path["cap"])
     if meta is None:
         raise RequestRefused("unknown_cap", f"no cap {call.path['cap']}: define it first")
@@ -145,7 +145,7 @@ class MomentQuery(Query, frozen=True, kw_only=True):
     position: Position | None = None
 
 
-async def cap_balances(call: Call) -> Reply | Response:
+async def cap_balances(call: ControlCall) -> ControlReply | Response:
     """Where the units of every interval not closed are, down to each server; now or as it was."""
     query: MomentQuery = call.query
     if query.at is not None and query.position is not None:
@@ -153,7 +153,7 @@ async def cap_balances(call: Call) -> Reply | Response:
     if query.at is None and query.position is None:
         check_primacy(call.node, changes=False)
         _meta(call)
-        return Reply(value=await call.node.view(partial(_live_balances, call.path["cap"])))
+        return ControlReply(value=await call.node.view(partial(_live_balances, call.path["cap"])))
     at = None if query.at is None else _past(call, query.at)
     return await _told(call, BalancesThen(call.path["cap"], query.position, at))
 
@@ -162,7 +162,7 @@ def _live_balances(cap: str, state: DataCentre) -> Balances:
     return balances_of(state.metas[cap])
 
 
-def _past(call: Call, text: str) -> int:
+def _past(call: ControlCall, text: str) -> int:
     at = parse_instant(text)
     if at > call.node.now():
         raise InvalidInput(f"at, {text}, is not over yet: what was then is not known")
@@ -176,7 +176,7 @@ class IntervalsQuery(Query, frozen=True, kw_only=True):
     cursor: Number | None = None
 
 
-async def cap_intervals(call: Call) -> Response:
+async def cap_intervals(call: ControlCall) -> Response:
     """Every interval that the cap ever had, oldest first; closed ones are read from the log."""
     query: IntervalsQuery = call.query
     behind = -1 if query.cursor is None else query.cursor
@@ -185,12 +185,12 @@ async def cap_intervals(call: Call) -> Response:
     return Response(part.body, media_type="application/json", headers=headers)
 
 
-async def cap_holders(call: Call) -> Reply:
+async def cap_holders(call: ControlCall) -> ControlReply:
     """Which server incarnation has what of the intervals that are not closed, the most first."""
     cap = _meta(call).cap
     holders = await call.node.view(lambda state: list(_holders(call.node, state.metas[cap])))
     holders.sort(key=lambda each: (-each.held, each.number, each.incarnation))
-    return Reply(value=Holders(id=cap, holders=holders))
+    return ControlReply(value=Holders(id=cap, holders=holders))
 
 
 def _holders(node: MasterNode, meta: MetaState) -> Iterator[Holder]:
@@ -218,7 +218,7 @@ class StatementQuery(Query, frozen=True, kw_only=True):
     interval: Number | None = None
 
 
-async def cap_statement(call: Call) -> Response:
+async def cap_statement(call: ControlCall) -> Response:
     """Every movement of the cap with the balance after it, double-entry; streamed."""
     return await _told(call, StatementOf(call.path["cap"], call.query.interval))
 
@@ -230,7 +230,7 @@ class ExplainQuery(Query, frozen=True, kw_only=True):
     id: Annotated[str, Meta(max_length=512)] | None = None
 
 
-async def cap_explain(call: Call) -> Response:
+async def cap_explain(call: ControlCall) -> Response:
     """Where every unit of an interval went and by which events, or what became of one consume."""
     query: ExplainQuery = call.query
     cap = call.path["cap"]
@@ -244,7 +244,7 @@ async def cap_explain(call: Call) -> Response:
     return await _told(call, ConsumeOf(cap, query.id))
 
 
-async def cap_history(call: Call) -> Response:
+async def cap_history(call: ControlCall) -> Response:
     """Every event of the cap as JSON lines, to keep or to feed to other tools; streamed."""
     cap = call.path["cap"]
     name = f'attachment; filename="{cap.replace(":", "_")}.jsonl"'
@@ -263,7 +263,7 @@ class LogQuery(Query, frozen=True, kw_only=True):
     kind: Annotated[str, Meta(extra_json_schema={"enum": KINDS})] | None = None
 
 
-async def list_events(call: Call) -> Response:
+async def list_events(call: ControlCall) -> Response:
     """A page of the log, oldest first, of what the key opens."""
     query: LogQuery = call.query
     if query.cap is not None:
@@ -277,7 +277,7 @@ async def list_events(call: Call) -> Response:
     return Response(part.body, media_type="application/json", headers=headers)
 
 
-async def show_event(call: Call) -> Response:
+async def show_event(call: ControlCall) -> Response:
     """One event whole, with the link by which the chain covers it."""
     text = call.path["position"]
     position = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
@@ -286,7 +286,7 @@ async def show_event(call: Call) -> Response:
     return await _told(call, OneEvent(position, scopes_of(call)))
 
 
-def scopes_of(call: Call) -> list[str] | None:
+def scopes_of(call: ControlCall) -> list[str] | None:
     """What the key opens, as the reading process is told it; None: everything."""
     if call.client.scopes.are_all:
         return None
@@ -297,7 +297,7 @@ _verifying = asyncio.Semaphore(1)
 """One verification at a time: it reads the whole log."""
 
 
-async def verify_log(call: Call) -> Response:
+async def verify_log(call: ControlCall) -> Response:
     """Check every link of the chain and every equation of the books, from the first event on."""
     if _verifying.locked():
         raise RequestRefused("busy", "the log is being verified already", retry_after_ms=5000)

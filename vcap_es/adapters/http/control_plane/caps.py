@@ -13,9 +13,9 @@ from vcap_es.adapters.http.control_plane.changes import Acknowledged, definition
 from vcap_es.adapters.http.control_plane.routes import (
     POSITION,
     WATERMARK,
-    Call,
-    Page,
-    Reply,
+    ControlCall,
+    ControlReply,
+    PageQuery,
     Route,
     check_scope,
     next_page,
@@ -63,7 +63,7 @@ SCAN_MAX = 50_000
 # ---- caps
 
 
-class CapsQuery(Page, frozen=True, kw_only=True):
+class CapsQuery(PageQuery, frozen=True, kw_only=True):
     """Which caps: of a group, with ids that begin so, in a state."""
 
     group: str | None = None
@@ -71,7 +71,7 @@ class CapsQuery(Page, frozen=True, kw_only=True):
     state: State | None = None
 
 
-async def list_caps(call: Call) -> Reply:
+async def list_caps(call: ControlCall) -> ControlReply:
     """A page of the caps that the key opens."""
     query: CapsQuery = call.query
     now = call.node.now()
@@ -89,7 +89,7 @@ async def list_caps(call: Call) -> Reply:
         return Caps(caps=caps, next=f"{state.epoch}.{place}" if more else None)
 
     page = await call.node.view(read)
-    return Reply(value=page, headers=next_page(call, cursor=page.next) if page.next else {})
+    return ControlReply(value=page, headers=next_page(call, cursor=page.next) if page.next else {})
 
 
 def _fits(meta: Meta, query: CapsQuery, client: Client) -> bool:
@@ -113,13 +113,13 @@ def _place(cursor: str | None, epoch: int) -> int:
     return int(place)
 
 
-async def show_cap(call: Call) -> Reply:
+async def show_cap(call: ControlCall) -> ControlReply:
     """The cap, with its version as the entity tag."""
     now = call.node.now()
     cap = await call.node.view(lambda state: _found(state, call.path["cap"], now, call.node.dc))
     if cap is None:
         raise RequestRefused("unknown_cap", f"no cap {call.path['cap']}: define it first")
-    return Reply(value=cap, headers={"etag": f'"{cap.version}"'})
+    return ControlReply(value=cap, headers={"etag": f'"{cap.version}"'})
 
 
 def _found(state: DataCentre, name: str, now: int, dc: str) -> Cap | None:
@@ -127,7 +127,7 @@ def _found(state: DataCentre, name: str, now: int, dc: str) -> Cap | None:
     return None if meta is None else cap_of(meta, now, dc)
 
 
-async def define_cap(call: Call) -> Reply:
+async def define_cap(call: ControlCall) -> ControlReply:
     """Let the cap have this definition; 201 where it did not exist or was retired."""
     name, definition = call.path["cap"], definition_in(call)
     if not call.client.allows(name, definition.group):
@@ -137,29 +137,29 @@ async def define_cap(call: Call) -> Reply:
     return await _change_cap(call, command)
 
 
-async def pause_cap(call: Call) -> Reply:
+async def pause_cap(call: ControlCall) -> ControlReply:
     """Let the total in force be 0 until the cap is resumed."""
     return await _change_cap(call, Pause(cap=call.path["cap"], if_version=_wanted_version(call)))
 
 
-async def resume_cap(call: Call) -> Reply:
+async def resume_cap(call: ControlCall) -> ControlReply:
     """Let the total of the definition be in force again."""
     return await _change_cap(call, Resume(cap=call.path["cap"], if_version=_wanted_version(call)))
 
 
-async def retire_cap(call: Call) -> Reply:
+async def retire_cap(call: ControlCall) -> ControlReply:
     """End the cap and its open intervals."""
     return await _change_cap(call, Retire(cap=call.path["cap"], if_version=_wanted_version(call)))
 
 
-async def move_cap(call: Call) -> Reply:
+async def move_cap(call: ControlCall) -> ControlReply:
     """Let another data centre decide the cap, from its first interval that is not open yet."""
     to = read_body(call, HomeRequest).home
     command = MoveHome(cap=call.path["cap"], to=to, if_version=_wanted_version(call))
     return await _change_cap(call, command)
 
 
-async def _change_cap(call: Call, command: CapCommand) -> Reply:
+async def _change_cap(call: ControlCall, command: CapCommand) -> ControlReply:
     # From here to the decision nothing waits, so the scope checked is that of the cap changed.
     check_scope(call.node, call.client, command.cap)
     done = await submit(call, command)
@@ -169,10 +169,10 @@ async def _change_cap(call: Call, command: CapCommand) -> Reply:
     assert isinstance(shown.value, Cap)
     unheard = [unheard_server(each) for each in done.unheard]
     value = msgspec.structs.replace(shown.value, unheard=unheard)
-    return Reply(value=value, status=201 if is_new else 200, headers=headers)
+    return ControlReply(value=value, status=201 if is_new else 200, headers=headers)
 
 
-async def _permanence(call: Call, done: Done) -> dict[str, str]:
+async def _permanence(call: ControlCall, done: Done) -> dict[str, str]:
     """Where it was asked for: wait until every data centre has passed what was done."""
     query = call.query
     if not isinstance(query, Acknowledged) or query.ack != "permanent":
@@ -185,7 +185,7 @@ async def _permanence(call: Call, done: Done) -> dict[str, str]:
     return {WATERMARK: format_instant(order.watermark)}
 
 
-def _wanted_version(call: Call) -> Version | None:
+def _wanted_version(call: ControlCall) -> Version | None:
     """The version that the request's conditions ask for; None: whichever there is."""
     meta = call.node.state.metas.get(call.path["cap"])
     if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
@@ -220,9 +220,9 @@ def _version_in(tag: str) -> Version:
 # ---- templates
 
 
-async def list_templates(call: Call) -> Reply:
+async def list_templates(call: ControlCall) -> ControlReply:
     """A page of the templates whose every cap the key opens."""
-    query: Page = call.query
+    query: PageQuery = call.query
 
     def read(state: DataCentre) -> Templates:
         behind = query.cursor or ""
@@ -232,7 +232,9 @@ async def list_templates(call: Call) -> Reply:
         return Templates(templates=page, next=page[-1].match if len(own) > len(page) else None)
 
     found = await call.node.view(read)
-    return Reply(value=found, headers=next_page(call, cursor=found.next) if found.next else {})
+    return ControlReply(
+        value=found, headers=next_page(call, cursor=found.next) if found.next else {}
+    )
 
 
 def _template(node: MasterNode, state: DataCentre, match: str) -> Template:
@@ -240,7 +242,7 @@ def _template(node: MasterNode, state: DataCentre, match: str) -> Template:
     return Template(match=match, definition=terms_of(state.templates[match]), home=home)
 
 
-async def show_template(call: Call) -> Reply:
+async def show_template(call: ControlCall) -> ControlReply:
     """The template."""
     match = call.path["match"]
     found = await call.node.view(
@@ -248,33 +250,33 @@ async def show_template(call: Call) -> Reply:
     )
     if found is None:
         raise RequestRefused("unknown_template", f"no template {match}: define it first")
-    return Reply(value=found)
+    return ControlReply(value=found)
 
 
-async def define_template(call: Call) -> Reply:
+async def define_template(call: ControlCall) -> ControlReply:
     """Let caps whose id matches be defined so on first use; 201 where there was none."""
     match, definition = call.path["match"], definition_in(call)
     is_new = match not in call.node.state.templates
     done = await submit(call, DefineTemplate(match=match, definition=definition))
-    return Reply(
+    return ControlReply(
         value=Template(match=match, definition=terms_of(definition), home=call.node.dc),
         status=201 if is_new else 200,
         headers={POSITION: str(done.position)},
     )
 
 
-async def retire_template(call: Call) -> Reply:
+async def retire_template(call: ControlCall) -> ControlReply:
     """Define no further caps by the template; those that were stay."""
     done = await submit(call, RetireTemplate(match=call.path["match"]))
-    return Reply(status=204, headers={POSITION: str(done.position)})
+    return ControlReply(status=204, headers={POSITION: str(done.position)})
 
 
 # ---- API keys
 
 
-async def list_keys(call: Call) -> Reply:
+async def list_keys(call: ControlCall) -> ControlReply:
     """A page of the keys that open nothing which the caller's key does not."""
-    query: Page = call.query
+    query: PageQuery = call.query
 
     def read(state: DataCentre) -> Keys:
         behind = query.cursor or ""
@@ -284,14 +286,16 @@ async def list_keys(call: Call) -> Reply:
         return Keys(keys=page, next=page[-1].id if len(rest) > len(page) else None)
 
     found = await call.node.view(read)
-    return Reply(value=found, headers=next_page(call, cursor=found.next) if found.next else {})
+    return ControlReply(
+        value=found, headers=next_page(call, cursor=found.next) if found.next else {}
+    )
 
 
 def _is_below(client: Client, key: ApiKeyCreated) -> bool:
     return all(map(client.scopes.cover, key.scopes))
 
 
-async def make_key(call: Call) -> Reply:
+async def make_key(call: ControlCall) -> ControlReply:
     """Make a key; its secret is told in this answer and never again."""
     wanted = read_body(call, KeyRequest)
     for scope in wanted.scopes:
@@ -317,7 +321,7 @@ async def make_key(call: Call) -> Reply:
         secret=made.text,
     )
     headers = {"location": f"/v1/keys/{made.key}", POSITION: str(done.position)}
-    return Reply(value=answer, status=201, headers=headers)
+    return ControlReply(value=answer, status=201, headers=headers)
 
 
 def _expiry(text: str | None, now: int) -> int | None:
@@ -329,13 +333,13 @@ def _expiry(text: str | None, now: int) -> int | None:
     return expires_at
 
 
-async def revoke_key(call: Call) -> Reply:
+async def revoke_key(call: ControlCall) -> ControlReply:
     """Let a key open nothing any more, at every connected server within about a second."""
     found = call.node.state.access.keys.get(call.path["key"])
     if found is not None and not _is_below(call.client, found):
         raise RequestRefused("forbidden", "that key opens what yours does not")
     done = await submit(call, RevokeKey(key=call.path["key"]))
-    return Reply(status=204, headers={POSITION: str(done.position)})
+    return ControlReply(status=204, headers={POSITION: str(done.position)})
 
 
 # ---- the table
@@ -407,7 +411,7 @@ OPERATORS = (
         "read",
         list_templates,
         "List templates",
-        query=Page,
+        query=PageQuery,
         answer=Templates,
     ),
     Route("GET", _TEMPLATE, "read", show_template, "Show a template", answer=Template),
@@ -423,7 +427,9 @@ OPERATORS = (
         statuses=(200, 201),
     ),
     Route("DELETE", _TEMPLATE, "operate", retire_template, "Retire a template", statuses=(204,)),
-    Route("GET", "/v1/keys", "administer", list_keys, "List API keys", query=Page, answer=Keys),
+    Route(
+        "GET", "/v1/keys", "administer", list_keys, "List API keys", query=PageQuery, answer=Keys
+    ),
     Route(
         "POST",
         "/v1/keys",

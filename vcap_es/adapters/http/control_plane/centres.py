@@ -8,7 +8,13 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from vcap_es.adapters.http.control_plane.changes import submit, submit_one
-from vcap_es.adapters.http.control_plane.routes import POSITION, Call, Reply, Route, read_body
+from vcap_es.adapters.http.control_plane.routes import (
+    POSITION,
+    ControlCall,
+    ControlReply,
+    Route,
+    read_body,
+)
 from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
@@ -122,10 +128,10 @@ class Resolution(Struct, frozen=True, kw_only=True):
     servers: list[str]
 
 
-async def list_centres(call: Call) -> Reply:
+async def list_centres(call: ControlCall) -> ControlReply:
     """The data centres that take part, how they are reached, and what is on its way to them."""
     node = call.node
-    return Reply(value=await node.view(lambda state: _centres(node, state)))
+    return ControlReply(value=await node.view(lambda state: _centres(node, state)))
 
 
 def _centres(node: MasterNode, state: DataCentre) -> Centres:
@@ -201,7 +207,7 @@ def _post(node: MasterNode) -> PostView | None:
     )
 
 
-async def add_centre(call: Call) -> Reply:
+async def add_centre(call: ControlCall) -> ControlReply:
     """Let a data centre take part: it learns of every cap, and has shares from the next interval.
 
     The masters of both need each other in their settings, with a secret that only the two have. The
@@ -225,13 +231,13 @@ async def _heard_of(node: MasterNode, centre: str) -> None:
         await node.committed_beyond(position)
 
 
-async def remove_centre(call: Call) -> Reply:
+async def remove_centre(call: ControlCall) -> ControlReply:
     """Let a data centre drain: it grants nothing more, and is out when nothing is left there."""
     done = await submit(call, RemoveCentre(centre=call.path["centre"]))
     return await _shown(call, done.position)
 
 
-async def lose_centre(call: Call) -> Reply:
+async def lose_centre(call: ControlCall) -> ControlReply:
     """Say that a data centre is gone for good. It needs two operators, and is never taken back.
 
     What it had of open intervals counts as spent. It is not listened to any more, so it must be
@@ -248,23 +254,23 @@ async def lose_centre(call: Call) -> Reply:
         needed=OPERATORS_NEEDED,
         done=not isinstance(done, Approved),
     )
-    return Reply(value=answer, status=202 if isinstance(done, Approved) else 200)
+    return ControlReply(value=answer, status=202 if isinstance(done, Approved) else 200)
 
 
-async def _shown(call: Call, position: int) -> Reply:
+async def _shown(call: ControlCall, position: int) -> ControlReply:
     node, name = call.node, call.path["centre"]
     found = await node.view(lambda state: _centres(node, state))
     (centre,) = [each for each in found.centres if each.name == name]
-    return Reply(value=centre, headers={POSITION: str(position)})
+    return ControlReply(value=centre, headers={POSITION: str(position)})
 
 
-async def resolve_cap(call: Call) -> Reply:
+async def resolve_cap(call: ControlCall) -> ControlReply:
     """Who serves a cap: its home, the data centres that have a share, and the servers here."""
     node, cap = call.node, call.path["cap"]
     found = await node.view(lambda state: _resolved(node, state, cap))
     if found is None:
         raise RequestRefused("unknown_cap", f"no cap {cap}: define it first")
-    return Reply(value=found)
+    return ControlReply(value=found)
 
 
 def _resolved(node: MasterNode, state: DataCentre, cap: str) -> Resolution | None:

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from vcap_es.adapters.http.control_plane.routes import (
-    Call,
+    ControlCall,
     Query,
 )
 from vcap_es.adapters.http.problems import not_primary
@@ -31,20 +31,20 @@ class Acknowledged(Query, frozen=True, kw_only=True):
     ack: Literal["durable", "permanent"] = "durable"
 
 
-def definition_in(call: Call) -> Definition:
+def definition_in(call: ControlCall) -> Definition:
     """The definition that the body of a call has."""
     given = parse(call.body, _definition)
     return definition_from(given, "the definition")
 
 
-async def submit(call: Call, command: OperatorCommand) -> Done:
+async def submit(call: ControlCall, command: OperatorCommand) -> Done:
     """Do it, durably; raises RequestRefused where the master says no."""
     done = await submit_one(call, command)
     assert isinstance(done, Done), f"{command} needs no second operator"
     return done
 
 
-async def submit_one(call: Call, command: OperatorCommand) -> Done | Approved:
+async def submit_one(call: ControlCall, command: OperatorCommand) -> Done | Approved:
     """Do it, or approve it where another operator must want it as well."""
     done = await call.node.submit(command, actor=call.client.key, correlation=call.request_id)
     if isinstance(done, Elsewhere):

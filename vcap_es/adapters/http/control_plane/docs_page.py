@@ -4,7 +4,7 @@ from pathlib import Path
 
 from starlette.responses import HTMLResponse, Response
 
-from vcap_es.adapters.http.control_plane.routes import Call, Query, Route
+from vcap_es.adapters.http.control_plane.routes import ControlCall, Query, Route
 from vcap_es.adapters.http.probes import live_response, metrics_response, ready_response
 from vcap_es.errors import RequestRefused
 
@@ -42,32 +42,32 @@ class ReadyQuery(Query, frozen=True, kw_only=True):
     verbose: str | None = None
 
 
-async def livez(_: Call) -> Response:
+async def livez(_: ControlCall) -> Response:
     """The process runs."""
     return live_response()
 
 
-async def readyz(call: Call) -> Response:
+async def readyz(call: ControlCall) -> Response:
     """Whether the master can serve now: 200 or 503."""
     return ready_response(call.node.ready, verbose=call.query.verbose is not None)
 
 
-async def healthz(call: Call) -> Response:
+async def healthz(call: ControlCall) -> Response:
     """The same as /readyz, for those who type this."""
     return await readyz(call)
 
 
-async def metrics(call: Call) -> Response:
+async def metrics(call: ControlCall) -> Response:
     """The metrics, for Prometheus."""
     return metrics_response(call.node.metrics)
 
 
-async def docs(_: Call) -> Response:
+async def docs(_: ControlCall) -> Response:
     """A page on which every call of this API can be tried."""
     return HTMLResponse(_PAGE, headers={"content-security-policy": PAGE_POLICY})
 
 
-async def docs_asset(call: Call) -> Response:
+async def docs_asset(call: ControlCall) -> Response:
     """A file of that page."""
     path = _ASSETS.get(call.path["file"])
     if path is None:

@@ -5,7 +5,13 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from vcap_es.adapters.http.control_plane.routes import Call, Query, Reply, Route, next_page
+from vcap_es.adapters.http.control_plane.routes import (
+    ControlCall,
+    ControlReply,
+    Query,
+    Route,
+    next_page,
+)
 from vcap_es.adapters.http.shapes.events import Event, event_of
 from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.errors import RequestRefused
@@ -42,7 +48,7 @@ class OrderedEvents(Struct, frozen=True, kw_only=True):
     more: bool
 
 
-async def list_ordered(call: Call) -> Reply:
+async def list_ordered(call: ControlCall) -> ControlReply:
     """The events of all data centres in one order, up to a watermark that all have passed.
 
     Where one cannot be reached, nobody can know what it has recorded: the answer names it.
@@ -64,7 +70,7 @@ async def list_ordered(call: Call) -> Reply:
         more=len(page) == query.limit,
     )
     headers = next_page(call, after=answer.cursor) if answer.more else {}
-    return Reply(value=answer, headers=headers)
+    return ControlReply(value=answer, headers=headers)
 
 
 def _positions(cursor: str | None) -> dict[str, int]:

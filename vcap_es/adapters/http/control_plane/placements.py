@@ -5,7 +5,13 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from vcap_es.adapters.http.control_plane.changes import submit
-from vcap_es.adapters.http.control_plane.routes import POSITION, Call, Reply, Route, read_body
+from vcap_es.adapters.http.control_plane.routes import (
+    POSITION,
+    ControlCall,
+    ControlReply,
+    Route,
+    read_body,
+)
 from vcap_es.components.decisions.placement import RetirePlacement, SetPlacement
 from vcap_es.errors import RequestRefused
 from vcap_es.events.placements import TERMS, check_terms
@@ -50,39 +56,39 @@ def _known(state: DataCentre, name: str) -> PlacementView | None:
     return _view(name, found) if found is not None and found.terms is not None else None
 
 
-async def list_placements(call: Call) -> Reply:
+async def list_placements(call: ControlCall) -> ControlReply:
     """The placements that operators have given a name."""
 
     def read(state: DataCentre) -> Placements:
         found = (_known(state, name) for name in sorted(state.placements))
         return Placements(placements=[each for each in found if each is not None])
 
-    return Reply(value=await call.node.view(read))
+    return ControlReply(value=await call.node.view(read))
 
 
-async def show_placement(call: Call) -> Reply:
+async def show_placement(call: ControlCall) -> ControlReply:
     """What the name stands for."""
     name = call.path["placement"]
     found = await call.node.view(lambda state: _known(state, name))
     if found is None:
         raise RequestRefused("unknown_placement", f"no placement {name}: define it first")
-    return Reply(value=found)
+    return ControlReply(value=found)
 
 
-async def set_placement(call: Call) -> Reply:
+async def set_placement(call: ControlCall) -> ControlReply:
     """Let the name stand for these terms at all data centres; 201 where it stood for nothing."""
     name, terms = call.path["placement"], check_terms(read_body(call, PlacementRequest).terms)
     is_new = _known(call.node.state, name) is None
     done = await submit(call, SetPlacement(placement=name, terms=terms))
     value = await call.node.view(lambda state: _known(state, name))
     headers = {POSITION: str(done.position)}
-    return Reply(value=value, status=201 if is_new else 200, headers=headers)
+    return ControlReply(value=value, status=201 if is_new else 200, headers=headers)
 
 
-async def retire_placement(call: Call) -> Reply:
+async def retire_placement(call: ControlCall) -> ControlReply:
     """Let the name stand for nothing; refused while a cap has it."""
     done = await submit(call, RetirePlacement(placement=call.path["placement"]))
-    return Reply(status=204, headers={POSITION: str(done.position)})
+    return ControlReply(status=204, headers={POSITION: str(done.position)})
 
 
 # ---- the table

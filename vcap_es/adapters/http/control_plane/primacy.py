@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from vcap_es.adapters.http.control_plane.routes import Call, Reply, Route, read_body
+from vcap_es.adapters.http.control_plane.routes import ControlCall, ControlReply, Route, read_body
 from vcap_es.adapters.http.problems import not_primary
 from vcap_es.adapters.http.shapes.nodes import (
     ConnectedServer,
@@ -27,7 +27,7 @@ from vcap_es.errors import RequestRefused
 from vcap_es.events.instants import format_instant
 
 
-async def show_primacy(call: Call) -> Reply:
+async def show_primacy(call: ControlCall) -> ControlReply:
     """What the master that answers knows of who leads, who is in sync and who votes."""
     node = call.node
     view, told = node.primacy(), node.state.primacy
@@ -65,10 +65,10 @@ async def show_primacy(call: Call) -> Reply:
             for each in told.forced
         ],
     )
-    return Reply(value=answer)
+    return ControlReply(value=answer)
 
 
-async def switch_over(call: Call) -> Reply:
+async def switch_over(call: ControlCall) -> ControlReply:
     """Hand over to the other master, which has to be in sync; answered when that one leads."""
     outcome = await call.node.switch_over(actor=call.client.key)
     if isinstance(outcome, Denied):
@@ -76,10 +76,10 @@ async def switch_over(call: Call) -> Reply:
     if isinstance(outcome, Elsewhere):
         raise not_primary(outcome.leader, outcome.address)
     leader = Leader(name=outcome.leader, address=outcome.address)
-    return Reply(value=Switchover(leader=leader))
+    return ControlReply(value=Switchover(leader=leader))
 
 
-async def force_promotion(call: Call) -> Reply:
+async def force_promotion(call: ControlCall) -> ControlReply:
     """Let the master that answers lead, though it may lack what was acknowledged.
 
     The last resort, where those that have everything are gone for good. It needs two operators:
@@ -99,7 +99,7 @@ async def force_promotion(call: Call) -> Reply:
         needed=OPERATORS_NEEDED,
         under_way=outcome.is_under_way,
     )
-    return Reply(value=answer, status=202)
+    return ControlReply(value=answer, status=202)
 
 
 def addresses(node: MasterNode) -> list[str]:
@@ -114,7 +114,7 @@ def addresses(node: MasterNode) -> list[str]:
 # ---- nodes
 
 
-async def list_nodes(call: Call) -> Reply:
+async def list_nodes(call: ControlCall) -> ControlReply:
     """The masters, the servers of the one that answers, who votes, and where all nodes are."""
     node = call.node
     servers = [
@@ -133,7 +133,7 @@ async def list_nodes(call: Call) -> Reply:
         nodes=[known_node(each) for each in node.nodes()],
         witnesses=_witnesses(node),
     )
-    return Reply(value=answer)
+    return ControlReply(value=answer)
 
 
 def _masters(node: MasterNode) -> Iterator[MasterNodeSummary]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from vcap_es.adapters.http.control_plane.changes import submit, submit_one
-from vcap_es.adapters.http.control_plane.routes import Call, Reply, Route, read_body
+from vcap_es.adapters.http.control_plane.routes import ControlCall, ControlReply, Route, read_body
 from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.components.decisions.restore import AcceptLoss, ReadmitServer
@@ -82,9 +82,9 @@ class Release(Struct, frozen=True, kw_only=True):
     intervals: int
 
 
-async def show_restore(call: Call) -> Reply:
+async def show_restore(call: ControlCall) -> ControlReply:
     """How this log was restored, what is withheld, and who of the generation before knocks."""
-    return Reply(value=await call.node.view(lambda state: _view(call.node, state)))
+    return ControlReply(value=await call.node.view(lambda state: _view(call.node, state)))
 
 
 def _view(node: MasterNode, state: DataCentre) -> RestoreView:
@@ -128,7 +128,7 @@ def _knocking(node: MasterNode, state: DataCentre) -> Iterable[Hello]:
     return [each for each in node.core.strangers.values() if each.incarnation not in known]
 
 
-async def readmit_server(call: Call) -> Reply:
+async def readmit_server(call: ControlCall) -> ControlReply:
     """Let a server of the generation before belong to this one, with all that it holds.
 
     What it was given and has returned until now is between it and the generation before; what it
@@ -144,14 +144,16 @@ async def readmit_server(call: Call) -> Reply:
     }
     if again and not found:
         name, incarnation = again[-1]
-        return Reply(value=Readmission(name=name, incarnation=incarnation, cluster=node.cluster))
+        return ControlReply(
+            value=Readmission(name=name, incarnation=incarnation, cluster=node.cluster)
+        )
     if len(found) != 1:
         raise RequestRefused("unknown_server", _who(wanted, found))
     (hello,) = found.values()
     await submit(
         call, ReadmitServer(incarnation=hello.incarnation, name=hello.name, was=hello.cluster)
     )
-    return Reply(
+    return ControlReply(
         value=Readmission(name=hello.name, incarnation=hello.incarnation, cluster=node.cluster)
     )
 
@@ -165,7 +167,7 @@ def _who(wanted: str, found: dict[str, Hello]) -> str:
     )
 
 
-async def accept_loss(call: Call) -> Reply:
+async def accept_loss(call: ControlCall) -> ControlReply:
     """Release what is withheld, though the generation before may have served it.
 
     It needs two operators: the first approval changes nothing and holds for ten minutes, the second
@@ -188,7 +190,7 @@ async def accept_loss(call: Call) -> Reply:
         released=sum(each.amount for each in released),
         intervals=len(released),
     )
-    return Reply(value=answer, status=202 if isinstance(done, Approved) else 200)
+    return ControlReply(value=answer, status=202 if isinstance(done, Approved) else 200)
 
 
 RESTORE = (

@@ -2,8 +2,8 @@
 
 A `Route` says everything about a call: method and path, who may make it, what it takes and what it
 answers. The application and the OpenAPI document are both made from the same table, so no call can
-exist that does not say who may make it. `Plane` lets a request through in one fixed order: who
-calls, may they, is the cap theirs, is the request well formed; only then the handler runs.
+exist that does not say who may make it. `RouteDispatcher` lets a request through in one fixed
+order: who calls, may they, is the cap theirs, is the request well formed; then the handler runs.
 """
 
 import re
@@ -80,14 +80,14 @@ class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The parameters behind the `?` of a call; one that is not a field is refused."""
 
 
-class Page(Query, frozen=True, kw_only=True):
+class PageQuery(Query, frozen=True, kw_only=True):
     """Which part of a list: up to `limit` items behind the `cursor` that the page before gave."""
 
     limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
     cursor: str | None = None
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class ControlCall(Struct, frozen=True, kw_only=True):
     """A request that was let through: who makes it, of which node, and what it says.
 
     `path` holds what stands for the names in the route's path; `query` is of the route's type.
@@ -105,7 +105,7 @@ class Call(Struct, frozen=True, kw_only=True):
     left: Callable[[], Awaitable[None]]
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class ControlReply(Struct, frozen=True, kw_only=True):
     """What a call is answered; no value is an empty body."""
 
     value: object = None
@@ -113,7 +113,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
 
 
-Handler = Callable[[Call], Awaitable[Reply | Response]]
+Handler = Callable[[ControlCall], Awaitable[ControlReply | Response]]
 
 
 class Route(Struct, frozen=True):
@@ -153,7 +153,7 @@ class Route(Struct, frozen=True):
         return self.path.split("/")[2] if self.path.startswith("/v1/") else "health"
 
 
-class Plane:
+class RouteDispatcher:
     """Lets requests through to the routes of one node."""
 
     def __init__(self, node: MasterNode, routes: Iterable[Route]) -> None:
@@ -229,7 +229,7 @@ class Plane:
             STALE: "1",
         }
 
-    async def _let_through(self, route: Route, request: Request, request_id: str) -> Call:
+    async def _let_through(self, route: Route, request: Request, request_id: str) -> ControlCall:
         client = _NOBODY if route.access == "public" else self._client(route, request)
         path = {name: str(value) for name, value in request.path_params.items()}
         if route.needs_all and not client.scopes.are_all:
@@ -239,7 +239,7 @@ class Plane:
         _check_path(self._node, client, path)
         if route.access != "public" and not route.anywhere and not route.past:
             check_primacy(self._node, changes=route.method != "GET")
-        return Call(
+        return ControlCall(
             node=self._node,
             client=client,
             request_id=request_id,
@@ -285,14 +285,14 @@ def check_scope(node: MasterNode, client: Client, cap: str) -> None:
         raise RequestRefused("forbidden", f"your key does not open the cap {cap}", cap=cap)
 
 
-def next_page(call: Call, **behind: object) -> dict[str, str]:
+def next_page(call: ControlCall, **behind: object) -> dict[str, str]:
     """The header that links to the next page, the one `behind` what this page ended with."""
     kept = {name: getattr(call.query, name) for name in call.query.__struct_fields__}
     given = {name: each for name, each in {**kept, **behind}.items() if each is not None}
     return {"link": f'<{quote(call.url)}?{urlencode(given)}>; rel="next"'}
 
 
-def read_body(call: Call, shape: type[T]) -> T:
+def read_body(call: ControlCall, shape: type[T]) -> T:
     """The body as a value of the struct `shape`; a key that is not known is refused by its name."""
     given = parse(call.body, _FIELDS)
     refuse_unknown(given, shape.__struct_fields__, "the body")
@@ -374,7 +374,7 @@ def _integer_fields(shape: type[Query]) -> frozenset[str]:
     return frozenset(name for name, hint in hints.items() if hint is int or int in get_args(hint))
 
 
-def _encoded(reply: Reply, media: str) -> Response:
+def _encoded(reply: ControlReply, media: str) -> Response:
     if reply.value is None:
         return Response(None, reply.status, headers=dict(reply.headers))
     content = msgspec.json.encode(reply.value)

@@ -10,7 +10,7 @@ from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from vcap_es.adapters.http.control_plane.balances import KINDS, Position, scopes_of
-from vcap_es.adapters.http.control_plane.routes import Call, Query, Route, check_scope
+from vcap_es.adapters.http.control_plane.routes import ControlCall, Query, Route, check_scope
 from vcap_es.adapters.past.messages import StreamPage
 from vcap_es.errors import RequestRefused
 from vcap_es.events.definitions import check_cap_id
@@ -38,7 +38,7 @@ class StreamQuery(Query, frozen=True, kw_only=True):
     noun: Annotated[str, Meta(extra_json_schema={"enum": NOUNS})] | None = None
 
 
-async def stream_events(call: Call) -> Response:
+async def stream_events(call: ControlCall) -> Response:
     """The log, as it is committed, without an end: each event's id is its position.
 
     Without `after` and `Last-Event-ID` it begins with what comes next. Who was cut off goes on with
@@ -64,7 +64,7 @@ async def stream_events(call: Call) -> Response:
     return StreamingResponse(events, media_type=MEDIA_TYPE)
 
 
-def _last_event_id(call: Call) -> int | None:
+def _last_event_id(call: ControlCall) -> int | None:
     text = call.headers.get("last-event-id")
     if text is None:
         return None
@@ -74,7 +74,7 @@ def _last_event_id(call: Call) -> int | None:
 
 
 async def _stream(
-    call: Call, query: StreamQuery, after: int, scopes: list[str] | None
+    call: ControlCall, query: StreamQuery, after: int, scopes: list[str] | None
 ) -> AsyncIterator[bytes]:
     async with _streaming, _counted(call.client.key):
         yield b": the log of %s after position %d\n\n" % (call.node.dc.encode(), after)
@@ -103,7 +103,7 @@ async def _counted(key: str) -> AsyncIterator[None]:
             del _by_key[key]
 
 
-def _is_good(call: Call) -> bool:
+def _is_good(call: ControlCall) -> bool:
     """Whether the key is still in force."""
     key = call.node.state.access.keys.get(call.client.key)
     return key is not None and (key.expires_at is None or key.expires_at > call.node.now())

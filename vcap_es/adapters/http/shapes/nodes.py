@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from vcap_es.adapters.http.shapes.scalars import Instant, Name
-from vcap_es.components.messages.server import Whereabouts
+from vcap_es.components.messages.server import NodeAddress
 from vcap_es.events.facts.node import Role as NodeRole
 
 
@@ -159,7 +159,7 @@ class Nodes(Struct, frozen=True, kw_only=True):
     witnesses: list[Witness]
 
 
-def known_node(told: Whereabouts) -> KnownNode:
+def known_node(told: NodeAddress) -> KnownNode:
     """A node as it is shown."""
     return KnownNode(
         node=told.node,

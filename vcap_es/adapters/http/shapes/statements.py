@@ -6,7 +6,7 @@ from vcap_es.adapters.http.shapes.scalars import Instant, shown_fields
 from vcap_es.projections.consumes import ConsumeExplanation
 from vcap_es.projections.explanations import Reason
 from vcap_es.projections.history import Place
-from vcap_es.projections.statement import Line, What
+from vcap_es.projections.statement import StatementEntry, What
 
 
 class StatementLine(Struct, frozen=True, kw_only=True):
@@ -78,6 +78,6 @@ def consume_explanation_of(cap: str, told: ConsumeExplanation) -> Explanation:
     return Explanation(id=cap, text="\n".join(told.sentences), reasons=[], status=told.status)
 
 
-def line_of(line: Line) -> StatementLine:
+def line_of(line: StatementEntry) -> StatementLine:
     """A line of a statement as it is shown."""
     return StatementLine(**shown_fields(line, StatementLine))

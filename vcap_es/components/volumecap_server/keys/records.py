@@ -37,7 +37,7 @@ class IntervalNamed(Struct, frozen=True, array_like=True, tag=3, gc=False):
     number: int
 
 
-class Answered(Struct, frozen=True, array_like=True, tag=4, gc=False):
+class KeyAnswered(Struct, frozen=True, array_like=True, tag=4, gc=False):
     """A key of a caller was answered."""
 
     caller: int
@@ -63,7 +63,7 @@ class KeyFile(Struct):
 ENTRIES_PER_PIECE = 1000
 PIECE_BYTES = 1 << 20
 
-KeyEntry = FileBegun | CallerNamed | IntervalNamed | Answered | Stretch
+KeyEntry = FileBegun | CallerNamed | IntervalNamed | KeyAnswered | Stretch
 
 encode_keys = msgpack.Encoder().encode
 decode_keys = msgpack.Decoder(list[KeyEntry]).decode
@@ -78,7 +78,7 @@ def read_keys(entries: Iterable[KeyEntry], ledger: KeyLedger, *, boot: str, now_
     is_same_boot, newest_ns = False, now_ns
     for entry in entries:
         match entry:
-            case Answered():  # nearly all
+            case KeyAnswered():  # nearly all
                 ledger.add(callers[entry.caller], entry.record, newest_ns)
             case FileBegun():
                 callers = {}

@@ -7,22 +7,22 @@ from vcap_es.components.messages.outcomes import Refused
 from vcap_es.components.messages.refusals import capped, counted_out, paced, unavailable
 from vcap_es.components.messages.server import Verdict
 from vcap_es.components.timing_wheel import TimingWheel
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
-from vcap_es.components.volumecap_server.slices.reporter import Telling
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
+from vcap_es.components.volumecap_server.slices.reporter import Reporter
 from vcap_es.components.volumecap_server.slices.slice import NO_SLOT, Slice, Waiter
-from vcap_es.components.volumecap_server.slices.table import Shelf, Watched
+from vcap_es.components.volumecap_server.slices.table import SliceTable, WatchedCap
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.units import MS
 
 
-class Queues:
+class ConsumeQueue:
     """Lets consumes wait until a slice suffices, a verdict refuses them, or their time is over."""
 
     def __init__(
         self,
-        shelf: Shelf,
-        keeper: Keeper,
-        telling: Telling,
+        shelf: SliceTable,
+        keeper: JournalWriter,
+        telling: Reporter,
         alarms: TimingWheel,
         wake: Callable[[Slice], None],
     ) -> None:
@@ -67,7 +67,7 @@ class Queues:
             found.waiters.append(waiter)
             self._wake(found)
 
-    def resume(self, watched: Watched) -> None:
+    def resume(self, watched: WatchedCap) -> None:
         """There is news of a cap: those who waited for it go on."""
         waiting, watched.waiters = watched.waiters, {}
         for waiter in waiting:

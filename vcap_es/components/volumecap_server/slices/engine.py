@@ -9,19 +9,19 @@ master. Whatever happens to a slice, it is then looked at in one order: serve, g
 from collections.abc import Callable
 
 from vcap_es.components.messages.outcomes import Refused
-from vcap_es.components.messages.server import Broadcast, Notice, Standing
+from vcap_es.components.messages.server import Broadcast, Grants, Notice
 from vcap_es.components.timing_wheel import Alarm, Ring, TimingWheel
-from vcap_es.components.volumecap_server.slices.consume_queue import Queues
-from vcap_es.components.volumecap_server.slices.grant_receiver import Hearing
+from vcap_es.components.volumecap_server.slices.consume_queue import ConsumeQueue
+from vcap_es.components.volumecap_server.slices.grant_receiver import GrantReceiver
 from vcap_es.components.volumecap_server.slices.journal import Cells, Entry, Journal
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
 from vcap_es.components.volumecap_server.slices.limits import Limits
-from vcap_es.components.volumecap_server.slices.outputs import Abandon, Output, Reply
-from vcap_es.components.volumecap_server.slices.refill import Refilling
-from vcap_es.components.volumecap_server.slices.reporter import Telling
-from vcap_es.components.volumecap_server.slices.returns import GivingBack
+from vcap_es.components.volumecap_server.slices.outputs import Abandon, Reply, ServerOutput
+from vcap_es.components.volumecap_server.slices.refill import Refill
+from vcap_es.components.volumecap_server.slices.reporter import Reporter
+from vcap_es.components.volumecap_server.slices.returns import Returns
 from vcap_es.components.volumecap_server.slices.slice import NEVER_NS, Slice, Waiter
-from vcap_es.components.volumecap_server.slices.table import Shelf, Watched
+from vcap_es.components.volumecap_server.slices.table import SliceTable, WatchedCap
 from vcap_es.events.units import MS
 
 ROUNDS_PER_PERIOD = 20
@@ -30,7 +30,7 @@ FREE_NS = 500 * MS
 """An answer to a refund waits so long until it can be had at every server; then it is given."""
 
 
-class Holdings:
+class SliceEngine:
     """All slices of one incarnation. Plain code: it is told the boot clock and never waits.
 
     `dropped`, `heard` and `noted` are called when a slice is gone, when the master has spoken of
@@ -45,22 +45,22 @@ class Holdings:
         has_room: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.incarnation, self.limits, self.cells = journal.incarnation, limits, cells
-        self.outputs: list[Output] = []
+        self.outputs: list[ServerOutput] = []
         self.dropped: Callable[[Slice], None] = lambda _: None
         self.heard: Callable[[Slice], None] = lambda _: None
         self.noted: Callable[[str], None] = lambda _: None
         self.surveyed: Callable[[Slice], None] = lambda _: None
         self.alarms = TimingWheel()
-        self.shelf = Shelf(journal.incarnation, cells, limits)
+        self.shelf = SliceTable(journal.incarnation, cells, limits)
         self.current, self.slices = self.shelf.current, self.shelf.slices
-        self.keeper = Keeper(journal, self.shelf, self.outputs, has_room)
-        self.telling = Telling(journal.start, self.shelf, self.outputs)
-        self._queues = Queues(self.shelf, self.keeper, self.telling, self.alarms, self.wake)
-        self._giving = GivingBack(self.shelf, self.keeper, self.telling)
-        self._refilling = Refilling(
+        self.keeper = JournalWriter(journal, self.shelf, self.outputs, has_room)
+        self.telling = Reporter(journal.start, self.shelf, self.outputs)
+        self._queues = ConsumeQueue(self.shelf, self.keeper, self.telling, self.alarms, self.wake)
+        self._giving = Returns(self.shelf, self.keeper, self.telling)
+        self._refilling = Refill(
             self.shelf, self.keeper, self.telling, self.alarms, self._queues.verdict
         )
-        self._hearing = Hearing(
+        self._hearing = GrantReceiver(
             self.shelf,
             self.keeper,
             self.telling,
@@ -103,7 +103,7 @@ class Holdings:
         if found.lookups:
             self.heard(found)
 
-    def _resume(self, watched: Watched) -> None:
+    def _resume(self, watched: WatchedCap) -> None:
         self._queues.resume(watched)
         if watched.lookups and watched.notice is not None:
             self.noted(watched.notice.cap)
@@ -208,7 +208,7 @@ class Holdings:
         if not self.shelf.is_abandoned:
             self._hearing.broadcast(message)
 
-    def standing(self, message: Standing, now_ns: int) -> None:
+    def standing(self, message: Grants, now_ns: int) -> None:
         """Where we stand with the pools of some intervals."""
         self.shelf.now_ns = now_ns
         self._heard_at = now_ns, message.now
@@ -290,7 +290,7 @@ class Holdings:
         """When `tick` is wanted next, on the boot clock."""
         return self.alarms.next_ns
 
-    def take(self, now_ns: int) -> list[Output]:
+    def take(self, now_ns: int) -> list[ServerOutput]:
         """All outputs so far, in order; records and reports are composed now."""
         self.shelf.now_ns = now_ns
         if self.shelf.is_abandoned:
@@ -301,8 +301,8 @@ class Holdings:
         self.outputs.clear()
         return outputs
 
-    def _last_outputs(self) -> list[Output]:
-        outputs: list[Output] = [each for each in self.outputs if isinstance(each, Reply)]
+    def _last_outputs(self) -> list[ServerOutput]:
+        outputs: list[ServerOutput] = [each for each in self.outputs if isinstance(each, Reply)]
         self.outputs.clear()
         reason, self._reason = self._reason, ""
         return [*outputs, Abandon(reason)] if reason else outputs

@@ -6,19 +6,19 @@ a running total counts only from the newest message.
 
 from collections.abc import Callable
 
-from vcap_es.components.messages.server import Broadcast, Grant, Notice, Period, Standing
+from vcap_es.components.messages.server import Broadcast, Grant, Grants, Notice, OpenInterval
 from vcap_es.components.timing_wheel import TimingWheel
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
-from vcap_es.components.volumecap_server.slices.reporter import Telling
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
+from vcap_es.components.volumecap_server.slices.reporter import Reporter
 from vcap_es.components.volumecap_server.slices.slice import NEVER_NS, Slice
-from vcap_es.components.volumecap_server.slices.table import Shelf, Watched
+from vcap_es.components.volumecap_server.slices.table import SliceTable, WatchedCap
 from vcap_es.events.units import MS
 
 Stamp = tuple[int, int]
 """(epoch, number of the message in it): of two messages, which was composed later."""
 
 
-class Hearing:
+class GrantReceiver:
     """Takes in broadcasts and standings.
 
     `wake` lets a slice be looked at, `resume` the consumes that wait for news of a cap, `drop`
@@ -27,13 +27,13 @@ class Hearing:
 
     def __init__(
         self,
-        shelf: Shelf,
-        keeper: Keeper,
-        telling: Telling,
+        shelf: SliceTable,
+        keeper: JournalWriter,
+        telling: Reporter,
         alarms: TimingWheel,
         *,
         wake: Callable[[Slice], None],
-        resume: Callable[[Watched], None],
+        resume: Callable[[WatchedCap], None],
         drop: Callable[[Slice], None],
         abandon: Callable[[str], None],
     ) -> None:
@@ -58,7 +58,7 @@ class Hearing:
                 watched.heard = stamp
                 self._notice(watched, notice, message)
 
-    def _notice(self, watched: Watched, notice: Notice, message: Broadcast) -> None:
+    def _notice(self, watched: WatchedCap, notice: Notice, message: Broadcast) -> None:
         is_newer = watched.notice is None or notice.version > watched.notice.version
         self._shelf.noted(watched, notice)
         ahead_ns = (notice.begins - message.now) * 1000
@@ -77,7 +77,9 @@ class Hearing:
                 self._drop_if_unused(found)
         self._resume(watched)
 
-    def _period(self, watched: Watched, cap: str, period: Period, message: Broadcast) -> None:
+    def _period(
+        self, watched: WatchedCap, cap: str, period: OpenInterval, message: Broadcast
+    ) -> None:
         found = watched.slices.get(period.number)
         if found is None:
             found = self._shelf.put(cap, period.number, period.start, period.end, period.total)
@@ -143,7 +145,7 @@ class Hearing:
 
     # ---- standings
 
-    def standing(self, message: Standing) -> None:
+    def standing(self, message: Grants) -> None:
         """Where we stand with the pools of some intervals."""
         is_current = message.epoch >= self.epoch
         self._telling.heard(message.echo_ns)
@@ -166,7 +168,7 @@ class Hearing:
             return self._shelf.put(grant.cap, grant.number, 0, 0, 0)
         return found
 
-    def _grant(self, found: Slice, grant: Grant, message: Standing, is_current: bool) -> None:
+    def _grant(self, found: Slice, grant: Grant, message: Grants, is_current: bool) -> None:
         if grant.closed:
             self._close(found, message)
             return
@@ -183,7 +185,7 @@ class Hearing:
         if grew and found.want > found.received:
             self._telling.tell(found)
 
-    def _close(self, found: Slice, message: Standing) -> None:
+    def _close(self, found: Slice, message: Grants) -> None:
         self._end(found, message.now)
         found.closed = True
         self._wake(found)
@@ -202,7 +204,7 @@ class Hearing:
         )
         return True
 
-    def _take_newest(self, found: Slice, grant: Grant, message: Standing) -> None:
+    def _take_newest(self, found: Slice, grant: Grant, message: Grants) -> None:
         found.is_confirmed = True
         # A restart forgets that everything was told: what came back after that would be lost.
         found.is_final = found.is_final or grant.final

@@ -122,7 +122,7 @@ class Keyed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 Entry = Begun | Kept | Dropped | Marked | HoldNoted | Aged | Keyed
-Key = tuple[str, int]
+SliceKey = tuple[str, int]
 Range = tuple[int, int]
 
 
@@ -137,13 +137,13 @@ class Journal(Struct):
     start: int = 0
     session: str = ""
     boot: str = ""
-    kept: dict[Key, Kept] = field(default_factory=dict)
-    marks: dict[Key, dict[Range, Marked]] = field(default_factory=dict)
-    holds: dict[Key, dict[Range, HoldNoted]] = field(default_factory=dict)
-    aged: dict[Key, Aged] = field(default_factory=dict)
+    kept: dict[SliceKey, Kept] = field(default_factory=dict)
+    marks: dict[SliceKey, dict[Range, Marked]] = field(default_factory=dict)
+    holds: dict[SliceKey, dict[Range, HoldNoted]] = field(default_factory=dict)
+    aged: dict[SliceKey, Aged] = field(default_factory=dict)
     keyed: dict[str, Keyed] = field(default_factory=dict)
-    names: dict[Key, list[str]] = field(default_factory=dict)
-    spent: dict[Key, int] = field(default_factory=dict)
+    names: dict[SliceKey, list[str]] = field(default_factory=dict)
+    spent: dict[SliceKey, int] = field(default_factory=dict)
     keys: KeyLedger = field(default_factory=KeyLedger)
     key_file: KeyFile = field(default_factory=lambda: KeyFile(0, 0))
 
@@ -185,7 +185,7 @@ class Journal(Struct):
         for cap, number, spent in entry.spent:
             self.spent[(cap, number)] = max(self.spent.get((cap, number), 0), spent)
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: SliceKey) -> None:
         for known in (self.kept, self.marks, self.holds, self.aged, self.spent):
             known.pop(key, None)
         for name in self.names.pop(key, ()):

@@ -5,22 +5,22 @@ from collections.abc import Callable
 from itertools import islice
 
 from vcap_es.components.volumecap_server.slices.journal import Dropped, Entry, Journal, Kept
-from vcap_es.components.volumecap_server.slices.outputs import Output, Write
+from vcap_es.components.volumecap_server.slices.outputs import ServerOutput, Write
 from vcap_es.components.volumecap_server.slices.slice import CELLS_PER_SLOT, NO_SLOT, Slice
-from vcap_es.components.volumecap_server.slices.table import Shelf
+from vcap_es.components.volumecap_server.slices.table import SliceTable
 from vcap_es.events.amounts import MAX_AMOUNT
 
 WAITERS_COUNTED = 64
 
 
-class Keeper:
+class JournalWriter:
     """Writes the totals of slices, raises their ceilings, and gives them their slots."""
 
     def __init__(
         self,
         journal: Journal,
-        shelf: Shelf,
-        outputs: list[Output],
+        shelf: SliceTable,
+        outputs: list[ServerOutput],
         has_room: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """Go on from `journal`; `has_room` says whether there are cells for the first slots."""

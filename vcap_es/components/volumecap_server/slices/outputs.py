@@ -73,4 +73,6 @@ class Abandon(Struct, frozen=True, gc=False):
     reason: str
 
 
-Output = SendToMaster | Write | WriteKeys | TurnKeys | DropKeys | RewriteKeys | Reply | Abandon
+ServerOutput = (
+    SendToMaster | Write | WriteKeys | TurnKeys | DropKeys | RewriteKeys | Reply | Abandon
+)

@@ -4,22 +4,22 @@ from collections.abc import Callable
 
 from vcap_es.components.messages.server import Verdict
 from vcap_es.components.timing_wheel import TimingWheel
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
-from vcap_es.components.volumecap_server.slices.reporter import Telling
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
+from vcap_es.components.volumecap_server.slices.reporter import Reporter
 from vcap_es.components.volumecap_server.slices.slice import NEVER_NS, NO_SLOT, Slice
-from vcap_es.components.volumecap_server.slices.table import Shelf
+from vcap_es.components.volumecap_server.slices.table import SliceTable
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.units import MS
 
 
-class Refilling:
+class Refill:
     """Keeps slices above their low-water mark, and fills the next one before an interval ends."""
 
     def __init__(
         self,
-        shelf: Shelf,
-        keeper: Keeper,
-        telling: Telling,
+        shelf: SliceTable,
+        keeper: JournalWriter,
+        telling: Reporter,
         alarms: TimingWheel,
         verdict: Callable[[Slice], Verdict | None],
     ) -> None:

@@ -2,10 +2,10 @@
 
 from itertools import islice
 
-from vcap_es.components.messages.server import Holding, Order, Report, Watch
-from vcap_es.components.volumecap_server.slices.outputs import Output, SendToMaster
+from vcap_es.components.messages.server import Holding, MessageNumber, Report, Watch
+from vcap_es.components.volumecap_server.slices.outputs import SendToMaster, ServerOutput
 from vcap_es.components.volumecap_server.slices.slice import Slice
-from vcap_es.components.volumecap_server.slices.table import Shelf
+from vcap_es.components.volumecap_server.slices.table import SliceTable
 from vcap_es.events.amounts import MAX_AMOUNT
 from vcap_es.events.facts import Version
 from vcap_es.events.units import MS
@@ -28,13 +28,13 @@ Wish = tuple[int, int]
 """What somebody waits for: the need, with what was received."""
 
 
-class Telling:
+class Reporter:
     """Gathers what must be told soon, and repeats it while somebody waits for an answer."""
 
-    def __init__(self, start: int, shelf: Shelf, outputs: list[Output]) -> None:
+    def __init__(self, start: int, shelf: SliceTable, outputs: list[ServerOutput]) -> None:
         self.is_connected = False
         self._shelf, self._outputs = shelf, outputs
-        self._order: Order = (start, 0)
+        self._order: MessageNumber = (start, 0)
         self._sent_ns = 0
         self._urgent: dict[Slice, None] = dict.fromkeys(shelf.slices.values())
         self._hungry: dict[Slice, Wish] = {}

@@ -1,15 +1,15 @@
 """Giving back: what is asked of a slice, but for what waiting consumes that fit will take."""
 
-from vcap_es.components.volumecap_server.slices.journal_writer import Keeper
-from vcap_es.components.volumecap_server.slices.reporter import Telling
+from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
+from vcap_es.components.volumecap_server.slices.reporter import Reporter
 from vcap_es.components.volumecap_server.slices.slice import Slice
-from vcap_es.components.volumecap_server.slices.table import Shelf
+from vcap_es.components.volumecap_server.slices.table import SliceTable
 
 
-class GivingBack:
+class Returns:
     """Returns units to the pool: those recalled, and all when the interval or the server ends."""
 
-    def __init__(self, shelf: Shelf, keeper: Keeper, telling: Telling) -> None:
+    def __init__(self, shelf: SliceTable, keeper: JournalWriter, telling: Reporter) -> None:
         self._shelf, self._keeper, self._telling = shelf, keeper, telling
 
     def give(self, found: Slice) -> None:

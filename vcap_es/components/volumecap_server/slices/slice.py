@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from vcap_es.components.messages.outcomes import Refused
-from vcap_es.components.messages.server import NEVER_BOUNDED, PoolVersion, Round, Verdict
+from vcap_es.components.messages.server import NEVER_BOUNDED, PoolVersion, RecallRoundId, Verdict
 from vcap_es.components.timing_wheel import Alarm
 from vcap_es.components.volumecap_server.slices.journal import Cells, HoldNoted, Marked, Range
 from vcap_es.events.amounts import MAX_AMOUNT
@@ -164,9 +164,9 @@ class Slice:
         self.ended_at_ns = 0
         self.version: PoolVersion = (0, 0)
         self.verdict: Verdict | None = None
-        self.recall: tuple[Round, int] | None = None
-        self.answering: Round | None = None
-        self.answered: Round = (0, 0)
+        self.recall: tuple[RecallRoundId, int] | None = None
+        self.answering: RecallRoundId | None = None
+        self.answered: RecallRoundId = (0, 0)
         self.heard_ns = -NEVER_NS
         self.pool_available = self.pool_withheld = 0
         self.deadline_ns, self.opens_ns, self.end_ns = -1, NEVER_NS, NEVER_NS

@@ -13,7 +13,7 @@ from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
 from vcap_es.events.units import MS
 
 
-class Watched(Struct):
+class WatchedCap(Struct):
     """A cap that the server has been asked for: what is known of it, and who waits to know.
 
     `heard` is the (epoch, number) of the message with the newest notice, `asked_ns` when the master
@@ -29,29 +29,29 @@ class Watched(Struct):
     begins_ns: int = 0
 
 
-class Shelf:
+class SliceTable:
     """All slices by cap and interval, and for each cap the one that may be spent from now."""
 
     def __init__(self, incarnation: str, cells: Cells, limits: Limits) -> None:
         self.incarnation, self.cells, self.limits = incarnation, cells, limits
         self.slices: dict[tuple[str, int], Slice] = {}
         self.current: dict[str, Slice] = {}
-        self.watched: dict[str, Watched] = {}
+        self.watched: dict[str, WatchedCap] = {}
         self.is_stopping = self.is_abandoned = False
         self.now_ns = 0
         self.became_current: Callable[[Slice], None] = lambda _: None
         self._strangers: dict[str, None] = {}
 
-    def watch(self, cap: str) -> Watched:
+    def watch(self, cap: str) -> WatchedCap:
         """What is known of `cap`; a place for it is made where that is nothing."""
         watched = self.watched.get(cap)
         if watched is None:
-            watched = self.watched[cap] = Watched(None, (0, 0), 0, {}, {}, {})
+            watched = self.watched[cap] = WatchedCap(None, (0, 0), 0, {}, {}, {})
             self._strangers[cap] = None
             self._forget_strangers()
         return watched
 
-    def noted(self, watched: Watched, notice: Notice) -> None:
+    def noted(self, watched: WatchedCap, notice: Notice) -> None:
         """The master has told what the cap is."""
         watched.notice = notice
         if notice.state == "active":
@@ -95,7 +95,7 @@ class Shelf:
             return None
         return BY_STATE[notice.state](cap, self._begins_in_ms(watched))
 
-    def _begins_in_ms(self, watched: Watched | None) -> int | None:
+    def _begins_in_ms(self, watched: WatchedCap | None) -> int | None:
         """How long it is until a cap serves next, as far as that is known."""
         begins_ns = watched.begins_ns if watched else 0
         return max(1, -(-(begins_ns - self.now_ns) // MS)) if begins_ns else None
