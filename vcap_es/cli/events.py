@@ -149,7 +149,7 @@ def _pages(
 
 
 def _coming(page_of: PageOf, after: int, cap: str | None, kind: str | None) -> Iterator[Fields]:
-    """The events behind `after`, as they come, for ever."""
+    """The events after `after`, as they come, for ever."""
     while True:
         for each in _pages(page_of, after, PAGE, cap, kind):
             yield each

@@ -154,7 +154,7 @@ def check_ids(entries: Sequence[Stored], is_known: Callable[[bytes], bool]) -> N
 
 
 def check_truncation(after: int, committed: int, head: int) -> None:
-    """Raise `LogError` where a log must not, or cannot, be cut behind `after`."""
+    """Raise `LogError` where a log must not, or cannot, be cut after `after`."""
     if not committed <= after <= head:
         raise LogError(
             f"a log up to {head}, committed up to {committed}, cannot be truncated behind {after}"

@@ -105,7 +105,7 @@ def evolve(projection: Projection, position: int, fact: Fact) -> None:
 async def replay(
     log: EventLog, projection: Projection, after: Head | None = None, until: int | None = None
 ) -> Head:
-    """Fold what is on `log` behind `after` (None: from the beginning), and say where it ended.
+    """Fold what is on `log` after `after` (None: from the beginning), and say where it ended.
 
     `until` is the last position to fold (None: the last there is). Every link of the chain is
     checked on the way. Raises LogDamaged where it breaks and ProjectionStopped at a fact that

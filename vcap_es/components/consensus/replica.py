@@ -44,7 +44,7 @@ class Store(Struct, frozen=True, gc=False):
 
 
 class Cut(Struct, frozen=True, gc=False):
-    """Set aside all events behind the position `after`; nobody was ever told of them."""
+    """Set aside all events after the position `after`; nobody was ever told of them."""
 
     after: int
 
@@ -100,7 +100,7 @@ class Replica:
         return self.history[at][0]
 
     def entries(self, after: int, limit: int) -> list[Stored]:
-        """Up to `limit` events behind `after`, which must be at hand."""
+        """Up to `limit` events after `after`, which must be at hand."""
         start = after - self._base.position
         assert start >= 0, f"the events behind {after} are not at hand"
         return list(islice(self._recent, start, start + limit))
@@ -131,7 +131,7 @@ class Replica:
             self.head = head
 
     def cut(self, after: int) -> Cut:
-        """Set aside what is behind `after`: nothing of it was ever committed."""
+        """Set aside what is after `after`: nothing of it was ever committed."""
         assert after >= self.committed, "what is committed is never set aside"
         while self._recent and self._recent[-1].position > after:
             self._recent.pop()

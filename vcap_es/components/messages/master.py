@@ -102,7 +102,7 @@ class HeartbeatAnswer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Append(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """Copy these events behind the position `after`, whose event has the link `link`.
+    """Copy these events after the position `after`, whose event has the link `link`.
 
     `prior` is the epoch of that event.
     `sequence` counts the messages of an epoch to one follower, so that an answer tells what it
@@ -135,7 +135,7 @@ class Mismatch(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Diverged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """The sender set aside `count` events behind `after`, the last of which had `link`."""
+    """The sender set aside `count` events after `after`, the last of which had `link`."""
 
     epoch: Count
     after: Total

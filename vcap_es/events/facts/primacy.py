@@ -51,7 +51,7 @@ class SwitchoverStarted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class DivergenceTruncated(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """`node` set aside `count` events behind position `after`; nobody was ever told of them.
+    """`node` set aside `count` events after position `after`; nobody was ever told of them.
 
     The last of them had `link`.
     """

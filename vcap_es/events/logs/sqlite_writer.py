@@ -105,7 +105,7 @@ class _Transaction:
             caps = [(cap, each.position) for each in entries for cap in caps_in(each.fact)]
         except (ValueError, IndexError) as error:  # a fact that ends too soon, or is no text
             raise LogDamaged(
-                f"a fact behind position {self.head.position} is none: {error}"
+                f"a fact after position {self.head.position} is none: {error}"
             ) from error
         self.rows += rows
         self.caps += caps

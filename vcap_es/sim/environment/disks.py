@@ -57,7 +57,7 @@ class LogDisk:
         self.committed = max(self.committed, committed)
 
     def cut(self, after: int) -> tuple[int, bytes]:
-        """Set aside all behind `after`: how many, and the link of the last."""
+        """Set aside all after `after`: how many, and the link of the last."""
         gone = self.entries[after:]
         del self.entries[after:]
         self.aside += gone

@@ -255,7 +255,7 @@ async def cap_history(call: ControlCall) -> Response:
 
 
 class LogQuery(Query, frozen=True, kw_only=True):
-    """Events behind the position `after`; only of a cap, only of a kind of fact."""
+    """Events after the position `after`; only of a cap, only of a kind of fact."""
 
     after: Position = 0
     limit: Limit = 100

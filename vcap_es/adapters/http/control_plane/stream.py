@@ -30,7 +30,7 @@ _by_key: Counter[str] = Counter()
 
 
 class StreamQuery(Query, frozen=True, kw_only=True):
-    """Events behind the position `after`; only of a cap, a kind of fact, a noun."""
+    """Events after the position `after`; only of a cap, a kind of fact, a noun."""
 
     after: Position | None = None
     cap: str | None = None
