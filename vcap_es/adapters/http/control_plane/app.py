@@ -16,16 +16,20 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import WebSocketRoute
 
 from vcap_es.adapters.http.control_plane import openapi
-from vcap_es.adapters.http.control_plane.balances import AUDITORS
-from vcap_es.adapters.http.control_plane.caps import OPERATORS
+from vcap_es.adapters.http.control_plane.api_keys import API_KEYS
+from vcap_es.adapters.http.control_plane.balances import BALANCES
+from vcap_es.adapters.http.control_plane.caps import CAPS
 from vcap_es.adapters.http.control_plane.centres import CENTRES
 from vcap_es.adapters.http.control_plane.docs_page import HEALTH, PAGES
+from vcap_es.adapters.http.control_plane.log import LOG
 from vcap_es.adapters.http.control_plane.order import ORDER
 from vcap_es.adapters.http.control_plane.placements import PLACEMENTS
 from vcap_es.adapters.http.control_plane.primacy import PRIMACY
 from vcap_es.adapters.http.control_plane.restore import RESTORE
 from vcap_es.adapters.http.control_plane.routes import ControlCall, Route, RouteDispatcher
+from vcap_es.adapters.http.control_plane.statements import STATEMENTS
 from vcap_es.adapters.http.control_plane.stream import STREAM
+from vcap_es.adapters.http.control_plane.templates import TEMPLATES
 from vcap_es.adapters.http.known_masters import links_response
 from vcap_es.adapters.links.discovery import LINKS_PATH
 from vcap_es.adapters.links.send_queue import PATH as LINK_PATH
@@ -39,10 +43,14 @@ async def openapi_json(_: ControlCall) -> Response:
 
 
 API: tuple[Route, ...] = (
-    *OPERATORS,
+    *CAPS,
+    *TEMPLATES,
+    *API_KEYS,
     *CENTRES,
     *PLACEMENTS,
-    *AUDITORS,
+    *BALANCES,
+    *STATEMENTS,
+    *LOG,
     *STREAM,
     *ORDER,
     *PRIMACY,

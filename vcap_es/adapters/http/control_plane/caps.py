@@ -1,15 +1,14 @@
-"""What operators and administrators do: caps, templates, API keys.
+"""What operators do to caps.
 
 Every change is an event: its actor is the API key's id, its correlation the request's id.
 """
 
 from itertools import islice
-from secrets import token_bytes
 
 import msgspec
 
-from vcap_es.adapters.http.callers import Client, new_key
-from vcap_es.adapters.http.control_plane.changes import Acknowledged, definition_in, submit
+from vcap_es.adapters.http.callers import Client
+from vcap_es.adapters.http.control_plane.changes import EXAMPLE, Acknowledged, definition_in, submit
 from vcap_es.adapters.http.control_plane.routes import (
     POSITION,
     WATERMARK,
@@ -21,38 +20,29 @@ from vcap_es.adapters.http.control_plane.routes import (
     next_page,
     read_body,
 )
-from vcap_es.adapters.http.shapes.api_keys import KeyRequest, Keys, MadeKey, key_of
 from vcap_es.adapters.http.shapes.caps import (
     Cap,
     Caps,
     HomeRequest,
     State,
-    Template,
-    Templates,
     Terms,
     cap_of,
     state_of,
-    terms_of,
     unheard_server,
 )
-from vcap_es.adapters.master.master_node import MasterNode
-from vcap_es.components.decisions.access import CreateKey, RevokeKey
-from vcap_es.components.decisions.centre import template_home
 from vcap_es.components.decisions.meta import (
     NO_VERSION,
     CapCommand,
     Define,
-    DefineTemplate,
     MoveHome,
     Pause,
     Resume,
     Retire,
-    RetireTemplate,
 )
 from vcap_es.components.primary_master.outputs import Done
-from vcap_es.errors import InvalidInput, RequestRefused
-from vcap_es.events.facts import ApiKeyCreated, MetaDefined, Version
-from vcap_es.events.instants import format_instant, parse_instant
+from vcap_es.errors import RequestRefused
+from vcap_es.events.facts import MetaDefined, Version
+from vcap_es.events.instants import format_instant
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
 
@@ -220,135 +210,15 @@ def _version_in(tag: str) -> Version:
 # ---- templates
 
 
-async def list_templates(call: ControlCall) -> ControlReply:
-    """A page of the templates whose every cap the key opens."""
-    query: PageQuery = call.query
-
-    def read(state: DataCentre) -> Templates:
-        behind = query.cursor or ""
-        matches = sorted(each for each in state.templates if each > behind)
-        own = [each for each in matches if call.client.scopes.cover(each)]
-        page = [_template(call.node, state, each) for each in own[: query.limit]]
-        return Templates(templates=page, next=page[-1].match if len(own) > len(page) else None)
-
-    found = await call.node.view(read)
-    return ControlReply(
-        value=found, headers=next_page(call, cursor=found.next) if found.next else {}
-    )
-
-
-def _template(node: MasterNode, state: DataCentre, match: str) -> Template:
-    home = template_home(state, node.dc, match)
-    return Template(match=match, definition=terms_of(state.templates[match]), home=home)
-
-
-async def show_template(call: ControlCall) -> ControlReply:
-    """The template."""
-    match = call.path["match"]
-    found = await call.node.view(
-        lambda state: _template(call.node, state, match) if match in state.templates else None
-    )
-    if found is None:
-        raise RequestRefused("unknown_template", f"no template {match}: define it first")
-    return ControlReply(value=found)
-
-
-async def define_template(call: ControlCall) -> ControlReply:
-    """Let caps whose id matches be defined so on first use; 201 where there was none."""
-    match, definition = call.path["match"], definition_in(call)
-    is_new = match not in call.node.state.templates
-    done = await submit(call, DefineTemplate(match=match, definition=definition))
-    return ControlReply(
-        value=Template(match=match, definition=terms_of(definition), home=call.node.dc),
-        status=201 if is_new else 200,
-        headers={POSITION: str(done.position)},
-    )
-
-
-async def retire_template(call: ControlCall) -> ControlReply:
-    """Define no further caps by the template; those that were stay."""
-    done = await submit(call, RetireTemplate(match=call.path["match"]))
-    return ControlReply(status=204, headers={POSITION: str(done.position)})
-
-
 # ---- API keys
-
-
-async def list_keys(call: ControlCall) -> ControlReply:
-    """A page of the keys that open nothing which the caller's key does not."""
-    query: PageQuery = call.query
-
-    def read(state: DataCentre) -> Keys:
-        behind = query.cursor or ""
-        own = [each for each in state.access.keys.values() if _is_below(call.client, each)]
-        rest = sorted((each for each in own if each.key > behind), key=lambda each: each.key)
-        page = [key_of(each) for each in rest[: query.limit]]
-        return Keys(keys=page, next=page[-1].id if len(rest) > len(page) else None)
-
-    found = await call.node.view(read)
-    return ControlReply(
-        value=found, headers=next_page(call, cursor=found.next) if found.next else {}
-    )
-
-
-def _is_below(client: Client, key: ApiKeyCreated) -> bool:
-    return all(map(client.scopes.cover, key.scopes))
-
-
-async def make_key(call: ControlCall) -> ControlReply:
-    """Make a key; its secret is told in this answer and never again."""
-    wanted = read_body(call, KeyRequest)
-    for scope in wanted.scopes:
-        if not call.client.scopes.cover(scope):
-            detail = f"your key does not open all of {scope}, so it cannot give that away"
-            raise RequestRefused("forbidden", detail)
-    expires_at = _expiry(wanted.expires_at, call.node.now())
-    given = None if wanted.id is msgspec.UNSET else wanted.id
-    made = new_key(token_bytes(40), given)
-    command = CreateKey(
-        key=made.key,
-        digest=made.digest,
-        role=wanted.role,
-        scopes=wanted.scopes,
-        expires_at=expires_at,
-    )
-    done = await submit(call, command)
-    answer = MadeKey(
-        id=made.key,
-        role=wanted.role,
-        scopes=wanted.scopes,
-        expires_at=None if expires_at is None else format_instant(expires_at),
-        secret=made.text,
-    )
-    headers = {"location": f"/v1/keys/{made.key}", POSITION: str(done.position)}
-    return ControlReply(value=answer, status=201, headers=headers)
-
-
-def _expiry(text: str | None, now: int) -> int | None:
-    if text is None:
-        return None
-    expires_at = parse_instant(text)
-    if expires_at <= now:
-        raise InvalidInput(f"expires_at, {text}, is over: give a later instant")
-    return expires_at
-
-
-async def revoke_key(call: ControlCall) -> ControlReply:
-    """Let a key open nothing any more, at every connected server within about a second."""
-    found = call.node.state.access.keys.get(call.path["key"])
-    if found is not None and not _is_below(call.client, found):
-        raise RequestRefused("forbidden", "that key opens what yours does not")
-    done = await submit(call, RevokeKey(key=call.path["key"]))
-    return ControlReply(status=204, headers={POSITION: str(done.position)})
 
 
 # ---- the table
 
-EXAMPLE = {"total": 1000, "interval": "day", "timezone": "Europe/Berlin", "placement": "even"}
-_CAP, _TEMPLATE = "/v1/caps/{cap}", "/v1/templates/{match}"
+_CAP = "/v1/caps/{cap}"
 
 
-OPERATORS = (
+CAPS = (
     Route("GET", "/v1/caps", "read", list_caps, "List caps", query=CapsQuery, answer=Caps),
     Route("GET", _CAP, "read", show_cap, "Show a cap", answer=Cap),
     Route(
@@ -404,48 +274,5 @@ OPERATORS = (
         body=HomeRequest,
         answer=Cap,
         conditions=("If-Match",),
-    ),
-    Route(
-        "GET",
-        "/v1/templates",
-        "read",
-        list_templates,
-        "List templates",
-        query=PageQuery,
-        answer=Templates,
-    ),
-    Route("GET", _TEMPLATE, "read", show_template, "Show a template", answer=Template),
-    Route(
-        "PUT",
-        _TEMPLATE,
-        "operate",
-        define_template,
-        "Define or change a template",
-        body=Terms,
-        example=EXAMPLE,
-        answer=Template,
-        statuses=(200, 201),
-    ),
-    Route("DELETE", _TEMPLATE, "operate", retire_template, "Retire a template", statuses=(204,)),
-    Route(
-        "GET", "/v1/keys", "administer", list_keys, "List API keys", query=PageQuery, answer=Keys
-    ),
-    Route(
-        "POST",
-        "/v1/keys",
-        "administer",
-        make_key,
-        "Make an API key",
-        body=KeyRequest,
-        answer=MadeKey,
-        statuses=(201,),
-    ),
-    Route(
-        "DELETE",
-        "/v1/keys/{key}",
-        "administer",
-        revoke_key,
-        "Revoke an API key",
-        statuses=(204,),
     ),
 )

@@ -24,6 +24,9 @@ Value = bool | int | float | str | list[str] | dict[str, str] | None
 
 _definition = msgspec.json.Decoder(dict[str, Value])
 
+EXAMPLE = {"total": 1000, "interval": "day", "timezone": "Europe/Berlin", "placement": "even"}
+"""A definition, as documents show one."""
+
 
 class Acknowledged(Query, frozen=True, kw_only=True):
     """When a change is answered: when it is durable, or when its place in the order is for ever."""

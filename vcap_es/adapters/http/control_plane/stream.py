@@ -9,7 +9,8 @@ from typing import Annotated
 from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
-from vcap_es.adapters.http.control_plane.balances import KINDS, Position, scopes_of
+from vcap_es.adapters.http.control_plane.log import KINDS, scopes_of
+from vcap_es.adapters.http.control_plane.log_reading import Position
 from vcap_es.adapters.http.control_plane.routes import ControlCall, Query, Route, check_scope
 from vcap_es.adapters.past.messages import StreamPage
 from vcap_es.errors import RequestRefused
