@@ -41,6 +41,7 @@ class Server:
             self.now_ns,
         )
         self.flush()
+        self.core.disconnected()  # nobody else is told of what comes back, so no answer waits
 
     def flush(self) -> None:
         """Do what the core wants done, until it wants nothing more."""
