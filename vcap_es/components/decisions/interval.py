@@ -92,7 +92,8 @@ def next_begin(meta: Meta, now: int) -> int:
         # It is opened a little before, or when what an earlier home has opened is over.
         elsewhere = meta.opened_until if meta.home else meta.taken_until
         starts = [max(meta.definition.start or 0, elsewhere)]
-    return max(0, min(starts)) if min(starts) > now else 0
+    first, last = min(starts), meta.definition.end
+    return max(0, first) if first > now and (last is None or first < last) else 0
 
 
 def opening_instant(window: Window, now: int) -> int:
@@ -137,6 +138,9 @@ def _bounded(meta: Meta, interval: Interval, window: Window) -> IntervalBounded:
 
 def _fitted(meta: Meta, now: int) -> list[Fact]:
     """The open intervals that the definition in force does not fit: bounded anew, or cut."""
+    clipped = [fact for each in meta.intervals for fact in _clipped_here(meta, each)]
+    if clipped:
+        return clipped
     own = [each for each in meta.intervals if not each.pool.ended and not _is_foreign(each)]
     if meta.retired or all(meta.version in (each.version, each.bounded) for each in own):
         return []
@@ -155,6 +159,18 @@ def _fitted(meta: Meta, now: int) -> list[Fact]:
         else:
             facts += _cut(meta, each, now)
     return facts
+
+
+def _clipped_here(meta: Meta, interval: Interval) -> list[Fact]:
+    """Another data centre's interval ends with the definition, though that one may not know it yet.
+
+    What the home itself has opened came with its definition, as it is to be.
+    """
+    last, sharing = meta.definition.end, interval.sharing
+    is_own = sharing is None or sharing.minter in ("", meta.home)
+    if is_own or interval.pool.ended or last is None or interval.end <= last:
+        return []
+    return [_bounded(meta, interval, Window(min(interval.start, last), last))]
 
 
 def _is_longer(interval: Interval, window: Window | None) -> bool:
