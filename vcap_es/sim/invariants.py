@@ -56,7 +56,8 @@ class Served:
     `last` is the end of the highest range that each incarnation named, by cap and interval.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, periods: Periods | None = None) -> None:
+        """What is served in `world`; `periods` has what is served in others too."""
         self.world = world
         self.units: dict[Key, int] = {}
         self.last: dict[tuple[str, str, int], int] = {}
@@ -65,7 +66,7 @@ class Served:
         self._counted: dict[str, int] = {}
         self._settled: dict[str, str] = {}
         self._undone: set[str] = set()
-        self.periods = Periods(lambda: world.log, self._served_twice_max)
+        self.periods = periods or Periods(lambda: [world.truth], self._served_twice_max)
         self._spans: dict[tuple[str, str, int], Spans] = {}
 
     def _served_twice_max(self, cap: str) -> int:
@@ -104,7 +105,7 @@ class Served:
         seen = self._seen.get(id(server), 0)
         if seen == len(server.answers):
             return
-        self.periods.hear(self.world.now_us)
+        self.periods.hear()
         for token, answer in islice(server.answers.items(), seen, None):
             self._count(answer, is_keyed=token in server.keyed)
         self._seen[id(server)] = len(server.answers)
@@ -184,12 +185,13 @@ def watch(world: World) -> Served:
     return served
 
 
-def watch_closely(world: World, *, is_alone: bool = True) -> Served:
+def watch_closely(world: World, periods: Periods | None = None) -> Served:
     """Let every server be checked whenever it has done something: that is cheaper.
 
-    Unless the data centre `is_alone`, the totals are left to who knows the others.
+    Where others serve the same caps, so that `periods` has what they serve too, the totals of
+    intervals are left to who knows the others.
     """
-    served = Served(world)
+    served, is_alone = Served(world, periods), periods is None
 
     def step(process: object) -> None:
         if isinstance(process, ServerProcess):

@@ -83,7 +83,6 @@ class RestoredLife:
         self._go_on(new, random.choice((5_000, 40_000)), defines="c")
         self._serve_in_full(new, restored_at)
         self._audit(new)
-        self.restoring.check()
 
     @property
     def figures(self) -> Figures:
@@ -120,7 +119,6 @@ class RestoredLife:
                 self._define(world, defines)
             if random.random() < 0.01:
                 self._crash(world)
-            self.restoring.check()
 
     def _ask(self, server: ServerProcess) -> None:
         if server.is_running:
