@@ -138,7 +138,7 @@ def _bounded(meta: Meta, interval: Interval, window: Window) -> IntervalBounded:
 
 def _fitted(meta: Meta, now: int) -> list[Fact]:
     """The open intervals that the definition in force does not fit: bounded anew, or cut."""
-    clipped = [fact for each in meta.intervals for fact in _clipped_here(meta, each)]
+    clipped = [fact for each in meta.intervals for fact in _clipped_here(meta, each, now)]
     if clipped:
         return clipped
     own = [each for each in meta.intervals if not each.pool.ended and not _is_foreign(each)]
@@ -161,16 +161,21 @@ def _fitted(meta: Meta, now: int) -> list[Fact]:
     return facts
 
 
-def _clipped_here(meta: Meta, interval: Interval) -> list[Fact]:
-    """Another data centre's interval ends with the definition, though that one may not know it yet.
+def _clipped_here(meta: Meta, interval: Interval, now: int) -> list[Fact]:
+    """How an interval goes on that an earlier home has opened, which may not know the definition.
 
-    What the home itself has opened came with its definition, as it is to be.
+    It ends with the definition. It is over where a period goes on after it: what else was spent in
+    that period is not known here. What the home itself has opened came as it is to be.
     """
-    last, sharing = meta.definition.end, interval.sharing
+    sharing, last = interval.sharing, meta.definition.end
     is_own = sharing is None or sharing.minter in ("", meta.home)
-    if is_own or interval.pool.ended or last is None or interval.end <= last:
+    if is_own or interval.pool.ended:
         return []
-    return [_bounded(meta, interval, Window(min(interval.start, last), last))]
+    if last is not None and last < interval.end:
+        return [_bounded(meta, interval, Window(min(interval.start, last), last))]
+    end = period(meta, interval.start).end
+    is_part = interval.end < (end if last is None else min(end, last))
+    return _cut(meta, interval, now) if is_part else []
 
 
 def _is_longer(interval: Interval, window: Window | None) -> bool:
@@ -226,10 +231,11 @@ def _clipped(meta: Meta, interval: Interval, now: int) -> Window | None:
 def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     if interval.pool.ended or _is_over(meta, interval, now) or _is_foreign(interval):
         return []
-    charged = charge(meta, interval.start, interval.number)
+    window = Window(interval.start, interval.end)
+    charged = charge(meta, window, interval.number)
     if interval.version == meta.version:
         charged = min(charged, interval.charged)  # what is left only rises
-    total = _total(meta, Window(interval.start, interval.end)) - charged
+    total = _total(meta, window) - charged
     if (total, charged) == (interval.pool.minted, interval.charged):
         return []
     fact = IntervalTotalChanged(
@@ -327,7 +333,7 @@ def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> Interva
     if number > COUNT_MAX:
         detail = f"{meta.cap} has come to interval {number}, which no other could follow"
         raise InvalidDefinition(f"{detail}: define another cap instead")
-    charged = charge(meta, window.start, number)
+    charged = charge(meta, window, number)
     return IntervalOpened(
         cap=meta.cap,
         number=number,

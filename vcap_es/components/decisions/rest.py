@@ -24,17 +24,19 @@ def period(meta: Meta, start: int) -> Window:
     return Window(start if meta.single_start < 0 else min(meta.single_start, start), whole.end)
 
 
-def charge(meta: Meta, start: int, number: int) -> int:
-    """The units of the period of interval `number`, which begins at `start`, that others had.
+def charge(meta: Meta, window: Window, number: int) -> int:
+    """The units of the period of interval `number`, which is `window` of it, that others had.
 
-    They may have spent them all, as far as is known here.
+    They may have spent them all, as far as is known here. An interval may last for longer than a
+    period of the definition does, where the one before had a longer one and it has not ended yet.
     """
     others = (each.usage for each in meta.intervals if _counts(each, number))
     usages = [*meta.usages, *others]
     if not usages:
         return 0
-    whole = period(meta, start)
-    units = sum(each.units for each in usages if each.overlaps(whole.start, whole.end))
+    whole = period(meta, window.start)
+    start, end = min(whole.start, window.start), max(whole.end, window.end)
+    units = sum(each.units for each in usages if each.overlaps(start, end))
     return min(units, MAX_AMOUNT)
 
 
