@@ -8,6 +8,7 @@ from vcap_es.components import hearing, serving
 from vcap_es.components.carrying import Carrier
 from vcap_es.components.confirmations import Confirmations
 from vcap_es.components.decisions import interval as decisions
+from vcap_es.components.decisions import rest
 from vcap_es.components.hearing import Hearing
 from vcap_es.components.holdings import Holdings
 from vcap_es.components.idempotency import KeyStore
@@ -82,6 +83,12 @@ EDITS = (
         "what closed intervals have used counts in their period",
         change(data_centre, "noted", lambda usages, _: usages),
         edits.what_was_closed_is_not_forgotten,
+    ),
+    by_scenario(
+        "what_goes_on_is_forgotten",
+        "what an open interval may spend counts for the rest of its period",
+        change(rest, "_goes_on_before", _no),
+        edits.what_goes_on_counts_for_what_begins_later,
     ),
     by_scenario(
         "all_have_heard",
