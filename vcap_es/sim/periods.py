@@ -2,8 +2,9 @@
 
 Computed by other means than the rest of a period is: by the yes answers alone, the calendar, and
 the totals in force. A total that was in force while the period lasts may be served. One that was
-lowered before then does not count, but what had left the pool of who opened the interval when that
-was known there: it is a debt, and may be spent.
+lowered before then, or was in force for other periods as the calendar was another one, does not
+count, but what had left the pools of who opened intervals when the next one was known there: it is
+a debt, and may be spent.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -79,6 +80,7 @@ class Force(Struct):
     """
 
     since: int
+    calendar: tuple[str, str]
     total: int
     out: dict[int, int]
 
@@ -93,13 +95,15 @@ class View(Struct):
     def changed(self, at: int, total: int) -> None:
         """From now on, this total is in force here."""
         out = {number: each.out for number, each in self.opened.items()}
-        self.forces.append(Force(at, total, out))
+        definition = self.definition
+        calendar = (definition.interval, definition.timezone) if definition else ("", "")
+        self.forces.append(Force(at, calendar, total, out))
 
     def most(self, period: Window) -> int:
         """The most units of a period that this data centre may have let others have.
 
         The totals that were in force when the period had begun, and what was out of the pools when
-        one before that was left.
+        one before that, or of another calendar, was left.
         """
         numbers = [
             number
@@ -112,7 +116,7 @@ class View(Struct):
         for force, following in zip(self.forces, self.forces[1:], strict=False):
             if following.since >= period.start:
                 most = max(most, force.total)
-            else:
+            if following.since < period.start or following.calendar != force.calendar:
                 most = max(most, sum(following.out.get(each, 0) for each in numbers))
         return most
 
