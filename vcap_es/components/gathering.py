@@ -115,7 +115,7 @@ class Gathering:
         self._share_out_first()
         is_met = self._serve_queue(now)
         if shared.mode == "spread":
-            if phase_of(shared.interval) is not None or shared.sharing.shares:
+            if self._is_shared_out():
                 self._gather_if_low(is_met, now)
         elif shared.mode == "gather":
             self._search_if_unmet(now)
@@ -125,6 +125,11 @@ class Gathering:
         """Begin another phase, of which all others hear; `split` units are shared out."""
         self._set_phase(self._shared.next_phase(mode), split, now)
         self._shared.tell_all()
+
+    def _is_shared_out(self) -> bool:
+        """Whether everybody has a share; who stands in for a minter cannot give out others."""
+        sharing = self._shared.sharing
+        return sharing.phase is not None or bool(sharing.shares or sharing.minter)
 
     def _share_out_first(self) -> None:
         """Shares are targets, so whatever a crash left undone is done now."""

@@ -65,7 +65,8 @@ class Dropped(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Of the consume that spent the range `[first, last)`, `refunded` units came back in all.
 
-    `owner` is the API key in whose share the mark is.
+    That may be none yet, of what a commit took above its hold. `owner` is the API key in whose
+    share the mark is.
     """
 
     cap: str
@@ -79,7 +80,8 @@ class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The hold of the range `[first, last)` is open until `expires_ns`, or settled.
 
-    `owner` is the API key in whose share it is.
+    `above` is the range that its commit took above it, if any. `owner` is the API key in whose
+    share it is.
     """
 
     cap: str
@@ -90,6 +92,7 @@ class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     is_open: bool
     spent: int
     owner: str = ""
+    above: tuple[int, int] | None = None
 
 
 class Aged(Struct, frozen=True, kw_only=True, tag=True, gc=False):

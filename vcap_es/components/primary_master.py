@@ -95,7 +95,7 @@ COPIED = "this incarnation is connected already: its journal was copied"
 class Done(Struct, frozen=True, kw_only=True, gc=False):
     """A command holds, durably at `position`; no facts where it was so already.
 
-    It holds everywhere but at the servers that are `unheard`.
+    It holds everywhere but at the servers and the data centres that are `unheard`.
     """
 
     facts: list[Fact]
@@ -235,7 +235,7 @@ class PrimaryMaster:
             deny=lambda token, denied: self._outputs.append(Answer(token, denied)),
         )
         self._epoch, self._approvals = epoch, Approvals()
-        self._confirmations = Confirmations[Decided](self.locals)
+        self._confirmations = Confirmations[Decided](self.locals, self.remote.serving)
         if founding is not None:
             self._record(founding)
         self._record(EpochStarted(epoch=epoch, leader=name))
@@ -298,6 +298,7 @@ class PrimaryMaster:
                     pass  # who takes part from when on must have its place in the order
                 case _:
                     self.remote.received(centre, message, self._now)
+        self._release()
 
     def _hear_clock(self, centre: str, stamp: int, recorded: int) -> None:
         """Who is not in yet is heard too: its stamps must come before those of its part."""
@@ -475,7 +476,10 @@ class PrimaryMaster:
 
     def _answer(self, decided: Decided) -> Output:
         asked, facts, position = decided.asked, decided.facts, decided.position
-        unheard = self._confirmations.unheard(facts, self._now, self._name_of)
+        unheard = [
+            structs.replace(each, centre=each.centre or self.dc)
+            for each in self._confirmations.unheard(facts, self._now, self._name_of)
+        ]
         if isinstance(asked, int):
             return Answer(asked, Done(facts=facts, position=position, unheard=unheard))
         answered = Answered(number=asked.number, facts=facts, position=position, unheard=unheard)

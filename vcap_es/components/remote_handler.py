@@ -15,6 +15,7 @@ from vcap_es.components.desk import Demand, Left
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.hearsay import doubt_about, doubt_movement
 from vcap_es.components.local_handler import Key, LocalHandler
+from vcap_es.components.serving import Serving
 from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.shared_settings import SharedSettings
 from vcap_es.components.transfer_messages import (
@@ -84,6 +85,7 @@ class RemoteHandler:
         self._definitions = Definitions(self._circle, self._abouts)
         self._settings = SharedSettings(self._circle, define)
         self._closing = Closing(self._circle)
+        self.serving = Serving(self._circle, local, self._definitions.tell)
         self._exchanges: dict[Key, Exchange] = {}
         self._touched: dict[Key, None] = {}
         self._told: dict[Key, tuple[About, int]] = {}
@@ -220,6 +222,14 @@ class RemoteHandler:
         found = self._exchanges.get(key)
         return found.reserved(now) if found is not None else 0
 
+    def heard(self, cap: str) -> None:
+        """Own servers have heard of the definition of a cap."""
+        self.serving.heard(cap)
+
+    def have_heard(self, cap: str) -> bool:
+        """Whether all others that may have units of a cap serve by its newest definition."""
+        return not self.serving.unheard(cap)
+
     # ---- what has become true here
 
     def centres_changed(self) -> None:
@@ -245,6 +255,7 @@ class RemoteHandler:
     def definition_changed(self, cap: str) -> None:
         """A definition that is decided here has changed: all others must hear."""
         self._definitions.changed(cap)
+        self.serving.changed(cap)
 
     def opened(self, cap: str, number: int) -> None:
         """An interval was opened here: others may have a share of it."""
@@ -304,11 +315,14 @@ class RemoteHandler:
             case Register(intervals=intervals):
                 self._definitions.learn(centre, message)
                 self._hear_all(centre, intervals)
+                self.serving.owe(centre, message.meta.cap)
             case Inquiry(cap=cap, until=until):
                 if self._circle.now <= until:
                     self._define(cap)
                 self._definitions.tell(centre, cap)
-            case Versions(versions=versions):
+            case Versions(versions=versions, served=served):
+                for told in served:
+                    self.serving.told(centre, *told)
                 for each in versions:
                     if self._definitions.claimed(centre, *each):
                         self._note_twin(each[0], centre)
@@ -443,6 +457,7 @@ class RemoteHandler:
         for meta in self._definitions.sweep():
             self._share_late(meta)
         self._definitions.inherit()
+        self.serving.step()
         if not self._exchanges:
             self._circle.leave_if_drained()
         for key, exchange in self._exchanges.items():
@@ -461,6 +476,7 @@ class RemoteHandler:
     def look(self, now: int) -> None:
         """See to every exchange that was touched."""
         self._circle.advance(now)
+        self.serving.look()
         touched, self._touched = self._touched, {}
         for key in touched:
             exchange = self._exchange(key)

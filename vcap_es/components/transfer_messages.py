@@ -142,9 +142,13 @@ class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """I know these caps by these homes and versions: ask for what you do not know."""
+    """I know these caps by these homes and versions: ask for what you do not know.
+
+    None of my servers serves a cap of `served` by an older version than that.
+    """
 
     versions: list[tuple[str, str, Version]]
+    served: list[tuple[str, Version]] = []
 
 
 class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -196,7 +200,7 @@ class Ask(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Answered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`.
 
-    Who is `unheard` may serve by the definition before.
+    Who is `unheard` may serve by the definition before: servers, and whole data centres.
     """
 
     number: Total

@@ -14,12 +14,12 @@ from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
 from vcap_es.events.clusters import restored as restored_cluster
 from vcap_es.events.envelope import Draft
-from vcap_es.events.facts import IntervalOpened
 from vcap_es.events.log import head_of
 from vcap_es.projections.states.data_centre import Fold
-from vcap_es.sim.invariants import must, watch_closely
+from vcap_es.sim.invariants import watch_closely
 from vcap_es.sim.masters import MasterProcess
 from vcap_es.sim.network import Faults
+from vcap_es.sim.periods import Periods
 from vcap_es.sim.servers import ServerProcess
 from vcap_es.sim.world import World
 
@@ -28,12 +28,12 @@ FIRST_ID = 1 << 12
 
 KNOCK_US, KNOCKS_MAX = 100_000, 50
 
-Period = tuple[str, int]
-"""A cap, and the start of one of its periods in microseconds UTC."""
-
 
 class Restoring:
-    """A world, and after `restore` the one that was restored from a backup of it."""
+    """A world, and after `restore` the one that was restored from a backup of it.
+
+    Of no period more is served, by both generations, than its largest total.
+    """
 
     def __init__(
         self,
@@ -46,8 +46,9 @@ class Restoring:
         self.old = World(servers, seed=seed, faults=faults, limits=limits)
         self.new: World | None = None
         self._seed, self._faults, self._limits = seed, faults, limits
-        self._served = [watch_closely(self.old, is_alone=False)]
-        self.old.watchers.append(lambda _: self.check())
+        self._truths = [self.old.truth]
+        self._periods = Periods(lambda: self._truths)
+        self._served = [watch_closely(self.old, self._periods)]
 
     def backup(self) -> list[Stored]:
         """What a backup has that is taken now."""
@@ -101,8 +102,8 @@ class Restoring:
         new.servers = [
             ServerProcess(new, f"t{index}", self._limits or Limits()) for index in range(servers)
         ]
-        self._served.append(watch_closely(new, is_alone=False))
-        new.watchers.append(lambda _: self.check())
+        self._truths.append(new.truth)
+        self._served.append(watch_closely(new, self._periods))
         return new
 
     # ---- servers of the generation before
@@ -147,33 +148,3 @@ class Restoring:
     def _restored(self) -> World:
         assert self.new is not None, "nothing is restored yet"
         return self.new
-
-    # ---- what must hold
-
-    def check(self) -> None:
-        """Of no period more was served, by both generations, than its largest total."""
-        periods, totals = self._periods()
-        units: dict[Period, int] = {}
-        for served in self._served:
-            for key, more in served.units.items():
-                period = periods[key]
-                units[period] = units.get(period, 0) + more
-        for period, all_units in units.items():
-            limit = totals[period]
-            finding = f"{period}: {all_units} served of {limit}, by both generations"
-            must(all_units <= limit, "C2", finding)
-
-    def _periods(self) -> tuple[dict[tuple[str, int], Period], dict[Period, int]]:
-        """The period of each interval, and the largest total that each period ever had."""
-        worlds = [self.old] if self.new is None else [self.old, self.new]
-        periods = {
-            (fact.cap, fact.number): (fact.cap, fact.start)
-            for world in worlds
-            for fact in world.facts(IntervalOpened)
-        }
-        totals: dict[Period, int] = {}
-        for world in worlds:
-            for key, total in world.truth.minted_max.items():
-                period = periods[key]
-                totals[period] = max(totals.get(period, 0), total)
-        return periods, totals

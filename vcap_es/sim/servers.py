@@ -11,7 +11,7 @@ from msgspec import structs
 
 from vcap_es.components import messages, wire
 from vcap_es.components.belonging import Belonging
-from vcap_es.components.commands import Cancel, Command, Commit, Idempotency, Refund
+from vcap_es.components.commands import Cancel, Command, Idempotency, Refund
 from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.followed import Followed
 from vcap_es.components.journal_records import Begun
@@ -289,7 +289,7 @@ class ServerProcess(Process):
             self.keyed.add(token)
             self.core.tick(self.now_ns)
             self.promises.asks(token, owner, idempotency, self.core, self._life)
-        if isinstance(command, Commit | Cancel | Refund):
+        if isinstance(command, Cancel | Refund):
             self.undone.append(command.id)
         self.core.submit(token, command, idempotency, self.now_ns, owner)
         self.flush()

@@ -73,7 +73,7 @@ from vcap_es.components.outcomes import (
     Settled,
 )
 from vcap_es.errors import RequestRefused
-from vcap_es.events.consume_ids import find_consume_id
+from vcap_es.events.consume_ids import find_consume_id, find_shadow_id
 from vcap_es.events.facts.access import Role
 
 CALLS_UNDER_WAY_MAX = 4096
@@ -232,8 +232,11 @@ def _concerns(command: Command) -> tuple[list[str], str | None]:
             return [cap], incarnation
 
 
-def _place_of(id_: str) -> tuple[str, str]:
-    """The incarnation and the cap that an id names."""
+def _place_of(id_: str) -> tuple[str | None, str]:
+    """The incarnation and the cap that an id names; no server keeps anything of a shadow yes."""
+    shadow = find_shadow_id(id_)
+    if shadow is not None and _CAP.fullmatch(shadow.cap):
+        return None, shadow.cap
     named = find_consume_id(id_)
     if named is None or not _CAP.fullmatch(named.cap):
         raise RequestRefused("unknown_id", "this is no id of a consume or a hold")
@@ -340,6 +343,9 @@ def _level_response(plane: ClientPlane, level: Level) -> Response:
 
 def _encode(outcome: Held | Settled | Refunded | Level) -> bytes:
     fields = msgspec.structs.asdict(outcome)
+    for name in ("above", "shadow"):
+        if not fields.get(name, True):
+            del fields[name]
     instants = {name: shown_instant(fields[name]) for name in INSTANTS if name in fields}
     return msgspec.json.encode(fields | instants)
 

@@ -1,18 +1,21 @@
 """Bugs of what clients are promised: keys, holds and refunds."""
 
 from collections.abc import Callable
+from typing import Any
 
-from vcap_es.components import idempotency, journal_records
-from vcap_es.components.commands import Idempotency
+from vcap_es.components import idempotency, journal_records, settlement
+from vcap_es.components.commands import Cancel, Commit, Consume, Idempotency, Refund
 from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.journal_records import Entry, Range
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.key_files import KeyFiles
 from vcap_es.components.key_ledger import HEAD_BYTES, KeyLedger, Segment, Share, records_of
-from vcap_es.components.outcomes import Outcome, Refused
+from vcap_es.components.outcomes import Consumed, Outcome, Refunded, Refused
 from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.settlement import Caller, Settlement
-from vcap_es.components.slice import Slice
+from vcap_es.components.slice import Slice, Waiter
+from vcap_es.components.volumecap_server import VolumecapServer
+from vcap_es.events.consume_ids import ConsumeId
 from vcap_es.sim.mutations import change, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, keys, settling
@@ -21,6 +24,7 @@ _admit, _finish = KeyStore.admit, KeyStore.finish
 _forget_below = RefundAges._forget_below
 _expire, _rewrite = KeyLedger.expire, KeyFiles._rewrite
 _settle, _refund_refused = Settlement._settle, Settlement._refund_refused
+_expire_hold, _shadow = Settlement._expire, VolumecapServer._shadow
 
 
 def _nothing(*_: object) -> None:
@@ -92,7 +96,8 @@ def _rewrite_and_drop(self: KeyFiles, number: int, now_ns: int) -> None:
 def _settle_again(self: Settlement, text: str, wanted: int | None, caller: Caller) -> None:
     place = self._find(text)
     if not isinstance(place, Refused) and place[1] in (place[0].holds or ()):
-        self._settle_hold(*place, wanted, caller)
+        held = place[1][1] - place[1][0]
+        self._settle_within(*place, held if wanted is None else wanted, caller)
     else:
         _settle(self, text, wanted, caller)
 
@@ -103,9 +108,38 @@ def _close_if_open(self: Settlement, found: Slice, span: Range) -> None:
         self._holdings.alarms.call_off(alarm)
 
 
-def _take_more_than_there_is(self: Settlement, found: Slice, amount: int) -> bool:
-    self._holdings.cells[found.slot] += amount
-    return True
+def _all_or_nothing(cap: str, _minimum: int, maximum: int, *rest: Any, only: Slice) -> Waiter:
+    return Waiter(cap, maximum, maximum, *rest, only=only)
+
+
+def _of_any_period(cap: str, *rest: Any, only: Slice) -> Waiter:  # noqa: ARG001  # the point
+    return Waiter(cap, *rest)
+
+
+def _parts_held(_self: Settlement, _found: Slice, span: Range) -> list[Range]:
+    return [span]
+
+
+def _expire_while_it_waits(self: Settlement, found: Slice, span: Range, now_ns: int) -> None:
+    self._settling.clear()
+    _expire_hold(self, found, span, now_ns)
+
+
+def _settle_while_it_waits(self: Settlement, text: str, wanted: int | None, caller: Caller) -> None:
+    self._settling.clear()
+    _settle(self, text, wanted, caller)
+
+
+def _give_back_what_was_not_taken(
+    _self: Settlement, command: Commit | Cancel | Refund, shadow: ConsumeId
+) -> Outcome:
+    return Refunded(id=command.id, cap=shadow.cap, refunded=shadow.end, refunded_in_all=shadow.end)
+
+
+def _shadow_of_no_slice(
+    self: VolumecapServer, command: Consume, refusal: Refused, _touched: list[Slice]
+) -> Consumed | None:
+    return _shadow(self, command, refusal, [])
 
 
 # ---- refunds
@@ -127,8 +161,8 @@ def _forget_the_oldest_mark(self: Settlement, _cap: str, _owner: str) -> None:
                 return
 
 
-def _left_is_all(_self: Settlement, _found: Slice, span: Range) -> int:
-    return span[1] - span[0]
+def _left_is_all(_self: Settlement, _found: Slice, parts: list[Range]) -> int:
+    return sum(last - first for first, last in parts)
 
 
 def _keep_apart(self: Keeper, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
@@ -235,10 +269,46 @@ CLIENTS = (
         crashes.an_open_hold_counts_as_committed_when_the_machine_was_lost,
     ),
     by_scenario(
-        "commit_above_the_hold",
-        "a commit gets more than was held if that is here, or is short",
-        change(Settlement, "_take_more", _take_more_than_there_is),
-        settling.a_commit_above_the_hold_takes_the_difference_or_says_short,
+        "commit_above_all_or_nothing",
+        "what a commit takes above its hold is what there is",
+        change(settlement, "Waiter", _all_or_nothing),
+        settling.a_commit_above_the_hold_takes_what_there_is,
+    ),
+    by_scenario(
+        "commit_of_the_next_period",
+        "a commit takes nothing of another period than its hold did",
+        change(settlement, "Waiter", _of_any_period),
+        settling.a_late_commit_takes_nothing_of_the_next_period,
+    ),
+    by_scenario(
+        "above_forgotten",
+        "the id of a hold refunds what its commit took above it too",
+        change(Settlement, "_parts", _parts_held),
+        settling.a_commit_above_the_hold_is_refunded_by_its_id,
+    ),
+    by_scenario(
+        "expired_while_committed",
+        "a hold does not expire while its commit waits for more",
+        change(Settlement, "_expire", _expire_while_it_waits),
+        settling.a_commit_that_waits_is_one_settlement,
+    ),
+    by_scenario(
+        "settled_while_committed",
+        "nothing settles a hold while its commit waits for more",
+        change(Settlement, "_settle", _settle_while_it_waits),
+        settling.a_commit_that_waits_is_one_settlement,
+    ),
+    by_scenario(
+        "shadow_given_back",
+        "what a shadow cap did not take does not come back",
+        change(Settlement, "answer_shadow", _give_back_what_was_not_taken),
+        settling.a_shadow_hold_gives_nothing_back,
+    ),
+    by_scenario(
+        "shadow_key_forgotten",
+        "a yes that took nothing sticks to its key",
+        change(VolumecapServer, "_shadow", _shadow_of_no_slice),
+        settling.a_shadow_yes_sticks_to_its_key,
     ),
     by_scenario(
         "refunded_twice",

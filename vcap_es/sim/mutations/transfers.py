@@ -6,7 +6,8 @@ from msgspec import structs
 
 from vcap_es.components import shared_interval
 from vcap_es.components.acquaintances import Acquaintances, Meeting
-from vcap_es.components.decisions import inheritance
+from vcap_es.components.decisions import inheritance, rest
+from vcap_es.components.decisions import interval as decisions
 from vcap_es.components.desk import Left
 from vcap_es.components.exchange import Exchange
 from vcap_es.components.gathering import Gathering
@@ -16,6 +17,7 @@ from vcap_es.components.remote_handler import RemoteHandler
 from vcap_es.components.shared_interval import SharedInterval
 from vcap_es.components.transfer_messages import About, BetweenCentres, Hearing, Movement, Sender
 from vcap_es.events.facts import HomeMoved, TransferReceived
+from vcap_es.events.periods import Window
 from vcap_es.projections.states import meta, transfer
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
@@ -23,7 +25,12 @@ from vcap_es.projections.states.places import receive as _receive
 from vcap_es.sim.bound_lives import live_at_bounds
 from vcap_es.sim.mutations import Mutation, Plant, change
 from vcap_es.sim.profiles import TRANSFERS
-from vcap_es.sim.scenarios.moving import inherit_home, move_home
+from vcap_es.sim.scenarios.moving import (
+    edit_after_a_forced_move,
+    gather_for_a_lost_minter,
+    inherit_home,
+    move_home,
+)
 from vcap_es.sim.scenarios.namesakes import (
     begin_anew,
     begin_both_anew,
@@ -32,7 +39,7 @@ from vcap_es.sim.scenarios.namesakes import (
 from vcap_es.sim.shared_lives import SharedLife
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
-_meet = Acquaintances.meet
+_meet, _period = Acquaintances.meet, rest.period
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -45,6 +52,15 @@ def _no(*_: object, **__: object) -> bool:
 
 def _zero(*_: object, **__: object) -> int:
     return 0
+
+
+def _period_from_its_start(of: Meta, start: int) -> Window:
+    return Window(start, _period(of, start).end)
+
+
+def _is_shared_out_here(self: Gathering) -> bool:
+    sharing = self._shared.sharing
+    return sharing.phase is not None or bool(sharing.shares)
 
 
 def _nothing_is_left(*_: object) -> Left:
@@ -160,6 +176,20 @@ MUTATIONS = [
         rule="an heir opens no period that its lost home may have opened",
         plant=change(inheritance, "_opened_until", lambda meta, _: meta.opened_until),
         life=inherit_home,
+        seeds=3,
+    ),
+    Mutation(
+        name="heir_opens_the_rest",
+        rule="an heir opens no part of a period that was opened elsewhere, under any calendar",
+        plant=change(decisions, "period", _period_from_its_start),
+        life=edit_after_a_forced_move,
+        seeds=5,
+    ),
+    Mutation(
+        name="heir_gathers_nothing",
+        rule="who stands in for a lost minter gathers what lies idle elsewhere",
+        plant=change(Gathering, "_is_shared_out", _is_shared_out_here),
+        life=gather_for_a_lost_minter,
         seeds=3,
     ),
     Mutation(
