@@ -6,6 +6,7 @@ from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
 from vcap_es.events.facts.centre import (
     CentreChanged,
     CentreIdentified,
+    CentreReadmitted,
     ClockPassed,
     Membership,
     PlacementChanged,
@@ -17,6 +18,7 @@ from vcap_es.events.facts.interval import (
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     WithheldReleased,
 )
@@ -53,6 +55,7 @@ from vcap_es.events.facts.transfer import (
     PhaseChanged,
     SharesSet,
     TransferReceived,
+    TransferRecovered,
     TransferSent,
     TransferSettled,
 )
@@ -78,6 +81,7 @@ Fact = (
     | TemplateRetired
     | IntervalOpened
     | IntervalLearned
+    | IntervalRecovered
     | IntervalTotalChanged
     | AmountWithheld
     | WithheldReleased
@@ -92,6 +96,7 @@ Fact = (
     | PhaseChanged
     | TransferSent
     | TransferReceived
+    | TransferRecovered
     | TransferSettled
     | ClusterCreated
     | EpochStarted
@@ -106,6 +111,7 @@ Fact = (
     | NodeAddressChanged
     | CentreChanged
     | CentreIdentified
+    | CentreReadmitted
     | PlacementChanged
     | ClockPassed
     | ApiKeyCreated
@@ -135,6 +141,7 @@ __all__ = [
     "ApiKeyRevoked",
     "CentreChanged",
     "CentreIdentified",
+    "CentreReadmitted",
     "ClockPassed",
     "ClusterCreated",
     "ConfigDecided",
@@ -148,6 +155,7 @@ __all__ = [
     "IntervalEnded",
     "IntervalLearned",
     "IntervalOpened",
+    "IntervalRecovered",
     "IntervalTotalChanged",
     "LogRestored",
     "Membership",
@@ -177,6 +185,7 @@ __all__ = [
     "ToppedUp",
     "TopupRecovered",
     "TransferReceived",
+    "TransferRecovered",
     "TransferSent",
     "TransferSettled",
     "Version",

@@ -8,6 +8,7 @@ from vcap_es.events.facts import (
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     Phase,
     WithheldReleased,
@@ -52,6 +53,13 @@ def opened(fact: IntervalOpened) -> Interval:
 def learned(fact: IntervalLearned) -> Interval:
     """The interval of another data centre, as it is when it has just been heard of."""
     return Interval(fact.number, fact.start, fact.end, Pool(), Sharing(fact.minter))
+
+
+def recovered(fact: IntervalRecovered) -> Interval:
+    """An interval of the generation before, as it is when it has just been told of."""
+    pool = Pool(old=0)
+    mint(pool, fact.total)
+    return Interval(fact.number, fact.start, fact.end, pool, Sharing())
 
 
 IntervalChange = (
