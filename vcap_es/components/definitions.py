@@ -55,7 +55,7 @@ class Definitions:
         """Let another data centre know the definition of a cap, if it is known here."""
         meta = self._circle.state.metas.get(cap)
         if meta is not None and (self._is_due(centre, cap) or is_urgent):
-            self._circle.tell(centre, self._register(meta))
+            self._circle.tell(centre, self.register(meta))
 
     def claimed(self, centre: str, cap: str, home: str, version: Version) -> bool:
         """Another data centre knows a cap so; whether it decides one that is decided here."""
@@ -85,7 +85,8 @@ class Definitions:
         self._told[centre, cap] = now
         return True
 
-    def _register(self, meta: Meta) -> Register:
+    def register(self, meta: Meta) -> Register:
+        """What others are told of a cap."""
         return Register(
             meta=MetaLearned(
                 cap=meta.cap,
@@ -106,7 +107,7 @@ class Definitions:
     def learn(self, centre: str, register: Register) -> None:
         """Another data centre tells a definition: the newer one holds."""
         learned, meta = register.meta, self._circle.state.metas.get(register.meta.cap)
-        if meta is not None and not _is_newer(learned.version, meta):
+        if meta is not None and not self._is_newer(learned.version, meta):
             return
         doubt = doubt_register(learned, register.moved)
         if not self._circle.believes(centre, learned.cap, doubt):
@@ -115,6 +116,10 @@ class Definitions:
             self._circle.record(learned)
         elif register.moved is not None:
             self._take_home(centre, learned, register.moved)
+        elif self._circle.state.primacy.restored is not None:
+            self._circle.record(
+                structs.replace(learned, home="")
+            )  # as it was here, since the backup
         elif self._may_be_lost(meta):
             self._take_home_by_force(meta.home if meta is not None else centre, learned)
 
@@ -125,6 +130,15 @@ class Definitions:
         if meta is None or meta.version < before:
             self._circle.record(structs.replace(learned, home=centre, version=before))
         self._circle.record(structs.replace(moved, home=""))
+
+    def _is_newer(self, version: Version, meta: Meta) -> bool:
+        """Whether a definition counts more than `meta`: the home's own gives way to an heir alone.
+
+        One that was restored knows of no more than its backup had, until it has confirmed the cap.
+        """
+        if meta.home or self._circle.state.is_unconfirmed(meta):
+            return version > meta.version
+        return version.generation > meta.version.generation
 
     def _may_be_lost(self, meta: Meta | None) -> bool:
         """Whether the home that gave a cap away is lost, as far as it is known who that was.
@@ -203,10 +217,3 @@ class Definitions:
             return inherited(meta, self._circle.now + AHEAD_US, generations)
         except InvalidDefinition:
             return None
-
-
-def _is_newer(version: Version, meta: Meta) -> bool:
-    """Whether a definition counts more than `meta`: the home's own gives way to an heir alone."""
-    if meta.home:
-        return version > meta.version
-    return version.generation > meta.version.generation

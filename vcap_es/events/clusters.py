@@ -46,6 +46,12 @@ def is_of(log: str, cluster: str) -> bool:
     return log == cluster or (founding_of(log) == founding_of(cluster) and is_earlier)
 
 
+def is_restored_from(later: str, cluster: str) -> bool:
+    """Whether a log that calls itself `later` may be of a later generation of `cluster`."""
+    is_later = generation_of(later) > generation_of(cluster)
+    return founding_of(later) == founding_of(cluster) and is_later
+
+
 def difference(one: str, other: str) -> str:
     """Why nodes of these two clusters do not speak with each other; true for both of them."""
     names = f"{_short(one)} and {_short(other)}"

@@ -395,7 +395,8 @@ class Statement:
         old = before.definition if before is not None else None
         self.history.evolve(fact)
         detail = _told(fact.definition) if old is None else _difference(old, fact.definition)
-        return [Posting("learned", detail=f"of {fact.home}: {detail}")]
+        home = fact.home or "the generation before the restore"
+        return [Posting("learned", detail=f"of {home}: {detail}")]
 
     def _moved(self, fact: HomeMoved) -> list["Posting"]:
         self.history.evolve(fact)

@@ -91,7 +91,7 @@ def _ended(meta: Meta, interval: Interval) -> IntervalEnded:
 def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     if interval.pool.ended or _is_over(meta, interval, now) or _is_foreign(interval):
         return []
-    total = _total(meta, Window(interval.start, interval.end))
+    total = total_in_force(meta, Window(interval.start, interval.end))
     if total == interval.pool.minted:
         return []
     fact = IntervalTotalChanged(
@@ -100,7 +100,8 @@ def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     return [fact]
 
 
-def _total(meta: Meta, window: Window) -> int:
+def total_in_force(meta: Meta, window: Window) -> int:
+    """The total that an interval of this window has by the definition that is known."""
     return 0 if meta.paused else opening_total(meta.definition, window)
 
 
@@ -153,7 +154,7 @@ def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> Interva
         number=number,
         start=window.start,
         end=window.end,
-        total=_total(meta, window),
+        total=total_in_force(meta, window),
         version=meta.version,
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),

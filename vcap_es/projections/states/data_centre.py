@@ -203,6 +203,8 @@ class Fold:
 
     def _meta_learned(self, fact: MetaLearned) -> None:
         found = meta.learned(fact, self.state.metas.get(fact.cap))
+        if not fact.home:  # as it was decided here before a restore
+            found.next_number = max(found.next_number, self.state.first_number)
         self.state.metas[fact.cap] = found
         self._share_meta(found)
 
@@ -239,8 +241,10 @@ class Fold:
         found = self.state.metas[fact.cap]
         assert found.interval(fact.number) is None, f"{fact.cap} {fact.number} is known already"
         assert fact.number >= found.closed_before, f"{fact.cap} {fact.number} is closed"
-        is_own = isinstance(fact, IntervalRecovered)
-        learned = interval.recovered(fact) if is_own else interval.learned(fact)
+        if isinstance(fact, IntervalRecovered):
+            learned = interval.recovered(fact)
+        else:
+            learned = interval.learned(fact)
         self._share_bounds(learned)
         both = (*found.intervals, learned)
         found.intervals = tuple(sorted(both, key=lambda each: each.number))
@@ -307,8 +311,8 @@ class Fold:
             state.disputed.remove(fact.centre)
         if fact.cluster == fact.was:
             return
-        for meta in state.metas.values():
-            for each in meta.intervals:
+        for found in state.metas.values():
+            for each in found.intervals:
                 cut(each.pool, fact.centre)
 
     def _placement_changed(self, fact: PlacementChanged) -> None:

@@ -245,7 +245,7 @@ def cut(pool: Pool, centre: str) -> None:
 def recover_transfers(pool: Pool, centre: str, sent: int, received: int) -> None:
     """Take in what the generation before had sent to another data centre, and received from it.
 
-    These are running totals. What that one has, is not elsewhere; what it had given may be anywhere.
+    These are running totals. What that one has is not elsewhere; what it gave may be anywhere.
     """
     more_sent = max(0, sent - pool.sent_to(centre))
     more_received = max(0, received - pool.received.get(centre, 0))
