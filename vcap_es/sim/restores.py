@@ -4,6 +4,8 @@ The generation before and the restored one are two worlds on one clock. Whatever
 servers answers yes to is counted by the period that it was served in.
 """
 
+from collections.abc import Sequence
+
 from msgspec import structs
 
 from vcap_es.components.decisions import restore
@@ -12,12 +14,13 @@ from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Hello
 from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.clusters import restored as restored_cluster
 from vcap_es.events.envelope import Draft
 from vcap_es.events.facts import IntervalOpened
 from vcap_es.events.log import head_of
 from vcap_es.projections.states.data_centre import Fold
-from vcap_es.sim.invariants import must, watch_closely
+from vcap_es.sim.invariants import Served, must, watch_closely
 from vcap_es.sim.masters import MasterProcess
 from vcap_es.sim.network import Faults
 from vcap_es.sim.servers import ServerProcess
@@ -55,52 +58,14 @@ class Restoring:
 
     def restore(self, backup: list[Stored], servers: int) -> World:
         """Begin a new generation from `backup`, with so many new servers."""
-        old = self.old
-        fold = Fold()
-        for entry in backup:
-            fold.evolve(old.truth.decode(entry))
-        cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
-        new = self.new = World(
-            0,
+        new = self.new = restored_world(
+            self.old,
+            backup,
             seed=self._seed + 1,
-            now=old.began_us,
             faults=self._faults,
-            masters=0,
-            cluster=cluster,
-            scheduler=old.scheduler,
-            first_id=FIRST_ID,
+            limits=self._limits,
+            servers=servers,
         )
-        new.tokens = old.tokens  # servers that are sent over keep their answers
-        master = MasterProcess(new, 0, is_founder=True)
-        ballot, last = master.ballots.ballot, backup[-1]
-        master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
-        facts = restore.restored(
-            fold.state,
-            cluster=cluster,
-            master=master.node,
-            position=last.position,
-            now=max(old.now_us, last.recorded_at),
-            lacks=None,
-        )
-        drafts = [
-            Draft(
-                event_id=number.to_bytes(16, "little"),
-                recorded_at=max(old.now_us, last.recorded_at),
-                dc=new.dc,
-                actor="restore",
-                correlation="",
-                fact=fact,
-            )
-            for number, fact in enumerate(facts, 1)
-        ]
-        entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
-        master.log.append(entries, len(entries))
-        new.truth.begin_with(entries)
-        new.masters = [master]
-        master.start()
-        new.servers = [
-            ServerProcess(new, f"t{index}", self._limits or Limits()) for index in range(servers)
-        ]
         self._served.append(watch_closely(new, is_alone=False))
         new.watchers.append(lambda _: self.check())
         return new
@@ -152,28 +117,93 @@ class Restoring:
 
     def check(self) -> None:
         """Of no period more was served, by both generations, than its largest total."""
-        periods, totals = self._periods()
-        units: dict[Period, int] = {}
-        for served in self._served:
-            for key, more in served.units.items():
-                period = periods[key]
-                units[period] = units.get(period, 0) + more
-        for period, all_units in units.items():
-            limit = totals[period]
-            finding = f"{period}: {all_units} served of {limit}, by both generations"
-            must(all_units <= limit, "C2", finding)
-
-    def _periods(self) -> tuple[dict[tuple[str, int], Period], dict[Period, int]]:
-        """The period of each interval, and the largest total that each period ever had."""
         worlds = [self.old] if self.new is None else [self.old, self.new]
-        periods = {
-            (fact.cap, fact.number): (fact.cap, fact.start)
-            for world in worlds
-            for fact in world.facts(IntervalOpened)
-        }
-        totals: dict[Period, int] = {}
-        for world in worlds:
-            for key, total in world.truth.minted_max.items():
-                period = periods[key]
-                totals[period] = max(totals.get(period, 0), total)
-        return periods, totals
+        check_periods(worlds, self._served)
+
+
+def restored_world(
+    old: World,
+    backup: list[Stored],
+    *,
+    seed: int,
+    faults: Faults | None,
+    limits: Limits | None,
+    servers: int,
+    masters: int = 1,
+    witnesses: int = 0,
+) -> World:
+    """A new generation of the world `old`, from `backup`, with so many new servers.
+
+    Of its masters one has the log; the other one begins empty.
+    """
+    fold = Fold()
+    for entry in backup:
+        fold.evolve(old.truth.decode(entry))
+    cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
+    generation = generation_of(cluster)
+    new = World(
+        0,
+        seed=seed,
+        now=old.began_us,
+        faults=faults,
+        masters=0,
+        dc=old.dc,
+        cluster=cluster,
+        scheduler=old.scheduler,
+        first_id=generation * FIRST_ID,
+    )
+    new.tokens = old.tokens  # servers that are sent over keep their answers
+    master = MasterProcess(new, 0, is_founder=True)
+    ballot, last = master.ballots.ballot, backup[-1]
+    master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
+    facts = restore.restored(
+        fold.state,
+        cluster=cluster,
+        master=master.node,
+        position=last.position,
+        now=max(old.now_us, last.recorded_at),
+        lacks=None,
+    )
+    drafts = [
+        Draft(
+            event_id=number.to_bytes(16, "little"),
+            recorded_at=max(old.now_us, last.recorded_at),
+            dc=new.dc,
+            actor="restore",
+            correlation="",
+            fact=fact,
+        )
+        for number, fact in enumerate(facts, 1)
+    ]
+    entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
+    master.log.append(entries, len(entries))
+    new.truth.begin_with(entries)
+    new.masters = [master]
+    new.masters += [MasterProcess(new, slot, is_founder=False) for slot in range(1, masters)]
+    for each in new.masters:
+        each.start()
+    new.servers = [
+        ServerProcess(new, f"{'tuv'[generation - 1]}{index}", limits or Limits(), is_witness=index < witnesses)
+        for index in range(servers)
+    ]
+    return new
+
+
+def check_periods(worlds: Sequence[World], served: Sequence[Served]) -> None:
+    """Of no period more was served, by all of these, than its largest total."""
+    periods = {
+        (fact.cap, fact.number): (fact.cap, fact.start)
+        for world in worlds
+        for fact in world.facts(IntervalOpened)
+    }
+    totals: dict[Period, int] = {}
+    for world in worlds:
+        for key, total in world.truth.minted_max.items():
+            totals[periods[key]] = max(totals.get(periods[key], 0), total)
+    units: dict[Period, int] = {}
+    for each in served:
+        for key, more in each.units.items():
+            units[periods[key]] = units.get(periods[key], 0) + more
+    for period, all_units in units.items():
+        finding = f"{period}: {all_units} served of {totals[period]}, by all generations"
+        must(all_units <= totals[period], "C2", finding)
