@@ -20,6 +20,7 @@ from vcap_es.components.hearsay import doubt_register
 from vcap_es.components.hybrid_clock import AHEAD_US
 from vcap_es.components.transfer_messages import About, Inquiry, Register, Versions
 from vcap_es.errors import InvalidDefinition
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.facts import HomeMoved, MetaLearned, Version
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.meta import learned as learned_meta
@@ -29,6 +30,9 @@ REGISTER_US = 500_000
 
 METAS_PER_STEP = 200
 """So many caps are looked at in one step, round and round."""
+
+FORGOTTEN_US = 10_000_000
+"""Who gives a cap away tells what it has opened within this time, or has forgotten it."""
 
 ANSWER_US, PATIENCE_US = 2_000_000, 60_000_000
 """An heir asks all others for a cap, and waits so long; longer for those that are not heard."""
@@ -43,6 +47,7 @@ class Definitions:
         self._told: dict[tuple[str, str], int] = {}
         self._swept: Iterator[str] = iter(())
         self._heired: dict[str, int] = {}
+        self._given: dict[str, int] = {}
 
     # ---- what is told
 
@@ -120,7 +125,7 @@ class Definitions:
             self._circle.record(
                 structs.replace(learned, home="")
             )  # as it was here, since the backup
-        elif self._may_be_lost(meta):
+        elif self._may_be_lost(meta) or self._was_forgotten(learned.cap):
             self._take_home_by_force(meta.home if meta is not None else centre, learned)
 
     def _take_home(self, centre: str, learned: MetaLearned, moved: HomeMoved) -> None:
@@ -149,6 +154,16 @@ class Definitions:
         if meta is not None:
             return self._circle.state.is_lost(meta.home)
         return any(each.membership == "lost" for each in self._circle.state.centres.values())
+
+    def _was_forgotten(self, cap: str) -> bool:
+        """Whether the home that gave a cap away was restored from before that, and cannot say so.
+
+        Else it says so before long.
+        """
+        circle = self._circle
+        if not any(map(generation_of, circle.state.clusters.values())):
+            return False
+        return circle.now - self._given.setdefault(cap, circle.now) > FORGOTTEN_US
 
     def _take_home_by_force(self, home: str, learned: MetaLearned) -> None:
         """It was moved here, by one that was lost before it could say what it has opened."""

@@ -373,8 +373,6 @@ class RemoteHandler:
     def _take(self, centre: str, message: OfAnInterval) -> None:
         exchange = self._hear(centre, message.about, brings=isinstance(message, Movement))
         if exchange is None:
-            if isinstance(message, Books):
-                self._close_there(centre, message.about)
             return
         key = exchange.shared.cap, exchange.shared.interval.number
         match message:
@@ -406,6 +404,7 @@ class RemoteHandler:
         key = about.cap, about.number
         if meta.interval(about.number) is None:
             if self._is_over_or_own(meta, about):
+                self._close_there(centre, meta, about)
                 return None
             if self.is_draining and not brings:
                 self.tell(centre, Books(about=about, sent={}, received={}))
@@ -506,10 +505,10 @@ class RemoteHandler:
                     self._hear(centre, each)
         self._recollections.heard(centre, message)
 
-    def _close_there(self, centre: str, about: About) -> None:
-        """Who still tells its books of what is closed here has not heard that it is."""
-        meta = self._state.metas.get(about.cap)
-        if meta is not None and about.minter == self.dc and about.number < meta.closed_before:
+    def _close_there(self, centre: str, meta: Meta, about: About) -> None:
+        """Who was restored may not know that all had agreed on an interval, and closed it."""
+        is_news = self.generation_of(centre) or self.generation
+        if is_news and about.number < meta.closed_before:
             self.tell(centre, Closed(about=about))
 
     def _note_twin(self, cap: str, centre: str) -> None:

@@ -13,6 +13,7 @@ from vcap_es.components.decisions.restore import AcceptLoss, servers_missing
 from vcap_es.components.outcomes import Refused
 from vcap_es.events.chain import Stored
 from vcap_es.events.facts import Definition
+from vcap_es.events.facts.meta import IntervalKind
 from vcap_es.events.periods import window_at
 from vcap_es.sim.centres import Centres
 from vcap_es.sim.invariants import must
@@ -46,7 +47,9 @@ class ReadmittedLife(SharedLife):
         super().__init__(profile, seed, planned=planned, safety_ms=safety_ms, say=say)
         assert isinstance(self.centres, RestoredCentres)
         self.restored = self.centres
-        self.intervals = {cap: self._random.choice(("minute", "day", "day")) for cap in self.caps}
+        self.intervals: dict[str, IntervalKind] = {
+            cap: self._random.choice(("minute", "day", "day")) for cap in self.caps
+        }
         self.total_max = self._random.choice((7, 60, 200))
         self.restored_at = 0
         self._old: list[ServerProcess] = []

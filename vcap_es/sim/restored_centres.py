@@ -9,11 +9,11 @@ from vcap_es.components.decisions.restore import ReadmitCentre, ReadmitServer
 from vcap_es.components.limits import Limits
 from vcap_es.components.primary_master import Done
 from vcap_es.events.chain import Stored
-from vcap_es.events.facts import TransferReceived
 from vcap_es.sim.centres import Centres, Post
 from vcap_es.sim.invariants import must, watch_closely
 from vcap_es.sim.restores import check_periods, restored_world
 from vcap_es.sim.servers import ServerProcess
+from vcap_es.sim.site import NOON
 from vcap_es.sim.world import World
 
 ACT_STEP_US, ACT_STEPS_MAX = 200_000, 100
@@ -32,7 +32,7 @@ class RestoredCentres(Centres):
         masters: int = 1,
         witnesses: int = 0,
         post: Post | None = None,
-        **more: int,
+        now: int = NOON,
     ) -> None:
         super().__init__(
             names,
@@ -42,12 +42,11 @@ class RestoredCentres(Centres):
             masters=masters,
             witnesses=witnesses,
             post=post,
-            **more,
+            now=now,
         )
         self._seed, self._limits = seed, limits
         self._masters, self._witnesses = masters, witnesses
         self.before: dict[str, list[World]] = {}
-        self._strangers: list[ServerProcess] = []
 
     # ---- restoring
 
@@ -162,7 +161,9 @@ class RestoredCentres(Centres):
             pools = {
                 (name, interval.number): interval.pool
                 for name, world in self.worlds.items()
-                for interval in (world.state.metas[cap].intervals if cap in world.state.metas else ())
+                for interval in (
+                    world.state.metas[cap].intervals if cap in world.state.metas else ()
+                )
             }
             for (name, number), pool in pools.items():
                 for other in self.worlds:
@@ -178,10 +179,6 @@ class RestoredCentres(Centres):
     def _was_closed(self, name: str, cap: str, number: int) -> bool:
         meta = self.worlds[name].state.metas.get(cap)
         return meta is not None and number < meta.closed_before
-
-    def received_in_all(self, name: str) -> int:
-        """How many transfers a data centre has received; for tests that want some."""
-        return len(self.worlds[name].facts(TransferReceived))
 
 
 def must_agree(centres: RestoredCentres, caps: Sequence[str]) -> None:

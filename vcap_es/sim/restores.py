@@ -183,7 +183,9 @@ def restored_world(
     for each in new.masters:
         each.start()
     new.servers = [
-        ServerProcess(new, f"{'tuv'[generation - 1]}{index}", limits or Limits(), is_witness=index < witnesses)
+        ServerProcess(
+            new, f"{'tuv'[generation - 1]}{index}", limits or Limits(), is_witness=index < witnesses
+        )
         for index in range(servers)
     ]
     return new
