@@ -371,6 +371,8 @@ class RemoteHandler:
             self._hear(centre, about)
 
     def _take(self, centre: str, message: OfAnInterval) -> None:
+        if isinstance(message, Closed) and self._state.interval(*_key_of(message.about)) is None:
+            return  # it is closed here as well: an answer would be answered
         exchange = self._hear(centre, message.about, brings=isinstance(message, Movement))
         if exchange is None:
             return
@@ -626,3 +628,7 @@ class RemoteHandler:
         if found is None:
             found = self._exchanges[key] = Exchange(SharedInterval(key[0], interval, self))
         return found
+
+
+def _key_of(about: About) -> Key:
+    return about.cap, about.number

@@ -136,6 +136,7 @@ def what_is_released_nobody_else_has() -> None:
     server = centres[NORTH].servers[0]
     new = _restored(centres, backup)
     centres.readmit_all(NORTH)
+    centres.run(8 * SECOND)
     _accept(new)
     assert new.pool("c").withheld, "it is released though a data centre has told, and no server"
     centres.send_over(NORTH, server)
