@@ -130,6 +130,8 @@ def one_side_alone_lets_nobody_in() -> None:
 def what_is_released_nobody_else_has() -> None:
     """With all servers and data centres told, two operators release what nobody can have."""
     centres = _begun()
+    _take(centres, NORTH, 5)  # so the backup knows the server
+    centres.run(2 * SECOND)
     backup = centres.backup(NORTH)
     _take(centres, NORTH, 10)
     _take(centres, SOUTH, 10)
