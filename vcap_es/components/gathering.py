@@ -71,6 +71,11 @@ class Gathering:
         self._queue.clear()
         self._search = None
 
+    def forget(self, centre: str) -> None:
+        """What a data centre wished for counts no more, nor what it was asked."""
+        self._queue.pop(centre, None)
+        self._search = None
+
     def queue_up(self, centre: str, wish: Wish, now: int) -> None:
         """Another data centre wants more; or, with an atom of 0, nothing any more."""
         found = self._queue.get(centre)

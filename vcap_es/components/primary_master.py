@@ -48,6 +48,7 @@ from vcap_es.events.facts import (
     ApiKeyRevoked,
     CentreChanged,
     CentreIdentified,
+    CentreReadmitted,
     ClockPassed,
     ClusterCreated,
     EpochStarted,
@@ -59,6 +60,7 @@ from vcap_es.events.facts import (
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
@@ -74,6 +76,7 @@ from vcap_es.events.facts import (
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
+    TransferRecovered,
     WithheldReleased,
 )
 from vcap_es.projections.states.data_centre import DataCentre, Fold
@@ -280,6 +283,10 @@ class PrimaryMaster:
         meeting = self.remote.meet(sender, self._now)
         if meeting in ("mistaken", "namesake"):
             return "namesake"
+        if meeting == "restored":
+            for each in messages:
+                if isinstance(each, Members):
+                    self.remote.knocked(sender.centre, each, self._now)
         if meeting == "known":
             self._take_forwarded(sender.centre, messages)
         self._outputs.append(Acknowledge(delivery))
@@ -346,7 +353,9 @@ class PrimaryMaster:
                 self._outputs.append(Answer(token, approved))
                 return
             if isinstance(command, AcceptLoss):
-                command = structs.replace(command, approved_by=tuple(approved.approved_by))
+                told = tuple(self.remote.all_told().items()) if command.if_told else ()
+                approved_by = tuple(approved.approved_by)
+                command = structs.replace(command, approved_by=approved_by, told=told)
         denied = self._handle(token, command, actor, correlation)
         if denied is None:
             return
@@ -553,9 +562,12 @@ class PrimaryMaster:
             case IntervalOpened():
                 self.locals.changed(fact.cap)
                 self.remote.opened(fact.cap, fact.number)
-            case IntervalLearned():
+            case IntervalLearned() | IntervalRecovered():
                 self.intervals.look_later(fact.cap)
                 self.locals.changed(fact.cap)
+            case TransferRecovered():
+                self.locals.changed(fact.cap)
+                self.remote.touch((fact.cap, fact.number))
             case IntervalTotalChanged() | WithheldReleased():
                 self.locals.total_changed(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
@@ -585,6 +597,9 @@ class PrimaryMaster:
                 self.remote.settings_changed()
             case CentreChanged() | CentreIdentified():
                 self.remote.centres_changed()
+                self._look_abroad()
+            case CentreReadmitted():
+                self.remote.readmitted(fact.centre)
                 self._look_abroad()
 
     def _look_abroad(self) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import structs
 
 from vcap_es.components.commands import Cancel, Commit, Refund
-from vcap_es.components.holdings import MS, Holdings
+from vcap_es.components.holdings import Holdings
 from vcap_es.components.journal_records import Entry, HoldNoted, Marked, Range
 from vcap_es.components.outcomes import (
     Outcome,
@@ -25,6 +25,7 @@ from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.refusals import unavailable
 from vcap_es.components.slice import Slice, Waiter
 from vcap_es.events.consume_ids import ConsumeId, find_consume_id
+from vcap_es.events.units import MS
 
 
 class Caller(Protocol):

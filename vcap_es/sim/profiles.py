@@ -374,6 +374,7 @@ FORCED = Profile(
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
 BOUNDS = Profile(name="bounds", directed=_transfers, safety_ms=(3000, 8000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
+READMITTED = Profile(name="readmitted", directed=_transfers, safety_ms=(1000, 12_000))
 RESTORED = Profile(name="restored", directed=lambda _: [], safety_ms=(2_000, 70_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
@@ -415,5 +416,6 @@ PROFILES = {
         STEPS,
         EXACTLY,
         RESTORED,
+        READMITTED,
     )
 }

@@ -12,6 +12,7 @@ from vcap_es.components.limits import Limits
 from vcap_es.components.messages import Hello
 from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.clusters import restored as restored_cluster
 from vcap_es.events.envelope import Draft
 from vcap_es.events.log import head_of
@@ -56,52 +57,14 @@ class Restoring:
 
     def restore(self, backup: list[Stored], servers: int) -> World:
         """Begin a new generation from `backup`, with so many new servers."""
-        old = self.old
-        fold = Fold()
-        for entry in backup:
-            fold.evolve(old.truth.decode(entry))
-        cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
-        new = self.new = World(
-            0,
+        new = self.new = restored_world(
+            self.old,
+            backup,
             seed=self._seed + 1,
-            now=old.began_us,
             faults=self._faults,
-            masters=0,
-            cluster=cluster,
-            scheduler=old.scheduler,
-            first_id=FIRST_ID,
+            limits=self._limits,
+            servers=servers,
         )
-        new.tokens = old.tokens  # servers that are sent over keep their answers
-        master = MasterProcess(new, 0, is_founder=True)
-        ballot, last = master.ballots.ballot, backup[-1]
-        master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
-        facts = restore.restored(
-            fold.state,
-            cluster=cluster,
-            master=master.node,
-            position=last.position,
-            now=max(old.now_us, last.recorded_at),
-            lacks=None,
-        )
-        drafts = [
-            Draft(
-                event_id=number.to_bytes(16, "little"),
-                recorded_at=max(old.now_us, last.recorded_at),
-                dc=new.dc,
-                actor="restore",
-                correlation="",
-                fact=fact,
-            )
-            for number, fact in enumerate(facts, 1)
-        ]
-        entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
-        master.log.append(entries, len(entries))
-        new.truth.begin_with(entries)
-        new.masters = [master]
-        master.start()
-        new.servers = [
-            ServerProcess(new, f"t{index}", self._limits or Limits()) for index in range(servers)
-        ]
         self._truths.append(new.truth)
         self._served.append(watch_closely(new, self._periods))
         return new
@@ -148,3 +111,73 @@ class Restoring:
     def _restored(self) -> World:
         assert self.new is not None, "nothing is restored yet"
         return self.new
+
+
+def restored_world(
+    old: World,
+    backup: list[Stored],
+    *,
+    seed: int,
+    faults: Faults | None,
+    limits: Limits | None,
+    servers: int,
+    masters: int = 1,
+    witnesses: int = 0,
+) -> World:
+    """A new generation of the world `old`, from `backup`, with so many new servers.
+
+    Of its masters one has the log; the other one begins empty.
+    """
+    fold = Fold()
+    for entry in backup:
+        fold.evolve(old.truth.decode(entry))
+    cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
+    generation = generation_of(cluster)
+    new = World(
+        0,
+        seed=seed,
+        now=old.began_us,
+        faults=faults,
+        masters=0,
+        dc=old.dc,
+        cluster=cluster,
+        scheduler=old.scheduler,
+        first_id=generation * FIRST_ID,
+    )
+    new.tokens = old.tokens  # servers that are sent over keep their answers
+    master = MasterProcess(new, 0, is_founder=True)
+    ballot, last = master.ballots.ballot, backup[-1]
+    master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
+    facts = restore.restored(
+        fold.state,
+        cluster=cluster,
+        master=master.node,
+        position=last.position,
+        now=max(old.now_us, last.recorded_at),
+        lacks=None,
+    )
+    drafts = [
+        Draft(
+            event_id=number.to_bytes(16, "little"),
+            recorded_at=max(old.now_us, last.recorded_at),
+            dc=new.dc,
+            actor="restore",
+            correlation="",
+            fact=fact,
+        )
+        for number, fact in enumerate(facts, 1)
+    ]
+    entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
+    master.log.append(entries, len(entries))
+    new.truth.begin_with(entries)
+    new.masters = [master]
+    new.masters += [MasterProcess(new, slot, is_founder=False) for slot in range(1, masters)]
+    for each in new.masters:
+        each.start()
+    new.servers = [
+        ServerProcess(
+            new, f"{'tuv'[generation - 1]}{index}", limits or Limits(), is_witness=index < witnesses
+        )
+        for index in range(servers)
+    ]
+    return new

@@ -14,7 +14,8 @@ from vcap_es.sim.bound_lives import BoundLife
 from vcap_es.sim.demands import ExactLife
 from vcap_es.sim.lives import Figures, Life
 from vcap_es.sim.mishaps import Mishap
-from vcap_es.sim.profiles import BOUNDS, EXACTLY, PROFILES, RESTORED, STEPS, TRANSFERS
+from vcap_es.sim.profiles import BOUNDS, EXACTLY, PROFILES, READMITTED, RESTORED, STEPS, TRANSFERS
+from vcap_es.sim.readmitted_lives import ReadmittedLife
 from vcap_es.sim.restored_lives import RestoredLife
 from vcap_es.sim.shared_lives import SharedLife
 from vcap_es.sim.stepped_lives import SteppedLife
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Life | SharedLife | RestoredLife]] = {
     BOUNDS.name: BoundLife,
     STEPS.name: SteppedLife,
     RESTORED.name: RestoredLife,
+    READMITTED.name: ReadmittedLife,
 }
 """Lives that are of another kind than most."""
 

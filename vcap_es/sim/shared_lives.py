@@ -48,6 +48,7 @@ class SharedLife:
 
     _kind: type[Centres] = Centres
     _edited_percent = EDITED_PERCENT
+    _centres_max = len(NAMES)
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class SharedLife:
             delay_us=random.choice(((500, 500), (500, 5_000), (1_000, 100_000), (40_000, 40_000))),
         )
         self.centres = self._kind(
-            NAMES[: random.randint(2, 5)],
+            NAMES[: random.randint(2, self._centres_max)],
             servers=random.randint(1, 2),
             seed=seed,
             now=NOON + random.choice((5, 40, 52)) * SECOND_US,

@@ -74,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "leads_already": Kind(409, "Leads already"),
     "never_admitted": Kind(409, "Never admitted"),
     "other_cluster": Kind(409, "Another cluster"),
+    "unconfirmed": Kind(409, "Not confirmed since the restore"),
     # Faults of a request.
     "invalid": Kind(422, "Invalid"),
     "bad_request": Kind(400, "Bad request"),

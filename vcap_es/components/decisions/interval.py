@@ -236,7 +236,7 @@ def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     charged = charge(meta, window, interval.number)
     if interval.version == meta.version:
         charged = min(charged, interval.charged)  # what is left only rises
-    total = _total(meta, window) - charged
+    total = total_in_force(meta, window) - charged
     if (total, charged) == (interval.pool.minted, interval.charged):
         return []
     fact = IntervalTotalChanged(
@@ -249,7 +249,8 @@ def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     return [fact]
 
 
-def _total(meta: Meta, window: Window) -> int:
+def total_in_force(meta: Meta, window: Window) -> int:
+    """The total that an interval of this window has by the definition that is known."""
     return 0 if meta.paused else opening_total(meta.definition, window)
 
 
@@ -340,7 +341,7 @@ def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> Interva
         number=number,
         start=window.start,
         end=window.end,
-        total=_total(meta, window) - charged,
+        total=total_in_force(meta, window) - charged,
         version=meta.version,
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),
