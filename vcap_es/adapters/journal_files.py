@@ -15,6 +15,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from secrets import token_bytes
 from threading import Lock
 
 import msgspec
@@ -32,7 +33,7 @@ from vcap_es.components.journal_records import (
     encode,
     settle_cells,
 )
-from vcap_es.components.key_ledger import KeyLedger
+from vcap_es.components.key_ledger import SECRET_BYTES, KeyLedger
 from vcap_es.components.key_records import (
     FileBegun,
     KeyEntry,
@@ -149,7 +150,9 @@ class JournalFiles:
     def _begin_keys(self, boot: str) -> None:
         """Read all keys, and have them in one file that is durable before frames let them go."""
         journal, now_ns = self.journal, boot_ns()
-        journal.keys = KeyLedger(self._limits.keys_max, self._limits.key_retention_ms)
+        limits = self._limits
+        secret = token_bytes(SECRET_BYTES)
+        journal.keys = KeyLedger(secret, limits.keys_max, limits.key_retention_ms)
         read_keys(self._keys.read(), journal.keys, boot=boot, now_ns=now_ns)
         take_in(journal, now_ns)
         number = self._keys.newest + 1

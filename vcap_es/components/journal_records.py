@@ -133,7 +133,7 @@ class Journal(Struct):
     """What the entries of a journal say together.
 
     `keyed` are the keys that frames have, and `names` those of each slice; `keys` are all others,
-    up to `key_file`.
+    up to `key_file`: a ledger with a secret, from whoever reads the key files.
     """
 
     incarnation: str = ""
@@ -147,7 +147,7 @@ class Journal(Struct):
     keyed: dict[str, Keyed] = field(default_factory=dict)
     names: dict[Key, list[str]] = field(default_factory=dict)
     spent: dict[Key, int] = field(default_factory=dict)
-    keys: KeyLedger = field(default_factory=KeyLedger)
+    keys: KeyLedger = field(default_factory=lambda: KeyLedger(b""))
     key_file: KeyFile = field(default_factory=lambda: KeyFile(0, 0))
 
     def fold(self, entry: Entry) -> None:

@@ -15,6 +15,7 @@ from vcap_es.components.commands import Cancel, Command, Idempotency, Refund
 from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.followed import Followed
 from vcap_es.components.journal_records import Begun
+from vcap_es.components.key_ledger import SECRET_BYTES
 from vcap_es.components.key_records import KeyEntry
 from vcap_es.components.limits import Limits
 from vcap_es.components.messages import FromMaster, FromServer, Hello
@@ -90,7 +91,12 @@ class ServerProcess(Process):
             self.machines_lost += 1
             self.disk.lose_power(self.site.streams.disk)
             self.machine.boot()
-        journal = self.disk.read(same_boot=same_boot, limits=self.limits, now_ns=self.now_ns)
+        journal = self.disk.read(
+            same_boot=same_boot,
+            limits=self.limits,
+            now_ns=self.now_ns,
+            secret=self.site.streams.secrets.randbytes(SECRET_BYTES),
+        )
         begun = Begun(
             incarnation=journal.incarnation or self.new_incarnation(),
             start=journal.start + 1,

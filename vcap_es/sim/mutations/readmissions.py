@@ -2,7 +2,7 @@
 
 from vcap_es.components import remote_handler
 from vcap_es.components.acquaintances import Acquaintances, Meeting
-from vcap_es.components.decisions import restore
+from vcap_es.components.decisions import interval, restore
 from vcap_es.components.recollection import Recollections
 from vcap_es.components.transfer_messages import Sender
 from vcap_es.events.facts import AmountWithheld, Fact, IntervalLearned, IntervalRecovered
@@ -10,7 +10,7 @@ from vcap_es.projections.states import data_centre, transfer
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool, recover_transfers
-from vcap_es.sim.mutations import change
+from vcap_es.sim.mutations import change, together
 from vcap_es.sim.mutations.finders import by_scenario
 from vcap_es.sim.scenarios import readmitting
 
@@ -31,6 +31,14 @@ def _free(pool: Pool, centre: str, sent: int, received: int) -> None:
 
 def _received_alone(pool: Pool, centre: str, _sent: int, received: int) -> None:
     recover_transfers(pool, centre, 0, received)
+
+
+def _as_they_are(*_: object) -> list[Fact]:
+    return []
+
+
+def _uncharged(*_: object) -> int:
+    return 0
 
 
 def _opened_twice(meta: Meta, learned: IntervalLearned, now: int) -> list[Fact]:
@@ -86,7 +94,12 @@ READMISSIONS = (
     by_scenario(
         "recovered_beside_its_period",
         "a period that both generations have opened has one total",
-        change(remote_handler, "opening_recovered", _opened_twice),
+        # Else one of the two would be bounded anew, and what it had charged to the other.
+        together(
+            change(remote_handler, "opening_recovered", _opened_twice),
+            change(interval, "_fitted", _as_they_are),
+            change(interval, "charge", _uncharged),
+        ),
         readmitting.an_interval_of_the_generation_before_has_one_total,
     ),
     by_scenario(

@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from vcap_es.components import idempotency, journal_records, settlement
+from vcap_es.components import idempotency, journal_records, key_ledger, settlement
 from vcap_es.components.commands import Cancel, Commit, Consume, Idempotency, Refund
 from vcap_es.components.idempotency import KeyStore, Pending, key_digest
 from vcap_es.components.journal_records import Entry, Range
 from vcap_es.components.keeper import Keeper
 from vcap_es.components.key_files import KeyFiles
-from vcap_es.components.key_ledger import HEAD_BYTES, KeyLedger, Segment, Share, records_of
+from vcap_es.components.key_ledger import (
+    HEAD_BYTES,
+    Bits,
+    KeyLedger,
+    Segment,
+    Share,
+    records_of,
+)
 from vcap_es.components.outcomes import Consumed, Outcome, Refunded, Refused
 from vcap_es.components.refund_ages import RefundAges
 from vcap_es.components.settlement import Caller, Settlement
@@ -45,6 +52,10 @@ def _no(*_: object) -> bool:
 def _find_anywhere(self: Segment, digest: bytes, bits: int) -> bytes | None:
     records = records_of(bytes(self._bucket(bits)))
     return next((each[HEAD_BYTES:] for each in records if digest in each), None)
+
+
+def _bits_of_the_digest(secret: bytes) -> Bits:  # noqa: ARG001  # the signature of what it stands for
+    return lambda digest: int.from_bytes(digest[:4], "little")
 
 
 def _admit_who_waits(
@@ -202,6 +213,12 @@ CLIENTS = (
         "a call whose key waits already waits for the same answer",
         change(KeyStore, "admit", _admit_who_waits),
         keys.a_waiting_key_gets_the_first_calls_answer,
+    ),
+    by_scenario(
+        "bucket_without_a_secret",
+        "a client cannot choose keys that share a bucket",
+        change(key_ledger, "bits_by", _bits_of_the_digest),
+        keys.keys_chosen_by_a_client_share_no_bucket,
     ),
     by_scenario(
         "unavailable_sticks",

@@ -1,6 +1,8 @@
 """Idempotency keys: whoever asks again with the same key is given the same answer, once."""
 
 from vcap_es.components.commands import Command, Consume, ConsumeEach, Hold, Idempotency, Refund
+from vcap_es.components.idempotency import key_digest
+from vcap_es.components.key_ledger import BUCKET_WEIGHT, records_of
 from vcap_es.components.limits import Limits
 from vcap_es.components.outcomes import Consumed, Refunded, Refused
 from vcap_es.sim.network import Faults
@@ -36,6 +38,26 @@ def an_answer_that_holds_the_digest_of_a_key_is_not_that_keys() -> None:
     ask(world, "batch", ConsumeEach(items=[take(1), named]))
     # When the key of that digest is used for the first time, then it is served
     assert isinstance(ask(world, "67076577", take(4)), Consumed)
+
+
+def keys_chosen_by_a_client_share_no_bucket() -> None:
+    """A client tries keys until they have digests alike: they are found as fast as others."""
+    # Given keys whose digests begin with the same bits
+    world = world_of(1000)
+    server = world.servers[0]
+    chosen = [each for each in map(str, range(8000)) if key_digest(each)[0] & 31 == 0]
+    # When all of them are used
+    for each in chosen:
+        server.submit(take(1), Idempotency(key=each, fingerprint=b"same"), "me")
+    world.run(100_000)
+    # Then no bucket has many of them, also after a start
+    for _ in range(2):
+        share = server.core.keys.ledger.shares["me"]
+        buckets = [bucket for each in share.segments for bucket in each.pieces(1)]
+        counts = [sum(1 for _ in records_of(bucket)) for bucket in buckets]
+        assert sum(counts) == len(chosen)
+        assert max(counts) <= 5 * BUCKET_WEIGHT
+        server.restart()
 
 
 def a_capped_key_stays_capped() -> None:
