@@ -1,14 +1,17 @@
 """Backups and restores of a log, without a node: what is in them, and what is refused."""
 
 import asyncio
+import re
 import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from msgspec import json, structs
 
 from tests.support.lives import drafts
 from vcap_es.adapters.storage.ballot_file import read_ballot
-from vcap_es.backup import read_manifest, take
+from vcap_es.backup import BackupPart, read_manifest, take
 from vcap_es.errors import BackupUnusable, InvalidInput, LogDamaged
 from vcap_es.events.clusters import founding_of, generation_of
 from vcap_es.events.facts import (
@@ -202,6 +205,62 @@ def test_another_kind_of_file_is_no_backup(live: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "text", tmp_path / "other.tar", live / "log.sqlite"):
         with pytest.raises(BackupUnusable):
             read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ([], "names no log.sqlite"),
+        (["admin.key"], "names no log.sqlite"),
+        (["log.sqlite", ""], "names a part '' (str), which is no plain name"),
+        (["log.sqlite", "."], "names a part '.' (str), which is no plain name"),
+        (["log.sqlite", ".."], "names a part '..' (str), which is no plain name"),
+        (["log.sqlite", "../a"], "names a part '../a' (str), which is no plain name"),
+        (["log.sqlite", "/a"], "names a part '/a' (str), which is no plain name"),
+        (["log.sqlite", "a/"], "names a part 'a/' (str), which is no plain name"),
+        (["log.sqlite", "a\0b"], "which is no plain name"),
+        (["log.sqlite", "a" * 300], "which is no plain name"),
+        (["log.sqlite", "log.sqlite"], "names the part log.sqlite twice"),
+        (["log.sqlite", "a", "a"], "names the part a twice"),
+        (["log.sqlite", "ballot"], "names a part ballot, which is never restored"),
+        (["log.sqlite", "frames"], "names a part frames, which is never restored"),
+    ],
+)
+def test_a_manifest_that_names_what_is_no_part_is_refused(
+    live: Path, tmp_path: Path, names: list[str], why: str
+) -> None:
+    """Names become files of the directory that is made, each once; promises are never restored."""
+    # Given a backup whose manifest was edited
+    taken = take(live, tmp_path / "b.tar", {})
+    parts = [BackupPart(name=each, bytes=0, sha256="") for each in names]
+    manifest = json.encode(structs.replace(taken, parts=parts))
+    with tarfile.open(tmp_path / "edited.tar", "w") as archive:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(manifest)
+        archive.addfile(member, BytesIO(manifest))
+    # Then
+    with pytest.raises(BackupUnusable, match=re.escape(why)):
+        restore(tmp_path / "edited.tar", tmp_path / "new", slot=0, old=[])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_part_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """A link may name itself: nobody follows it."""
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        member = tarfile.TarInfo("manifest.json")
+        member.type, member.linkname = tarfile.SYMTYPE, "manifest.json"
+        archive.addfile(member)
+    with pytest.raises(BackupUnusable, match=r"has no manifest\.json"):
+        read_manifest(tmp_path / "b.tar")
+
+
+def test_a_backup_that_is_not_there_is_told_with_what_to_do(live: Path, tmp_path: Path) -> None:
+    """A missing file and a directory are mistakes of a person: each is told what to name."""
+    for place, why in ((tmp_path / "missing.tar", "is not there"), (live, "is no file")):
+        words = f"{place} {why}: name the file that `vcap backup` wrote"
+        with pytest.raises(BackupUnusable, match=re.escape(words)):
+            restore(place, tmp_path / "new", slot=0, old=[])
+        assert not (tmp_path / "new").exists()
 
 
 def test_the_wrong_remains_are_told(live: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ never restored. And it has no journal of a server: spent units would come back.
 
 import asyncio
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from msgspec import Struct, structs
 
 from vcap_es import __version__
 from vcap_es.adapters.storage.durable_files import sync_directory
-from vcap_es.app import ADMIN_KEY_FILE, JOURNAL_FILE, LOG_FILE
+from vcap_es.app import ADMIN_KEY_FILE, BALLOT_FILE, JOURNAL_FILE, LOG_FILE
 from vcap_es.clock import now_us
 from vcap_es.errors import BackupUnusable, InvalidInput
 from vcap_es.events.chain import GENESIS, verify
@@ -29,11 +30,17 @@ from vcap_es.events.facts import ClusterCreated, LogRestored
 from vcap_es.events.instants import format_instant
 from vcap_es.events.logs.sqlite import SqliteLog
 from vcap_es.events.logs.sqlite_copy import copy_log
+from vcap_es.shown import shown
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 MANIFEST_BYTES_MAX = 1 << 20
 """A longer manifest is not read: it would name thousands of parts."""
+
+PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+"""The name of a part: it becomes a file in the directory that is restored, and nowhere else."""
+
+NEVER_RESTORED = (BALLOT_FILE, JOURNAL_FILE)
 
 CHUNK_EVENTS, CHUNK_BYTES = 5000, 1 << 20
 
@@ -182,7 +189,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def read_manifest(backup: Path) -> Manifest:
-    """What is in a backup. Raises `BackupUnusable` where it is none."""
+    """What is in a backup. Raises `BackupUnusable` where it is none, or not there."""
     with _opened(backup) as archive:
         return _manifest(backup, archive)
 
@@ -190,7 +197,7 @@ def read_manifest(backup: Path) -> Manifest:
 def unpack(backup: Path, folder: Path) -> Manifest:
     """Write the parts of a backup into `folder`, each as it was; its manifest.
 
-    Raises `BackupUnusable` where a part is missing, or is not what the manifest says.
+    Raises `BackupUnusable` where the backup or a part is missing, or is not what the manifest says.
     """
     with _opened(backup) as archive:
         manifest = _manifest(backup, archive)
@@ -201,6 +208,10 @@ def unpack(backup: Path, folder: Path) -> Manifest:
 
 @contextmanager
 def _opened(backup: Path) -> Iterator[tarfile.TarFile]:
+    if not backup.exists():
+        raise BackupUnusable(f"{backup} is not there: name the file that `vcap backup` wrote")
+    if not backup.is_file():
+        raise BackupUnusable(f"{backup} is no file: name the file that `vcap backup` wrote")
     try:
         with tarfile.open(backup, mode="r:") as archive:
             yield archive
@@ -218,17 +229,33 @@ def _manifest(backup: Path, archive: tarfile.TarFile) -> Manifest:
         raise BackupUnusable(
             f"{backup} has format {manifest.format}, this version knows {FORMAT}: upgrade vcap_es"
         )
-    names = [part.name for part in manifest.parts]
-    if LOG_FILE not in names or any(Path(name).name != name or name == ".." for name in names):
-        raise BackupUnusable(f"{backup}: its manifest names {names}, and not a log and plain files")
+    wrong = _wrong_names([part.name for part in manifest.parts])
+    if wrong is not None:
+        raise BackupUnusable(f"{backup}: its manifest {wrong}: restore another backup")
     return manifest
+
+
+def _wrong_names(names: list[str]) -> str | None:
+    """What is wrong with the parts that a manifest names."""
+    if LOG_FILE not in names:
+        return f"names no {LOG_FILE}"
+    for name in names:
+        if PART_NAME.fullmatch(name) is None:
+            return f"names a part {shown(name)}, which is no plain name of a file"
+        if name in NEVER_RESTORED:
+            return f"names a part {name}, which is never restored"
+        if names.count(name) > 1:
+            return f"names the part {name} twice"
+    return None
 
 
 def _member(backup: Path, archive: tarfile.TarFile, name: str) -> IO[bytes]:
     try:
-        found = archive.extractfile(name)
+        member = archive.getmember(name)
     except KeyError:
-        found = None
+        member = None
+    # A link is followed by the library, for ever where it names itself.
+    found = archive.extractfile(member) if member is not None and member.isreg() else None
     if found is None:
         raise BackupUnusable(f"{backup} has no {name}: it was cut off, or is no backup")
     return found

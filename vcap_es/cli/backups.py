@@ -139,6 +139,9 @@ def status(*, where: Where = DEFAULT, json: Json = False) -> None:
         found["knocking"] = [
             f"{each['name']} ({each['incarnation']})" for each in found["knocking"]
         ]
+        found["centres missing"] = [
+            f"{name}: {why}" for name, why in found.pop("centres_missing").items()
+        ]
         found["readmitted"] = [f"{name} ({each})" for each, name in found["readmitted"].items()]
         print_fields({name.replace("_", " "): value for name, value in found.items()})
 
@@ -167,16 +170,23 @@ def readmit(
 def accept(
     *,
     cap: Annotated[str | None, Parameter(help="Only of this cap.")] = None,
+    if_told: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="Only what no server and no data centre that is known can have."
+        ),
+    ] = False,
     where: Where = DEFAULT,
     json: Json = False,
 ) -> None:
     """Release what is withheld, though the generation before may have served it.
 
     Two operators must say the same within ten minutes, each with a key of their own. Without
-    --cap, nothing that opens later is withheld either.
+    --cap, nothing that opens later is withheld either. With --if-told, only what is proven to be
+    free is released: as far as all servers and data centres that the log knows of have told.
     """
     with Control(where) as control:
-        done = control.call("POST", "/v1/restore/releases", {"cap": cap})
+        done = control.call("POST", "/v1/restore/releases", {"cap": cap, "if_told": if_told})
     if json:
         print_json(done)
         return

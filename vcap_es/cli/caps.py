@@ -160,10 +160,11 @@ def _print_cap(found: Fields, *, json: bool) -> None:
     rest = {name: value for name, value in current.items() if name != "servers"}
     head = {"id": found["id"], "state": found["state"], "version": found["version"]}
     begins = {"begins": found["begins"]} if found.get("begins") else {}
-    unheard = {
-        f"may serve until {each['until']}": f"{each['name'] or each['server']} has not heard of it"
-        for each in found.get("unheard", ())
-    }
+    unheard: dict[str, str] = {}
+    for each in found.get("unheard", ()):
+        who = each["name"] or each["server"] or f"data centre {each['centre']}"
+        told = f"may serve until {each['until']}"
+        unheard[told] = f"{unheard[told]}, {who}" if told in unheard else f"not heard of it: {who}"
     print_fields({**head, **found["definition"], **rest, **begins, **unheard})
 
 

@@ -138,5 +138,17 @@ def lose(
         sys.stdout.write(f"{by} says so: one more operator has to, within ten minutes\n")
 
 
+@dc.command
+def readmit(centre: str, *, where: Where = DEFAULT, json: Json = False) -> None:
+    """Let a data centre take part again, after its log or the one here was restored.
+
+    Say so at both sides. They then tell each other what was sent and received before: what the
+    restored log lacks is known again there, and withheld as long as it may have been served. It
+    must have been heard here within the last minute, and cannot be taken back.
+    """
+    with Control(where) as control:
+        _print(control.call("POST", _path(centre, "readmission")), json=json)
+
+
 def _print(centre: Fields, *, json: bool) -> None:
     print_json(centre) if json else print_fields(centre)

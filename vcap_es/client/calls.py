@@ -21,7 +21,7 @@ from vcap_es.components.messages.outcomes import (
 )
 from vcap_es.errors import InvalidInput, RequestRefused
 from vcap_es.events.amounts import check_amount
-from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.events.consume_ids import cap_of_id
 from vcap_es.events.instants import parse_instant
 
 T = TypeVar("T")
@@ -84,9 +84,7 @@ def cancel(id_: str) -> Call[Settled]:
 
 def refund(id_: str, amount: int | None) -> Call[Refunded]:
     """Give units of a consume back; all that is left of it where `amount` is None."""
-    return _post(
-        _cap_path(parse_consume_id(id_).cap, "/refund"), {"id": id_, **_some(amount)}, Refunded
-    )
+    return _post(_cap_path(cap_of_id(id_), "/refund"), {"id": id_, **_some(amount)}, Refunded)
 
 
 def lookup(cap: str) -> Call[Level]:

@@ -67,7 +67,10 @@ class IntervalHandler:
         primacy = self._state.primacy
         restored = primacy.restored if primacy.is_withholding else None
         restored_at = restored.restored_at if restored is not None else None
-        while facts := due(meta, now, self._ahead(meta), restored_at):
+        if self._state.is_unconfirmed(meta):
+            restored_at = now  # somebody else may have been told to open it
+        lost = [name for name, each in self._state.centres.items() if each.membership == "lost"]
+        while facts := due(meta, now, self._ahead(meta), restored_at, lost):
             for fact in facts:
                 self._record(fact)
         return next_due(meta, now, self._ahead(meta))

@@ -46,6 +46,12 @@ def is_of(log: str, cluster: str) -> bool:
     return log == cluster or (founding_of(log) == founding_of(cluster) and is_earlier)
 
 
+def is_restored_from(later: str, cluster: str) -> bool:
+    """Whether a log that calls itself `later` may be of a later generation of `cluster`."""
+    is_later = generation_of(later) > generation_of(cluster)
+    return founding_of(later) == founding_of(cluster) and is_later
+
+
 def obstacle(own: str, theirs: str) -> str:
     """Why a node of `own` does not speak with one of `theirs`, "" where it may.
 

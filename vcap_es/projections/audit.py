@@ -32,6 +32,7 @@ from vcap_es.events.facts import (
     IntervalHeard,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     LogRestored,
     MetaChanged,
@@ -47,6 +48,7 @@ from vcap_es.events.facts import (
     ToppedUp,
     TopupRecovered,
     TransferReceived,
+    TransferRecovered,
     TransferSent,
     TransferSettled,
     Version,
@@ -405,6 +407,18 @@ class Audit:
         cap.opened = max(cap.opened, fact.number)
         cap.intervals[fact.number] = _Interval(0, fact.start, fact.end, is_own=False)
 
+    def _opening_recovered(self, fact: IntervalRecovered) -> None:
+        cap = self._cap(fact.cap)
+        if cap is None:
+            return
+        if "+" not in self._cluster:
+            self._find("order", f"{_name(fact)} is recovered without a restore")
+        if fact.number in cap.intervals or fact.number < cap.closed_before:
+            self._find("one mint", f"{_name(fact)} is recovered, and is known")
+            return
+        cap.opened = max(cap.opened, fact.number)
+        cap.intervals[fact.number] = _Interval(fact.total, fact.start, fact.end, old=fact.total)
+
     def _total_changed(self, fact: IntervalTotalChanged) -> None:
         interval = self._interval(fact.cap, fact.number)
         if interval is None:
@@ -528,6 +542,21 @@ class Audit:
             self._shrinks(fact, "received", before, fact.moved)
         interval.received[fact.source] = max(before, fact.moved)
 
+    def _transfers_recovered(self, fact: TransferRecovered) -> None:
+        interval = self._interval(fact.cap, fact.number)
+        if interval is None:
+            return
+        if "+" not in self._cluster:
+            self._find("order", f"transfers of {_name(fact)} are recovered without a restore")
+        sent = max(fact.sent - interval.sent.get(fact.centre, 0), 0)
+        received = max(fact.received - interval.received.get(fact.centre, 0), 0)
+        interval.sent[fact.centre] = interval.sent.get(fact.centre, 0) + sent
+        interval.received[fact.centre] = interval.received.get(fact.centre, 0) + received
+        if interval.old is None:
+            interval.old = received or None
+        else:
+            interval.old += received - sent
+
     def _settled(self, fact: TransferSettled) -> None:
         interval = self._interval(fact.cap, fact.number)
         if interval is not None and fact.moved > interval.sent.get(fact.to, 0):
@@ -625,8 +654,10 @@ _CHECKS: dict[type, Callable[[Audit, Any], None]] = {
     MetaLearned: Audit._learned,
     IntervalOpened: Audit._opened,
     IntervalLearned: Audit._interval_learned,
+    IntervalRecovered: Audit._opening_recovered,
     TransferSent: Audit._sent,
     TransferReceived: Audit._received,
+    TransferRecovered: Audit._transfers_recovered,
     TransferSettled: Audit._settled,
     IntervalTotalChanged: Audit._total_changed,
     IntervalBounded: Audit._bounded,

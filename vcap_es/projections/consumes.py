@@ -19,6 +19,7 @@ from vcap_es.events.facts import (
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     Returned,
     Spend,
     SpendReported,
@@ -175,7 +176,7 @@ class Lifetime(Struct, array_like=True, gc=False):
     def take_in(self, fact: Fact, at: int) -> None:
         """`fact` of the interval was recorded at the instant `at`."""
         match fact:
-            case IntervalOpened() | IntervalLearned():
+            case IntervalOpened() | IntervalLearned() | IntervalRecovered():
                 self.opened_at = at
             case IntervalEnded():
                 self.ended_at = at

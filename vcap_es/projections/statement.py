@@ -19,6 +19,7 @@ from vcap_es.events.facts import (
     IntervalHeard,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
@@ -34,6 +35,7 @@ from vcap_es.events.facts import (
     ToppedUp,
     TopupRecovered,
     TransferReceived,
+    TransferRecovered,
     TransferSent,
     TransferSettled,
     WithheldReleased,
@@ -219,6 +221,11 @@ class Statement:
         self.history.evolve(fact)
         return [Posting("bounds heard", fact.number)]
 
+    def _opening_recovered(self, fact: IntervalRecovered) -> list["Posting"]:
+        self.history.evolve(fact)
+        detail = "before the restore, as another data centre tells"
+        return [Posting("opened", fact.number, None, fact.total, "minted", "withheld", detail)]
+
     def _total_changed(self, fact: IntervalTotalChanged) -> list["Posting"]:
         lines = [
             Posting("total changed", fact.number, None, more, "minted", place)
@@ -239,7 +246,12 @@ class Statement:
         ]
 
     def _changes(
-        self, fact: IntervalTotalChanged | AmountWithheld | WithheldReleased | HoldingRecovered
+        self,
+        fact: IntervalTotalChanged
+        | AmountWithheld
+        | WithheldReleased
+        | HoldingRecovered
+        | TransferRecovered,
     ) -> list[tuple[Place, int]]:
         """By how much the amounts of the pool differ after `fact`, where they do."""
         pool = self._pool(fact.number)
@@ -308,7 +320,8 @@ class Statement:
         old = before.definition if before is not None else None
         self.history.evolve(fact)
         detail = _told(fact.definition) if old is None else _difference(old, fact.definition)
-        return [Posting("learned", detail=f"of {fact.home}: {detail}")]
+        home = fact.home or "the generation before the restore"
+        return [Posting("learned", detail=f"of {home}: {detail}")]
 
     def _moved(self, fact: HomeMoved) -> list["Posting"]:
         self.history.evolve(fact)
@@ -342,6 +355,16 @@ class Statement:
         if late:
             lines.append(Posting("expired", fact.number, None, late, "available", "expired"))
         return lines
+
+    def _transfers_recovered(self, fact: TransferRecovered) -> list["Posting"]:
+        number, centre = fact.number, fact.centre
+        lines = [
+            Posting("recovered", number, centre, -more, place, "elsewhere")
+            if more < 0
+            else Posting("recovered", number, centre, more, "elsewhere", place)
+            for place, more in self._changes(fact)
+        ]
+        return lines or [Posting("recovered", number, centre)]
 
     def _settled(self, fact: TransferSettled) -> list["Posting"]:
         self.history.evolve(fact)
@@ -420,10 +443,12 @@ _POSTINGS: dict[type, Callable[[Statement, Any], list[Posting]]] = {
     MetaLearned: Statement._learned,
     HomeMoved: Statement._moved,
     IntervalLearned: Statement._interval_learned,
+    IntervalRecovered: Statement._opening_recovered,
     SharesSet: Statement._shared,
     PhaseChanged: Statement._phase_changed,
     TransferSent: Statement._sent,
     TransferReceived: Statement._received,
+    TransferRecovered: Statement._transfers_recovered,
     TransferSettled: Statement._settled,
     IntervalOpened: Statement._opened,
     IntervalTotalChanged: Statement._total_changed,

@@ -19,7 +19,7 @@ from vcap_es.sim.shrinking import Case, shrink
 
 SEEDS = Path("tests/seeds")
 MIXTURE = {
-    "failover": 40,
+    "failover": 39,
     "copies": 8,
     "exactly": 5,
     "growth": 8,
@@ -29,7 +29,7 @@ MIXTURE = {
     "solo": 2,
 }
 MIXTURE |= {"promises": 1, "deposed": 1, "tails": 1, "lossy": 1, "forced": 1, "transfers": 2}
-MIXTURE |= {"steps": 1, "bounds": 1, "restored": 2}
+MIXTURE |= {"steps": 1, "bounds": 1, "restored": 2, "readmitted": 1}
 """How many of a hundred seeds go to which profile where none is named."""
 
 NODE_FAULTS = ("crash", "power", "amid", "behind", "pause", "slow", "wall", "stop")

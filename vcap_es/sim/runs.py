@@ -16,7 +16,16 @@ from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.lives.life import Figures, Life
 from vcap_es.sim.lives.multi_centre import SharedLife
 from vcap_es.sim.lives.patient_clients import ExactLife
-from vcap_es.sim.lives.profiles import BOUNDS, EXACTLY, PROFILES, RESTORED, STEPS, TRANSFERS
+from vcap_es.sim.lives.profiles import (
+    BOUNDS,
+    EXACTLY,
+    PROFILES,
+    READMITTED,
+    RESTORED,
+    STEPS,
+    TRANSFERS,
+)
+from vcap_es.sim.lives.readmitted import ReadmittedLife
 from vcap_es.sim.lives.restored import RestoredLife
 from vcap_es.sim.lives.stepwise import SteppedLife
 
@@ -34,6 +43,7 @@ KINDS: dict[str, type[Life | SharedLife | RestoredLife]] = {
     BOUNDS.name: BoundLife,
     STEPS.name: SteppedLife,
     RESTORED.name: RestoredLife,
+    READMITTED.name: ReadmittedLife,
 }
 """Lives that are of another kind than most."""
 

@@ -18,7 +18,8 @@ from vcap_es.clock import boot_ns
 from vcap_es.components.messages.client import Command, Consume, Idempotency, Refund
 from vcap_es.components.messages.outcomes import Consumed, Outcome, Refunded, Refused
 from vcap_es.components.messages.server import Broadcast, Grant, Grants, Notice, OpenInterval
-from vcap_es.components.volumecap_server.keys.ledger import DIGEST_BYTES, record_of
+from vcap_es.components.volumecap_server.idempotency import key_digest
+from vcap_es.components.volumecap_server.keys.ledger import DIGEST_BYTES, KeyLedger, record_of
 from vcap_es.components.volumecap_server.keys.records import (
     CallerNamed,
     FileBegun,
@@ -116,6 +117,23 @@ def take(amount: int, cap: str = "c") -> Consume:
 def key_files(directory: Path) -> list[Path]:
     """The key files there are."""
     return sorted(directory.glob("keys-*"))
+
+
+def test_every_start_places_keys_by_a_secret_of_its_own(tmp_path: Path) -> None:
+    """Whoever finds out which keys share a bucket knows nothing of it after the next start."""
+    # Given the ledgers of two starts of a journal, and one without a secret
+    ledgers = [KeyLedger(b"")]
+    for _ in range(2):
+        server = Server(tmp_path, {})
+        ledgers.append(server.core.keys.ledger)
+        server.files.close()
+    # When the same keys are put into each
+    for ledger in ledgers:
+        for key in map(str, range(200)):
+            ledger.add(CALLER, record_of(key_digest(key), b"answer"), 0)
+    # Then each has other buckets
+    buckets = [tuple(each.shares[CALLER].segments[-1].pieces(1)) for each in ledgers]
+    assert len(set(buckets)) == 3
 
 
 # ---- older journals

@@ -235,3 +235,52 @@ def test_a_refund_whose_interval_closes_meanwhile_is_answered() -> None:
     # Then
     assert token in server.answers
     assert found.slot != slot, "it reads no cell that another slice may have"
+
+
+def test_a_commit_above_the_hold_is_in_the_share_of_the_holds_owner() -> None:
+    """What it takes is known by itself, after a restart too."""
+    world = world_of(100, limits=Limits(marks_max=4))
+    server = world.servers[0]
+
+    def held() -> Held:
+        token = server.submit(Hold(cap="c", amount=1, lifetime_ms=1000), None, "me")
+        answer = world.answer(server, token)
+        assert isinstance(answer, Held)
+        return answer
+
+    first = held()
+    assert isinstance(world.ask(server, Commit(id=first.id, amount=2)), Settled)
+    assert server.core.settlement.known == {"me": 2}
+    server.restart()
+    world.run(200_000)
+    assert server.core.settlement.known == {"me": 2}
+
+
+def test_a_commit_that_finds_its_share_full_leaves_the_hold_open() -> None:
+    """It is refused by name, and may be committed up to what was held."""
+    world = world_of(100, limits=Limits(marks_max=2))
+    server = world.servers[0]
+    command = Hold(cap="c", amount=1, lifetime_ms=1000)
+    held = world.answer(server, server.submit(command, None, "me"))
+    assert isinstance(held, Held)
+    refusal = world.ask(server, Commit(id=held.id, amount=2))
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "share_full"
+    settled = world.ask(server, Commit(id=held.id))
+    assert settled == Settled(id=held.id, cap="c", committed=1, refunded=0)
+
+
+def test_a_hold_without_more_in_an_interval_that_closes_meanwhile_is_answered() -> None:
+    """A commit that waits when the books close is told so, and nobody waits for ever."""
+    world = world_of(10)
+    server = world.servers[0]
+    held = hold(world, 3)
+    world.cut.add(server.name)
+    server.disconnect()
+    token = server.submit(Commit(id=held.id, amount=9))
+    server.core.holdings._drop(server.core.holdings.slices["c", 0])
+    server.flush()
+    world.run(100_000)
+    refusal = server.answers[token]
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "ended"

@@ -1,12 +1,14 @@
 """What is true after a log was restored from a backup."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.projections.states.test_data_centre import folded, opened, spend
 from vcap_es.events.facts import (
     AmountWithheld,
     CentreChanged,
     CentreIdentified,
+    CentreReadmitted,
     ClusterCreated,
     Definition,
     Fact,
@@ -20,10 +22,13 @@ from vcap_es.events.facts import (
     ServerReadmitted,
     Stamp,
     ToppedUp,
+    TransferReceived,
+    TransferRecovered,
+    TransferSent,
     Version,
     WithheldReleased,
 )
-from vcap_es.projections.states.data_centre import NUMBERS_PER_GENERATION, DataCentre
+from vcap_es.projections.states.data_centre import NUMBERS_PER_GENERATION, DataCentre, Fold
 from vcap_es.projections.states.places import Pool
 
 FOUNDED = ClusterCreated(cluster="c1", dc="a", master="m0-a")
@@ -132,7 +137,7 @@ def test_nobody_of_the_generation_before_is_known() -> None:
     state = met()
     assert state.nodes == {}
     assert state.weights("a") == {"a": 1}
-    assert (state.apart, state.is_apart) == (["b"], True)
+    assert (state.apart, state.is_apart) == ({"b": "b's"}, True)
 
 
 def test_who_declares_the_others_lost_is_not_apart_any_more() -> None:
@@ -140,6 +145,75 @@ def test_who_declares_the_others_lost_is_not_apart_any_more() -> None:
     fold = folded([FOUNDED, CentreIdentified(centre="b", cluster="b's"), RESTORED])
     fold.evolve(CentreChanged(centre="b", membership="lost", weight=0, stamp=Stamp(2, "a")))
     assert not fold.state.is_apart
+
+
+def test_who_is_readmitted_is_not_apart_any_more() -> None:
+    """It takes part again, by the log that it has."""
+    state = met()
+    fold = Fold(state)
+    fold.evolve(CentreReadmitted(centre="b", cluster="b's", was="b's"))
+    assert state.weights("a") == {"a": 1, "b": 1}
+    assert not state.is_apart
+    assert state.is_unconfirmed(state.metas["c"])
+
+
+def told(sent: int, received: int) -> TransferRecovered:
+    """How "b" stood with the generation before: it had been sent, and had sent, so much."""
+    return TransferRecovered(cap="c", number=0, centre="b", sent=sent, received=received)
+
+
+SENT = TransferSent(cap="c", number=0, to="b", moved=20, asked=0)
+RECEIVED = TransferReceived(cap="c", number=0, source="b", moved=10)
+
+
+@pytest.mark.parametrize(
+    ("after", "available", "withheld"),
+    [
+        # What the log knows already changes nothing.
+        ((told(20, 10),), 0, 60),
+        ((told(0, 0),), 0, 60),
+        # What the other one has is not elsewhere; what it gave may be anywhere.
+        ((told(50, 10),), 0, 30),
+        ((told(20, 35),), 0, 85),
+        ((told(50, 35),), 0, 55),
+        ((told(50, 35), told(50, 35)), 0, 55),
+        # In whatever order things are told.
+        ((told(50, 10), told(20, 35)), 0, 55),
+        ((told(110, 10),), -30, 0),
+        ((told(110, 10), told(20, 45)), 0, 5),
+        ((recovered(40, 0), told(110, 60)), 0, 10),
+        # What is moved later can be granted.
+        ((told(20, 35), replace(RECEIVED, moved=45)), 10, 85),
+        ((replace(RECEIVED, moved=45), told(20, 35)), 35, 60),
+        ((IntervalEnded(cap="c", number=0), told(50, 35)), 0, 55),
+        (
+            (
+                WithheldReleased(cap="c", number=0, amount=60, approved_by=["ada", "bob"]),
+                told(50, 35),
+            ),
+            30,
+            25,
+        ),
+    ],
+)
+def test_what_another_data_centre_tells(
+    after: tuple[Fact, ...], available: int, withheld: int
+) -> None:
+    """What may be granted never rises by what the generation before may have granted."""
+    facts = [FOUNDED, *opened(), ToppedUp(cap="c", number=0, incarnation="s", moved=30)]
+    facts += [SENT, RECEIVED, RESTORED, AmountWithheld(cap="c", number=0, amount=60), *after]
+    pool = folded(facts).state.metas["c"].intervals[0].pool
+    assert (pool.available, pool.withheld) == (available, withheld)
+    assert pool.minted + pool.net == available + withheld + pool.held + pool.expired
+
+
+def test_what_was_moved_to_a_restored_one_is_remembered() -> None:
+    """Its log may lack it; what is moved later it gets as itself."""
+    facts = [FOUNDED, *opened(), SENT, RECEIVED]
+    facts.append(CentreReadmitted(centre="b", cluster="b's+1.00000000", was="b's"))
+    facts.append(replace(SENT, moved=25))
+    pool = folded(facts).state.metas["c"].intervals[0].pool
+    assert pool.cuts == {"b": (20, 10)}
 
 
 def test_numbers_of_intervals_are_not_given_twice() -> None:

@@ -74,6 +74,7 @@ KINDS: dict[str, ProblemKind] = {
     "leads_already": ProblemKind(409, "Leads already"),
     "never_admitted": ProblemKind(409, "Never admitted"),
     "other_cluster": ProblemKind(409, "Another cluster"),
+    "unconfirmed": ProblemKind(409, "Not confirmed since the restore"),
     # Faults of a request.
     "invalid": ProblemKind(422, "Invalid"),
     "bad_request": ProblemKind(400, "Bad request"),

@@ -589,8 +589,7 @@ class MasterNode:
         if epoch != self._led_epoch:
             self._rest()
             self._led_epoch = epoch
-            is_heard = bool(epoch) and not core.state.is_apart
-            if self.post is not None and core.primary is not None and is_heard:
+            if self.post is not None and core.primary is not None and epoch:
                 remote = core.primary.remote
                 self.post.lead(Reign(epoch, core.state.primacy.cluster, remote.cluster_of))
             if self.feed is not None and epoch:

@@ -15,6 +15,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from secrets import token_bytes
 from threading import Lock
 
 import msgspec
@@ -24,7 +25,7 @@ from vcap_es.adapters.storage.framing import framed, payloads
 from vcap_es.adapters.storage.key_journal import KeyJournal
 from vcap_es.clock import boot_ns
 from vcap_es.components.volumecap_server.idempotency import take_in
-from vcap_es.components.volumecap_server.keys.ledger import KeyLedger
+from vcap_es.components.volumecap_server.keys.ledger import SECRET_BYTES, KeyLedger
 from vcap_es.components.volumecap_server.keys.records import (
     FileBegun,
     KeyEntry,
@@ -149,7 +150,9 @@ class JournalFiles:
     def _begin_keys(self, boot: str) -> None:
         """Read all keys, and have them in one file that is durable before frames let them go."""
         journal, now_ns = self.journal, boot_ns()
-        journal.keys = KeyLedger(self._limits.keys_max, self._limits.key_retention_ms)
+        limits = self._limits
+        secret = token_bytes(SECRET_BYTES)
+        journal.keys = KeyLedger(secret, limits.keys_max, limits.key_retention_ms)
         read_keys(self._keys.read(), journal.keys, boot=boot, now_ns=now_ns)
         take_in(journal, now_ns)
         number = self._keys.newest + 1

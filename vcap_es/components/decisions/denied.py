@@ -33,6 +33,7 @@ DenialCode = Literal[
     "never_admitted",
     "other_cluster",
     "unknown_server",
+    "unconfirmed",
 ]
 
 

@@ -5,7 +5,7 @@ of a period has what is left of it. An open interval that the definition does no
 other bounds where everything that it ever had is of the period that it shall be for; else it ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from vcap_es.components.decisions.rest import charge, period
 from vcap_es.errors import InvalidDefinition
@@ -32,12 +32,17 @@ AHEAD = 1
 
 
 def due(
-    meta: Meta, now: int, ahead: int | None = AHEAD, restored_at: int | None = None
+    meta: Meta,
+    now: int,
+    ahead: int | None = AHEAD,
+    restored_at: int | None = None,
+    lost: Container[str] = (),
 ) -> list[Fact]:
     """The next facts of this meta's intervals at `now`; asked again after they hold, no more.
 
     The current interval is opened, and `ahead` that follow it; none at all where `ahead` is None.
     What a generation before may have opened, whose log was restored at `restored_at`, is withheld.
+    Nobody sees to what the data centres that are `lost` have opened.
     Ends come before openings, so that an amount is never open twice, and an interval is never
     ended before it is opened.
     """
@@ -45,7 +50,7 @@ def due(
     # What is left of a period for others is known when what ends has ended.
     return (
         ended
-        or _fitted(meta, now)
+        or _fitted(meta, now, lost)
         or [
             *(fact for each in meta.intervals for fact in _total_changed(meta, each, now)),
             *(_opened(meta, now, ahead, restored_at) if ahead is not None else ()),
@@ -86,7 +91,8 @@ def next_begin(meta: Meta, now: int) -> int:
         # It is opened a little before, or when what an earlier home has opened is over.
         elsewhere = meta.opened_until if meta.home else meta.taken_until
         starts = [max(meta.definition.start or 0, elsewhere)]
-    return max(0, min(starts)) if min(starts) > now else 0
+    first, last = min(starts), meta.definition.end
+    return max(0, first) if first > now and (last is None or first < last) else 0
 
 
 def opening_instant(window: Window, now: int) -> int:
@@ -129,8 +135,11 @@ def _bounded(meta: Meta, interval: Interval, window: Window) -> IntervalBounded:
     )
 
 
-def _fitted(meta: Meta, now: int) -> list[Fact]:
+def _fitted(meta: Meta, now: int, lost: Container[str]) -> list[Fact]:
     """The open intervals that the definition in force does not fit: bounded anew, or cut."""
+    clipped = [fact for each in meta.intervals for fact in _clipped_here(meta, each, now, lost)]
+    if clipped:
+        return clipped
     own = [each for each in meta.intervals if not each.pool.ended and not _is_foreign(each)]
     if meta.retired or all(meta.version in (each.version, each.bounded) for each in own):
         return []
@@ -149,6 +158,25 @@ def _fitted(meta: Meta, now: int) -> list[Fact]:
         else:
             facts += _cut(meta, each, now)
     return facts
+
+
+def _clipped_here(meta: Meta, interval: Interval, now: int, lost: Container[str]) -> list[Fact]:
+    """How an interval goes on that an earlier home has opened, which may not know the definition.
+
+    It ends with the definition. Where that home is lost, it is over where a period goes on after
+    it: what else was spent in that period is not known. What the home itself has opened came as it
+    is to be.
+    """
+    sharing, last = interval.sharing, meta.definition.end
+    is_own = sharing is None or sharing.minter in ("", meta.home)
+    if is_own or interval.pool.ended:
+        return []
+    assert sharing is not None, "it is another data centre's"
+    if last is not None and last < interval.end:
+        return [_bounded(meta, interval, Window(min(interval.start, last), last))]
+    end = period(meta, interval.start).end
+    is_part = interval.end < (end if last is None else min(end, last))
+    return _cut(meta, interval, now) if is_part and sharing.minter in lost else []
 
 
 def _is_longer(interval: Interval, window: Window | None) -> bool:
@@ -204,10 +232,11 @@ def _clipped(meta: Meta, interval: Interval, now: int) -> Window | None:
 def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     if interval.pool.ended or _is_over(meta, interval, now) or _is_foreign(interval):
         return []
-    charged = charge(meta, interval.start, interval.number)
+    window = Window(interval.start, interval.end)
+    charged = charge(meta, window, interval.number)
     if interval.version == meta.version:
         charged = min(charged, interval.charged)  # what is left only rises
-    total = _total(meta, Window(interval.start, interval.end)) - charged
+    total = total_in_force(meta, window) - charged
     if (total, charged) == (interval.pool.minted, interval.charged):
         return []
     fact = IntervalTotalChanged(
@@ -220,7 +249,8 @@ def _total_changed(meta: Meta, interval: Interval, now: int) -> list[Fact]:
     return [fact]
 
 
-def _total(meta: Meta, window: Window) -> int:
+def total_in_force(meta: Meta, window: Window) -> int:
+    """The total that an interval of this window has by the definition that is known."""
     return 0 if meta.paused else opening_total(meta.definition, window)
 
 
@@ -305,13 +335,13 @@ def _open(meta: Meta, number: int, window: Window, *, withheld: bool) -> Interva
     if number > COUNT_MAX:
         detail = f"{meta.cap} has come to interval {number}, which no other could follow"
         raise InvalidDefinition(f"{detail}: define another cap instead")
-    charged = charge(meta, window.start, number)
+    charged = charge(meta, window, number)
     return IntervalOpened(
         cap=meta.cap,
         number=number,
         start=window.start,
         end=window.end,
-        total=_total(meta, window) - charged,
+        total=total_in_force(meta, window) - charged,
         version=meta.version,
         timezone=meta.definition.timezone,
         tzdata=tzdata_version(),

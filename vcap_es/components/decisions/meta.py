@@ -117,7 +117,10 @@ def _denied(state: DataCentre, dc: str, command: Define | DefineTemplate) -> Den
 
 
 def _denied_move(state: DataCentre, command: MoveHome) -> Denied | None:
-    centre = state.centres.get(command.to)
+    meta, centre = state.metas.get(command.cap), state.centres.get(command.to)
+    if meta is not None and state.is_unconfirmed(meta):
+        detail = f"others may decide {command.cap} since the restore: readmit them first"
+        return Denied(code="unconfirmed", detail=detail)
     if centre is not None and centre.membership == "in":
         return None
     detail = f"{command.to} takes no part here: add it first"

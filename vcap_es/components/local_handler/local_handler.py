@@ -302,7 +302,7 @@ class LocalHandler:
         for cap, version in message.heard:
             if cap in self._asking:
                 server.heard[cap] = version
-                self._settle(cap, now)
+                self.settle(cap, now)
 
     # what comes from the log and the clock
 
@@ -347,12 +347,16 @@ class LocalHandler:
                     found[place] = max(found.get(place, 0), interval.served_until)
         return found
 
-    def _settle(self, cap: str, now: int) -> None:
-        """Servers have heard of a definition: nobody may serve by the bounds before it any more."""
+    def settle(self, cap: str, now: int) -> None:
+        """Servers have heard of a definition: nobody may serve by the bounds before it any more.
+
+        Of what was opened here and sent away, the others must have said so too.
+        """
         meta = self._state.metas[cap]
         for interval in list(_unheard_bounds(meta, now)):
             places = interval.pool.places.items()
-            if all(
+            is_here = _is_foreign(interval) or not interval.pool.sent
+            if (is_here or self.abroad.have_heard(cap)) and all(
                 account.final or account.out == 0 or self._has_heard(place, cap)
                 for place, account in places
             ):
@@ -361,6 +365,7 @@ class LocalHandler:
             self._asking.pop(cap, None)
             for server in self.servers.values():
                 server.heard.pop(cap, None)
+        self.abroad.heard(cap)
 
     def repaced(self, cap: str, now: int) -> None:
         """The definition of a cap has changed: its pacing holds at once."""
@@ -587,14 +592,18 @@ class LocalHandler:
 
 def _total(meta: Meta, interval: Interval) -> int:
     """The total in force of an interval; another data centre's is not minted here."""
-    is_foreign = interval.sharing is not None and interval.sharing.minter
-    return meta.total if is_foreign else interval.total
+    return meta.total if _is_foreign(interval) else interval.total
+
+
+def _is_foreign(interval: Interval) -> bool:
+    """Whether another data centre has opened it."""
+    return interval.sharing is not None and bool(interval.sharing.minter)
 
 
 def _unheard_bounds(meta: Meta, now: int) -> Iterator[Interval]:
     """The intervals that may be served for longer than they last, by who has not heard of it."""
     for each in meta.intervals:
-        if max(each.end, now) < each.until and not each.pool.sent and each.usage.units:
+        if max(each.end, now) < each.until and (each.pool.sent or each.usage.units):
             yield each
 
 

@@ -24,6 +24,12 @@ class OtherCentres(Protocol):
     def reserved(self, key: IntervalKey, now: int) -> int:
         """Units of the pool here that were promised there."""
 
+    def heard(self, cap: str) -> None:
+        """Servers here have said to serve by the newest definition of a cap."""
+
+    def have_heard(self, cap: str) -> bool:
+        """Whether all others that may have units of a cap have said so of their servers."""
+
 
 class NoOtherCentres:
     """There is no other data centre."""
@@ -46,3 +52,10 @@ class NoOtherCentres:
     def reserved(self, _key: IntervalKey, _now: int) -> int:
         """Nothing is promised."""
         return 0
+
+    def heard(self, _cap: str) -> None:
+        """Nobody cares."""
+
+    def have_heard(self, _cap: str) -> bool:
+        """Who is lost or out may serve on, for all that is known."""
+        return False

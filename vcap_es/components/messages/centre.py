@@ -45,6 +45,8 @@ class IntervalStatus(Struct, frozen=True, array_like=True, gc=False):
     `start` and `end` are instants in microseconds UTC; who hears of it first needs them. `minter`
     opened it. `available` units are in the sender's pool, `held` at its servers. `bounded` is the
     version of the bounds, null for those that it was opened with: of two the newer ones hold.
+    `cuts` has, for each data centre that was restored, what it was sent and what came from it until
+    the sender readmitted it.
     """
 
     cap: str
@@ -57,13 +59,19 @@ class IntervalStatus(Struct, frozen=True, array_like=True, gc=False):
     available: Balance
     held: Total
     bounded: Version | None = None
+    cuts: dict[str, tuple[Total, Total]] = {}
 
 
 class Movement(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """In all, `moved` units of this interval were moved from me to you."""
+    """In all, `moved` units of this interval were moved from me to you.
+
+    It is for that `generation` of your log: one that was restored takes nothing in that was meant
+    for an earlier one.
+    """
 
     about: IntervalStatus
     moved: Total
+    generation: Total = 0
 
 
 class Receipt(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -142,19 +150,45 @@ class Inquiry(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Versions(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """I know these caps by these homes and versions: ask for what you do not know."""
+    """I know these caps by these homes and versions: ask for what you do not know.
+
+    None of my servers serves a cap of `served` by an older version than that.
+    """
 
     versions: list[tuple[str, str, Version]]
+    served: list[tuple[str, Version]] = []
 
 
 class Members(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centres as I know them; of two registers the one with the larger stamp holds.
 
-    `clusters` has which logs the others write.
+    `clusters` has which logs the others write, `before` what the own one was until it was restored.
     """
 
     registers: list[CentreChanged]
     clusters: dict[str, str]
+    before: list[str] = []
+
+
+class Recollect(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """My log was restored: tell me all that you know of these caps."""
+
+    caps: list[str]
+
+
+class Recollection(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """All that I know of this cap; no `register` where I do not know it.
+
+    `moved` has of each interval what I sent to you in all, and what came from you. The data centres
+    `centres` take part. I was restored last at `restored_at`, in microseconds UTC, 0 for never:
+    what I knew of periods before that I may not know.
+    """
+
+    cap: str
+    register: Register | None
+    moved: dict[int, tuple[Total, Total]]
+    centres: list[str]
+    restored_at: Total
 
 
 Setting = TemplateLearned | PlacementChanged
@@ -196,7 +230,7 @@ class CommandRequest(Struct, frozen=True, kw_only=True, tag="Ask", gc=False):
 class CommandAnswer(Struct, frozen=True, kw_only=True, tag="Answered", gc=False):
     """What you asked as `number` was decided: `facts` up to `position` of my log, or `denied`.
 
-    Who is `unheard` may serve by the definition before.
+    Who is `unheard` may serve by the definition before: servers, and whole data centres.
     """
 
     number: Total
@@ -207,5 +241,6 @@ class CommandAnswer(Struct, frozen=True, kw_only=True, tag="Answered", gc=False)
 
 
 OfAnInterval = Movement | Receipt | Wish | WishRefusal | Books | BooksClosed
-AmongRemotes = OfAnInterval | Status | Register | Inquiry | Versions | Members | SharedSettings
+OfDefinitions = Register | Inquiry | Versions | Recollect | Recollection
+AmongRemotes = OfAnInterval | OfDefinitions | Status | Members | SharedSettings
 BetweenCentres = AmongRemotes | Clock | CommandRequest | CommandAnswer

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from vcap_es.events.consume_ids import shadow_id
+
 RefusalCode = Literal[
     "unknown_cap",
     "not_started",
@@ -26,7 +28,8 @@ class Consumed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     They are the last units up to the running total `last` of a slice, whose ids all begin with
     `origin`; the id is put together only where somebody reads it. `remaining` is what this server
     holds and what the pool was last heard to have, in units; `resets_at` is the end of the interval
-    in microseconds UTC. `shadow` names the refusal that a shadow cap would have given.
+    in microseconds UTC. `shadow` names the refusal that a shadow cap would have given: nothing was
+    taken, and the id says so.
     """
 
     cap: str
@@ -40,7 +43,9 @@ class Consumed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
     @property
     def id(self) -> str:
-        """The name of these units; "" where a shadow cap took none."""
+        """The name of these units, or of those that a shadow cap did not take."""
+        if self.shadow is not None:
+            return shadow_id(self.origin, self.consumed)
         return f"{self.origin}{self.last - self.consumed}-{self.last}" if self.origin else ""
 
 
@@ -51,7 +56,10 @@ def origin_and_last(id: str) -> tuple[str, int]:  # noqa: A002  # the field's na
 
 
 class Held(Struct, frozen=True, kw_only=True, tag=True, gc=False):
-    """`held` units are taken until they are committed or cancelled, for at most `lifetime_ms`."""
+    """`held` units are taken until they are committed or cancelled, for at most `lifetime_ms`.
+
+    `shadow` names the refusal that a shadow cap would have given: nothing is taken.
+    """
 
     id: str
     cap: str
@@ -60,12 +68,15 @@ class Held(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     total: int
     resets_at: int
     lifetime_ms: int
+    shadow: RefusalCode | None = None
 
 
 class Settled(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A hold is settled: `committed` units are spent and `refunded` came back.
 
-    `short` is what was asked above the hold and could not be had.
+    `short` is what was asked above the hold and could not be had. Units above the hold have an id
+    of their own, `above`, which explains them; `id` refunds them with the others. `shadow` names
+    the refusal that a shadow cap would have given: some of what is committed was not taken.
     """
 
     id: str
@@ -73,6 +84,8 @@ class Settled(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     committed: int
     refunded: int
     short: int = 0
+    above: str = ""
+    shadow: RefusalCode | None = None
 
 
 class Refunded(Struct, frozen=True, kw_only=True, tag=True, gc=False):

@@ -98,12 +98,14 @@ class Report(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Unheard(Struct, frozen=True, kw_only=True):
     """A server may serve by an older definition until `until`, in microseconds UTC.
 
-    `server` is its incarnation, and `name` the name that it was known by, "" for none.
+    `server` is its incarnation, and `name` the name that it was known by, "" for none. It is of the
+    data centre `centre`; where there is no `server`, that has not said that its own have heard.
     """
 
     server: str
     name: str
     until: Total
+    centre: str = ""
 
 
 class Verdict(Struct, frozen=True, array_like=True, gc=False):

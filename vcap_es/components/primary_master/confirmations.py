@@ -1,7 +1,7 @@
 """Who has yet to hear of a changed definition: its answer waits for them, but not for ever.
 
-A change that is answered holds everywhere, or the answer names the servers that may serve on by the
-definition before, and the instant at which they surely stop.
+A change that is answered holds everywhere, or the answer names the servers and data centres that
+may serve on by the definition before, and the instant at which they surely stop.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.messages.server import Unheard
+from vcap_es.components.remote_handler.serving import Serving
 from vcap_es.events.facts import (
     Fact,
     HomeMoved,
@@ -24,16 +25,16 @@ from vcap_es.events.facts import (
 )
 
 CONFIRM_US = 2_000_000
-"""An answer waits so long for servers that are connected; then it names those that may serve on."""
+"""An answer waits so long for who is connected or heard; then it names those that may serve on."""
 
 T = TypeVar("T")
 
-_CHANGES = MetaDefined | MetaChanged | MetaPaused | MetaResumed | MetaRetired | HomeMoved
+_Change = MetaDefined | MetaChanged | MetaPaused | MetaResumed | MetaRetired | HomeMoved
 _TAKES_AWAY = MetaPaused | MetaRetired | IntervalBounded | IntervalEnded
 
 
 class Waiting(Struct, frozen=True):
-    """An answer that waits for the servers of a cap, until `until` at the latest."""
+    """An answer that waits for who serves a cap, until `until` at the latest."""
 
     cap: str
     facts: list[Fact]
@@ -43,8 +44,8 @@ class Waiting(Struct, frozen=True):
 class Confirmations(Generic[T]):
     """The answers that wait, by who asked, in the order of their commits."""
 
-    def __init__(self, locals_: LocalHandler) -> None:
-        self._locals = locals_
+    def __init__(self, locals_: LocalHandler, serving: Serving) -> None:
+        self._locals, self._serving = locals_, serving
         self._waiting: dict[int, tuple[T, Waiting]] = {}
         self._count = 0
 
@@ -55,8 +56,8 @@ class Confirmations(Generic[T]):
 
     def awaits(self, facts: list[Fact], now: int) -> Waiting | None:
         """What an answer to these facts has to wait for; None where nothing."""
-        change = next((each for each in facts if isinstance(each, _CHANGES)), None)
-        if change is None or not self._locals.unheard(change.cap):
+        change = _change_in(facts)
+        if change is None or not self._is_awaited(change.cap):
             return None
         return Waiting(change.cap, facts, now + CONFIRM_US)
 
@@ -68,17 +69,34 @@ class Confirmations(Generic[T]):
     def release(self, now: int) -> Iterator[T]:
         """The answers that may go now."""
         for number, (asked, waiting) in list(self._waiting.items()):
-            if now >= waiting.until or not self._locals.unheard(waiting.cap):
+            if now >= waiting.until or not self._is_awaited(waiting.cap):
                 del self._waiting[number]
                 yield asked
 
     def unheard(self, facts: list[Fact], now: int, name_of: Callable[[str], str]) -> list[Unheard]:
-        """Who may serve on what these facts have taken away, and until when."""
+        """Who may serve on what these facts have taken away, and until when.
+
+        Another data centre serves by the definition before, whatever has changed.
+        """
         taken = next((each for each in facts if isinstance(each, _TAKES_AWAY)), None)
-        if taken is None:
-            return []
-        holders = self._locals.holders(taken.cap, now)
+        holders = {} if taken is None else self._locals.holders(taken.cap, now)
+        change = _change_in(facts)
+        centres = {} if change is None else self._serving.unheard(change.cap)
         return [
-            Unheard(server=each, name=name_of(each), until=until)
-            for each, until in sorted(holders.items())
+            *(
+                Unheard(server=each, name=name_of(each), until=until)
+                for each, until in sorted(holders.items())
+            ),
+            *(
+                Unheard(server="", name="", until=until, centre=each)
+                for each, until in sorted(centres.items())
+            ),
         ]
+
+    def _is_awaited(self, cap: str) -> bool:
+        """Whether somebody who can be reached has yet to hear of the definition of a cap."""
+        return bool(self._locals.unheard(cap)) or self._serving.awaited(cap)
+
+
+def _change_in(facts: list[Fact]) -> _Change | None:
+    return next((each for each in facts if isinstance(each, _Change)), None)

@@ -29,7 +29,7 @@ class Fetch(Struct, frozen=True, gc=False):
 class Done(Struct, frozen=True, kw_only=True, gc=False):
     """A command holds, durably at `position`; no facts where it was so already.
 
-    It holds everywhere but at the servers that are `unheard`.
+    It holds everywhere but at the servers and the data centres that are `unheard`.
     """
 
     facts: list[Fact]

@@ -56,6 +56,7 @@ from vcap_es.events.facts import (
     ApiKeyRevoked,
     CentreChanged,
     CentreIdentified,
+    CentreReadmitted,
     ClockPassed,
     ClusterCreated,
     EpochStarted,
@@ -67,6 +68,7 @@ from vcap_es.events.facts import (
     IntervalEnded,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     MetaChanged,
     MetaDefined,
@@ -82,6 +84,7 @@ from vcap_es.events.facts import (
     TemplateRetired,
     ToppedUp,
     TopupRecovered,
+    TransferRecovered,
     WithheldReleased,
 )
 from vcap_es.projections.states.data_centre import DataCentre, Fold
@@ -173,7 +176,7 @@ class PrimaryMaster:
             deny=lambda token, denied: self._outputs.append(Answer(token, denied)),
         )
         self._epoch, self._approvals = epoch, Approvals()
-        self._confirmations = Confirmations[Decided](self.locals)
+        self._confirmations = Confirmations[Decided](self.locals, self.remote.serving)
         if founding is not None:
             self._record(founding)
         self._record(EpochStarted(epoch=epoch, leader=name))
@@ -218,6 +221,10 @@ class PrimaryMaster:
         meeting = self.remote.meet(sender, self._now)
         if meeting in ("mistaken", "namesake"):
             return "namesake"
+        if meeting == "restored":
+            for each in messages:
+                if isinstance(each, Members):
+                    self.remote.knocked(sender.centre, each, self._now)
         if meeting == "known":
             self._take_forwarded(sender.centre, messages)
         self._outputs.append(Acknowledge(delivery))
@@ -236,6 +243,7 @@ class PrimaryMaster:
                     pass  # who takes part from when on must have its place in the order
                 case _:
                     self.remote.received(centre, message, self._now)
+        self._release()
 
     def _hear_clock(self, centre: str, stamp: int, recorded: int) -> None:
         """Who is not in yet is heard too: its stamps must come before those of its part."""
@@ -283,7 +291,9 @@ class PrimaryMaster:
                 self._outputs.append(Answer(token, approved))
                 return
             if isinstance(command, AcceptLoss):
-                command = structs.replace(command, approved_by=tuple(approved.approved_by))
+                told = tuple(self.remote.all_told().items()) if command.if_told else ()
+                approved_by = tuple(approved.approved_by)
+                command = structs.replace(command, approved_by=approved_by, told=told)
         denied = self._handle(token, command, actor, correlation)
         if denied is None:
             return
@@ -415,7 +425,10 @@ class PrimaryMaster:
 
     def _answer(self, decided: Decided) -> PrimaryOutput:
         asked, facts, position = decided.asked, decided.facts, decided.position
-        unheard = self._confirmations.unheard(facts, self._now, self._name_of)
+        unheard = [
+            structs.replace(each, centre=each.centre or self.dc)
+            for each in self._confirmations.unheard(facts, self._now, self._name_of)
+        ]
         if isinstance(asked, int):
             return Answer(asked, Done(facts=facts, position=position, unheard=unheard))
         answered = CommandAnswer(
@@ -491,9 +504,12 @@ class PrimaryMaster:
             case IntervalOpened():
                 self.locals.changed(fact.cap)
                 self.remote.opened(fact.cap, fact.number)
-            case IntervalLearned():
+            case IntervalLearned() | IntervalRecovered():
                 self.intervals.look_later(fact.cap)
                 self.locals.changed(fact.cap)
+            case TransferRecovered():
+                self.locals.changed(fact.cap)
+                self.remote.touch((fact.cap, fact.number))
             case IntervalTotalChanged() | WithheldReleased():
                 self.locals.total_changed(fact.cap, fact.number, self._now)
                 self.locals.changed(fact.cap)
@@ -523,6 +539,9 @@ class PrimaryMaster:
                 self.remote.settings_changed()
             case CentreChanged() | CentreIdentified():
                 self.remote.centres_changed()
+                self._look_abroad()
+            case CentreReadmitted():
+                self.remote.readmitted(fact.centre)
                 self._look_abroad()
 
     def _look_abroad(self) -> None:

@@ -53,7 +53,7 @@ class ClosingBooks:
 
     def _agree(self, books: Mapping[str, Books]) -> bool:
         """Whether everybody has told, and whatever was sent has come."""
-        if any(each not in books for each in self._circle.others):
+        if any(each not in books for each in self._circle.others) or self._circle.state.is_apart:
             return False  # who drains tells that it has nothing of what it does not know
         return all(
             here.sent.get(there, 0) == books[there].received.get(centre, 0)

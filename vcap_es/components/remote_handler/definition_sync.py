@@ -20,6 +20,7 @@ from vcap_es.components.messages.centre import Inquiry, IntervalStatus, Register
 from vcap_es.components.remote_handler.hearsay import doubt_register
 from vcap_es.components.remote_handler.membership import Membership
 from vcap_es.errors import InvalidDefinition
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.facts import HomeMoved, MetaLearned, Version
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.meta import learned as learned_meta
@@ -29,6 +30,9 @@ REGISTER_US = 500_000
 
 METAS_PER_STEP = 200
 """So many caps are looked at in one step, round and round."""
+
+FORGOTTEN_US = 10_000_000
+"""Who gives a cap away tells what it has opened within this time, or has forgotten it."""
 
 ANSWER_US, PATIENCE_US = 2_000_000, 60_000_000
 """An heir asks all others for a cap, and waits so long; longer for those that are not heard."""
@@ -43,6 +47,7 @@ class DefinitionSync:
         self._told: dict[tuple[str, str], int] = {}
         self._swept: Iterator[str] = iter(())
         self._heired: dict[str, int] = {}
+        self._given: dict[str, int] = {}
 
     # ---- what is told
 
@@ -55,7 +60,7 @@ class DefinitionSync:
         """Let another data centre know the definition of a cap, if it is known here."""
         meta = self._circle.state.metas.get(cap)
         if meta is not None and (self._is_due(centre, cap) or is_urgent):
-            self._circle.tell(centre, self._register(meta))
+            self._circle.tell(centre, self.register(meta))
 
     def claimed(self, centre: str, cap: str, home: str, version: Version) -> bool:
         """Another data centre knows a cap so; whether it decides one that is decided here."""
@@ -85,7 +90,8 @@ class DefinitionSync:
         self._told[centre, cap] = now
         return True
 
-    def _register(self, meta: Meta) -> Register:
+    def register(self, meta: Meta) -> Register:
+        """What others are told of a cap."""
         return Register(
             meta=MetaLearned(
                 cap=meta.cap,
@@ -106,7 +112,7 @@ class DefinitionSync:
     def learn(self, centre: str, register: Register) -> None:
         """Another data centre tells a definition: the newer one holds."""
         learned, meta = register.meta, self._circle.state.metas.get(register.meta.cap)
-        if meta is not None and not _is_newer(learned.version, meta):
+        if meta is not None and not self._is_newer(learned.version, meta):
             return
         doubt = doubt_register(learned, register.moved)
         if not self._circle.believes(centre, learned.cap, doubt):
@@ -115,7 +121,11 @@ class DefinitionSync:
             self._circle.record(learned)
         elif register.moved is not None:
             self._take_home(centre, learned, register.moved)
-        elif self._may_be_lost(meta):
+        elif self._circle.state.primacy.restored is not None:
+            self._circle.record(
+                structs.replace(learned, home="")
+            )  # as it was here, since the backup
+        elif self._may_be_lost(meta) or self._was_forgotten(learned.cap):
             self._take_home_by_force(meta.home if meta is not None else centre, learned)
 
     def _take_home(self, centre: str, learned: MetaLearned, moved: HomeMoved) -> None:
@@ -126,6 +136,15 @@ class DefinitionSync:
             self._circle.record(structs.replace(learned, home=centre, version=before))
         self._circle.record(structs.replace(moved, home=""))
 
+    def _is_newer(self, version: Version, meta: Meta) -> bool:
+        """Whether a definition counts more than `meta`: the home's own gives way to an heir alone.
+
+        One that was restored knows of no more than its backup had, until it has confirmed the cap.
+        """
+        if meta.home or self._circle.state.is_unconfirmed(meta):
+            return version > meta.version
+        return version.generation > meta.version.generation
+
     def _may_be_lost(self, meta: Meta | None) -> bool:
         """Whether the home that gave a cap away is lost, as far as it is known who that was.
 
@@ -135,6 +154,16 @@ class DefinitionSync:
         if meta is not None:
             return self._circle.state.is_lost(meta.home)
         return any(each.membership == "lost" for each in self._circle.state.centres.values())
+
+    def _was_forgotten(self, cap: str) -> bool:
+        """Whether the home that gave a cap away was restored from before that, and cannot say so.
+
+        Else it says so before long.
+        """
+        circle = self._circle
+        if not any(map(generation_of, circle.state.clusters.values())):
+            return False
+        return circle.now - self._given.setdefault(cap, circle.now) > FORGOTTEN_US
 
     def _take_home_by_force(self, home: str, learned: MetaLearned) -> None:
         """It was moved here, by one that was lost before it could say what it has opened."""
@@ -203,10 +232,3 @@ class DefinitionSync:
             return inherited(meta, self._circle.now + AHEAD_US, generations)
         except InvalidDefinition:
             return None
-
-
-def _is_newer(version: Version, meta: Meta) -> bool:
-    """Whether a definition counts more than `meta`: the home's own gives way to an heir alone."""
-    if meta.home:
-        return version > meta.version
-    return version.generation > meta.version.generation

@@ -104,6 +104,14 @@ class Exchange:
             mode = "recall"
         self._gathering.change(mode, max(shared.sharing.split, 2 * available), now)
 
+    def forget(self, centre: str) -> None:
+        """A data centre was restored: what it told and asked is of a generation before."""
+        self.shared.forget(centre)
+        self._gathering.forget(centre)
+        self._wishing.forget(centre)
+        if centre == self.shared.gatherer:
+            self._favour = None
+
     # ---- what follows
 
     def react(self, now: int) -> None:

@@ -71,6 +71,11 @@ class Gatherer:
         self._queue.clear()
         self._search = None
 
+    def forget(self, centre: str) -> None:
+        """What a data centre wished for counts no more, nor what it was asked."""
+        self._queue.pop(centre, None)
+        self._search = None
+
     def queue_up(self, centre: str, wish: Wish, now: int) -> None:
         """Another data centre wants more; or, with an atom of 0, nothing any more."""
         found = self._queue.get(centre)
@@ -115,7 +120,7 @@ class Gatherer:
         self._share_out_first()
         is_met = self._serve_queue(now)
         if shared.mode == "spread":
-            if phase_of(shared.interval) is not None or shared.sharing.shares:
+            if self._is_shared_out():
                 self._gather_if_low(is_met, now)
         elif shared.mode == "gather":
             self._search_if_unmet(now)
@@ -125,6 +130,11 @@ class Gatherer:
         """Begin another phase, of which all others hear; `split` units are shared out."""
         self._set_phase(self._shared.next_phase(mode), split, now)
         self._shared.tell_all()
+
+    def _is_shared_out(self) -> bool:
+        """Whether everybody has a share; who stands in for a minter cannot give out others."""
+        sharing = self._shared.sharing
+        return sharing.phase is not None or bool(sharing.shares or sharing.minter)
 
     def _share_out_first(self) -> None:
         """Shares are targets, so whatever a crash left undone is done now."""

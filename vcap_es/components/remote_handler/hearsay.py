@@ -108,6 +108,14 @@ def doubt_movement(pool: Pool, centre: str, moved: int) -> str:
     return f"{more} units more would be more than any interval has"
 
 
+def doubt_recovery(pool: Pool, centre: str, sent: int, received: int) -> str:
+    """Whether so much can have been sent to another one, and received from it, before a restore."""
+    more = max(0, sent - pool.sent_to(centre)), max(0, received - pool.received.get(centre, 0))
+    there = pool.available if pool.old is None else pool.old
+    is_amount = max(more) <= MAX_AMOUNT - max(abs(pool.available), pool.held, abs(there))
+    return "" if is_amount else f"{max(more)} units more would be more than any interval has"
+
+
 def _doubt_definition(definition: Definition) -> str:
     try:
         check_amount(definition.total, minimum=0)

@@ -20,6 +20,7 @@ INTRODUCED_US: Mapping[Meeting, int] = {
     "new": 1_000_000,
     "mistaken": 1_000_000,
     "namesake": 30_000_000,
+    "restored": 1_000_000,
 }
 """Who does not know this data centre is answered no more often than this."""
 
@@ -28,7 +29,8 @@ class Membership:
     """Who takes part; with the state, the time and the outbox of all that is done with them.
 
     `others` take part beside `dc`, and are known by their logs; `neighbours` are all that are not
-    lost; `weights` are those of all that are in. One that `is_draining` grants nothing.
+    lost; `awaited` are the others, and those that are not met yet. `weights` are of all that are
+    in. One that `is_draining` grants nothing.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Membership:
         self._acquaintances = acquaintances
         self._heard: dict[str, int] = {}
         self._introduced: dict[tuple[str, Meeting], int] = {}
-        self._awaited: list[str] = []
+        self.awaited: list[str] = []
         self._outbox: list[tuple[str, BetweenCentres]] = []
 
     def advance(self, now: int) -> None:
@@ -80,7 +82,7 @@ class Membership:
     @property
     def hears_all(self) -> bool:
         """Whether that is all of them, and nobody takes part who was never met."""
-        return self.fresh.issuperset(self._awaited)
+        return self.fresh.issuperset(self.awaited)
 
     def settles_with(self, centre: str) -> bool:
         """Whether what was sent from and to it counts, though it may be out."""
@@ -112,14 +114,14 @@ class Membership:
             name for name, each in known.items() if name != self.dc and each.membership != "lost"
         )
         takes_part = own in ("in", "drain")
-        self._awaited = [
+        self.awaited = [
             name
             for name in self.neighbours
             if takes_part
             and known[name].membership in ("in", "drain")
             and name not in self.state.disputed
         ]
-        self.others = [name for name in self._awaited if name in self.state.clusters]
+        self.others = [name for name in self.awaited if name in self.state.clusters]
         self.weights = self.state.weights(self.dc)
 
     def tell_members(self) -> None:
@@ -134,7 +136,9 @@ class Membership:
 
     def _members(self) -> Members:
         return Members(
-            registers=registers_of(self.state.centres), clusters=dict(self.state.clusters)
+            registers=registers_of(self.state.centres),
+            clusters=dict(self.state.clusters),
+            before=list(self.state.primacy.before),
         )
 
     def merge(self, centre: str, message: Members) -> None:

@@ -5,8 +5,9 @@ intervals be known. Who takes part, definitions, settings and the end of interva
 their own. The log is the outbox: what was moved and is not known to be there is told again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from vcap_es.components.decisions.restore import may_be_open, opening_recovered
 from vcap_es.components.local_handler.demands import Left, PoolDemand
 from vcap_es.components.local_handler.local_handler import LocalHandler
 from vcap_es.components.messages.centre import (
@@ -20,6 +21,8 @@ from vcap_es.components.messages.centre import (
     Movement,
     OfAnInterval,
     Receipt,
+    Recollect,
+    Recollection,
     Register,
     Sender,
     SharedSettings,
@@ -28,22 +31,28 @@ from vcap_es.components.messages.centre import (
     Wish,
     WishRefusal,
 )
-from vcap_es.components.remote_handler.centre_identities import CentreIdentities, Meeting
+from vcap_es.components.remote_handler.centre_identities import CentreIdentities, Knock, Meeting
 from vcap_es.components.remote_handler.closing_books import ClosingBooks
 from vcap_es.components.remote_handler.definition_sync import DefinitionSync
 from vcap_es.components.remote_handler.exchange import Exchange
-from vcap_es.components.remote_handler.hearsay import doubt_about, doubt_movement
+from vcap_es.components.remote_handler.hearsay import doubt_about, doubt_movement, doubt_recovery
 from vcap_es.components.remote_handler.membership import Membership
+from vcap_es.components.remote_handler.recollection import Recollections
+from vcap_es.components.remote_handler.serving import Serving
 from vcap_es.components.remote_handler.settings_sync import SettingsSync
 from vcap_es.components.remote_handler.shared_interval import SharedInterval
 from vcap_es.events.amounts import split
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.facts import (
+    AmountWithheld,
     Fact,
     IntervalBounded,
     IntervalClosed,
     IntervalLearned,
+    IntervalRecovered,
     SharesSet,
     TransferReceived,
+    TransferRecovered,
     TransferSettled,
     Version,
 )
@@ -84,6 +93,8 @@ class RemoteHandler:
         self._definitions = DefinitionSync(self._circle, self._abouts)
         self._settings = SettingsSync(self._circle, define)
         self._closing = ClosingBooks(self._circle)
+        self.serving = Serving(self._circle, local, self._definitions.tell)
+        self._recollections = Recollections(self._circle)
         self._exchanges: dict[IntervalKey, Exchange] = {}
         self._touched: dict[IntervalKey, None] = {}
         self._told: dict[IntervalKey, tuple[IntervalStatus, int]] = {}
@@ -107,6 +118,17 @@ class RemoteHandler:
     def namesakes(self) -> dict[str, str]:
         """Those that are not listened to, by name, and why; as was heard lately."""
         return self._acquaintances.namesakes(self._circle.now)
+
+    def knocking(self) -> dict[str, Knock]:
+        """Those that are not listened to until an operator readmits them, as was heard lately."""
+        return self._acquaintances.knocking(self._circle.now)
+
+    def all_told(self) -> Mapping[str, int]:
+        """The caps of which all that take part have told what a restored log may not know.
+
+        With when the last of those was restored itself, in microseconds UTC; 0 for never.
+        """
+        return self._recollections.all_told()
 
     def cluster_of(self, centre: str) -> str:
         """The log that letters to a data centre are meant for; "" where it was never heard."""
@@ -132,6 +154,15 @@ class RemoteHandler:
     def epoch(self) -> int:
         """The epoch that this master leads."""
         return self._state.epoch
+
+    @property
+    def generation(self) -> int:
+        """How often the log of this data centre was restored."""
+        return generation_of(self._state.primacy.cluster)
+
+    def generation_of(self, centre: str) -> int:
+        """How often the log of another data centre was restored, as it is known here."""
+        return generation_of(self._state.clusters.get(centre, ""))
 
     @property
     def others(self) -> Sequence[str]:
@@ -220,6 +251,14 @@ class RemoteHandler:
         found = self._exchanges.get(key)
         return found.reserved(now) if found is not None else 0
 
+    def heard(self, cap: str) -> None:
+        """Own servers have heard of the definition of a cap."""
+        self.serving.heard(cap)
+
+    def have_heard(self, cap: str) -> bool:
+        """Whether all others that may have units of a cap serve by its newest definition."""
+        return not self.serving.unheard(cap)
+
     # ---- what has become true here
 
     def centres_changed(self) -> None:
@@ -228,6 +267,15 @@ class RemoteHandler:
         self._definitions.begin_anew()
         self._touched |= dict.fromkeys(self._exchanges)
         self._tell_members()
+
+    def readmitted(self, centre: str) -> None:
+        """A data centre takes part again, by the log that it has now."""
+        self._acquaintances.readmitted(centre)
+        self._recollections.forget(centre)
+        for each in self._exchanges.values():
+            each.forget(centre)
+        self._told.clear()
+        self.centres_changed()
 
     def _tell_members(self) -> None:
         self._members_at = self._circle.now + STATUS_AGAIN_US
@@ -245,6 +293,8 @@ class RemoteHandler:
     def definition_changed(self, cap: str) -> None:
         """A definition that is decided here has changed: all others must hear."""
         self._definitions.changed(cap)
+        self.serving.changed(cap)
+        self._recollections.want(cap)
 
     def opened(self, cap: str, number: int) -> None:
         """An interval was opened here: others may have a share of it."""
@@ -289,6 +339,11 @@ class RemoteHandler:
             self._circle.introduce(sender.centre, meeting)
         return meeting
 
+    def knocked(self, centre: str, message: Members, now: int) -> None:
+        """One that is not let in says who it is."""
+        self._circle.advance(now)
+        self._acquaintances.knocked(centre, message)
+
     def received(self, centre: str, message: AmongRemotes, now: int) -> None:
         """Another data centre says something. Who is none of them is not listened to."""
         self._circle.advance(now)
@@ -304,14 +359,21 @@ class RemoteHandler:
             case Register(intervals=intervals):
                 self._definitions.learn(centre, message)
                 self._hear_all(centre, intervals)
+                self.serving.owe(centre, message.meta.cap)
             case Inquiry(cap=cap, until=until):
                 if self._circle.now <= until:
                     self._define(cap)
                 self._definitions.tell(centre, cap)
-            case Versions(versions=versions):
+            case Versions(versions=versions, served=served):
+                for told in served:
+                    self.serving.told(centre, *told)
                 for each in versions:
                     if self._definitions.claimed(centre, *each):
                         self._note_twin(each[0], centre)
+            case Recollect():
+                self._recollections.answer(centre, message, self._recollection)
+            case Recollection():
+                self._recollect(centre, message)
             case SharedSettings():
                 self._settings.heard(centre, message)
             case Status(intervals=intervals):
@@ -324,6 +386,11 @@ class RemoteHandler:
             self._hear(centre, about)
 
     def _take(self, centre: str, message: OfAnInterval) -> None:
+        if (
+            isinstance(message, BooksClosed)
+            and self._state.interval(*_key_of(message.about)) is None
+        ):
+            return  # it is closed here as well: an answer would be answered
         exchange = self._hear(centre, message.about, brings=isinstance(message, Movement))
         if exchange is None:
             return
@@ -356,21 +423,13 @@ class RemoteHandler:
             return None  # whatever it brings will come again, when the definition is known
         key = about.cap, about.number
         if meta.interval(about.number) is None:
-            is_own = not meta.home and about.number >= meta.taken_at
-            if about.number < meta.closed_before or about.minter == self.dc or is_own:
+            if self._is_over_or_own(meta, about):
+                self._close_there(centre, meta, about)
                 return None
             if self.is_draining and not brings:
                 self.tell(centre, Books(about=about, sent={}, received={}))
                 return None
-            self.record(
-                IntervalLearned(
-                    cap=about.cap,
-                    number=about.number,
-                    start=about.start,
-                    end=about.end,
-                    minter=about.minter,
-                )
-            )
+            self._learn_interval(meta, about)
         exchange = self._exchange(key)
         if exchange is None:
             return None
@@ -378,6 +437,8 @@ class RemoteHandler:
             self._note_twin(about.cap, centre)
             return None
         self._hear_bounds(exchange, about)
+        if self.dc in about.cuts and not self._recover(centre, exchange, *about.cuts[self.dc]):
+            return None
         exchange.heard(centre, about, self._circle.now)
         self._touched[key] = None
         return exchange
@@ -398,6 +459,95 @@ class RemoteHandler:
                 )
             )
 
+    def _is_over_or_own(self, meta: Meta, about: IntervalStatus) -> bool:
+        """Whether nothing is to be learned of an interval that is not known here.
+
+        What this data centre has opened it knows; but of what it had opened before a restore.
+        """
+        if about.number < meta.closed_before:
+            return True
+        if about.minter == self.dc:
+            return about.number >= self._state.first_number
+        is_own = not meta.home and about.number >= meta.taken_at
+        return is_own and not self._state.is_unconfirmed(meta)
+
+    def _learn_interval(self, meta: Meta, about: IntervalStatus) -> None:
+        """What may have been open before this log was restored is learned as of that time."""
+        learned = IntervalLearned(
+            cap=about.cap,
+            number=about.number,
+            start=about.start,
+            end=about.end,
+            minter=about.minter,
+        )
+        if about.minter == self.dc:
+            for fact in opening_recovered(meta, learned, self._circle.now):
+                self.record(fact)
+                if isinstance(fact, IntervalRecovered):
+                    interval = self._state.interval(fact.cap, fact.number)
+                    assert interval is not None, "it was recovered just now"
+                    self._share(fact.cap, interval, {self.dc: fact.total})
+            self._recollections.want(about.cap)
+            return
+        self.record(learned)
+        primacy = self._state.primacy
+        restored = primacy.restored if primacy.is_withholding else None
+        if restored is not None and may_be_open(about.start, about.end, restored.restored_at):
+            self.record(AmountWithheld(cap=about.cap, number=about.number, amount=0))
+            self._recollections.want(about.cap)
+
+    def _recover(self, centre: str, exchange: Exchange, theirs: int, ours: int) -> bool:
+        """Take in what was moved before this log was restored, as the other one has it.
+
+        It had sent `theirs` in all until it readmitted this one, and received `ours`. Whether that
+        is believed: without it, nothing that it says of the interval counts.
+        """
+        pool, number = exchange.shared.pool, exchange.shared.interval.number
+        if self._state.primacy.restored is None:
+            return True
+        if theirs <= pool.received.get(centre, 0) and ours <= pool.sent_to(centre):
+            return True
+        cap, doubt = exchange.shared.cap, doubt_recovery(pool, centre, ours, theirs)
+        if not self._circle.believes(centre, cap, doubt):
+            return False
+        self.record(
+            TransferRecovered(cap=cap, number=number, centre=centre, sent=ours, received=theirs)
+        )
+        return True
+
+    def _recollection(self, centre: str, cap: str) -> Recollection:
+        """All that is known here of a cap, for one that was restored."""
+        meta, restored = self._state.metas.get(cap), self._state.primacy.restored
+        register = self._definitions.register(meta) if meta is not None else None
+        return Recollection(
+            cap=cap,
+            register=register,
+            moved={
+                each.number: (each.pool.sent_to(centre), each.pool.received.get(centre, 0))
+                for each in (meta.intervals if meta is not None else ())
+            },
+            centres=[name for name in self._state.centres if self._state.takes_part(name)],
+            restored_at=restored.restored_at if restored is not None else 0,
+        )
+
+    def _recollect(self, centre: str, message: Recollection) -> None:
+        """One tells all that it knows of a cap: nothing is left of it that it could tell later."""
+        if self._state.primacy.restored is None:
+            return
+        register = message.register
+        if register is not None and register.meta.cap == message.cap:
+            self._definitions.learn(centre, register)
+            for each in register.intervals:
+                if each.cap == message.cap:
+                    self._hear(centre, each)
+        self._recollections.heard(centre, message)
+
+    def _close_there(self, centre: str, meta: Meta, about: IntervalStatus) -> None:
+        """Who was restored may not know that all had agreed on an interval, and closed it."""
+        is_news = self.generation_of(centre) or self.generation
+        if is_news and about.number < meta.closed_before:
+            self.tell(centre, BooksClosed(about=about))
+
     def _note_twin(self, cap: str, centre: str) -> None:
         """Who did not know of a cap has defined another one of its name: each serves its own."""
         self._twins.pop(cap, None)
@@ -407,6 +557,8 @@ class RemoteHandler:
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
         pool, number = exchange.shared.pool, exchange.shared.interval.number
+        if message.generation != self.generation:
+            return  # it was moved to a generation before: it is told of as that
         doubt = doubt_movement(pool, centre, message.moved)
         if not self._circle.believes(centre, exchange.shared.cap, doubt):
             return
@@ -440,9 +592,11 @@ class RemoteHandler:
         if self._circle.now >= self._members_at:
             self._tell_members()
         self._settings.step()
+        self._recollections.step()
         for meta in self._definitions.sweep():
             self._share_late(meta)
         self._definitions.inherit()
+        self.serving.step()
         if not self._exchanges:
             self._circle.leave_if_drained()
         for key, exchange in self._exchanges.items():
@@ -461,6 +615,7 @@ class RemoteHandler:
     def look(self, now: int) -> None:
         """See to every exchange that was touched."""
         self._circle.advance(now)
+        self.serving.look()
         touched, self._touched = self._touched, {}
         for key in touched:
             exchange = self._exchange(key)
@@ -510,3 +665,7 @@ class RemoteHandler:
         if found is None:
             found = self._exchanges[key] = Exchange(SharedInterval(key[0], interval, self))
         return found
+
+
+def _key_of(about: IntervalStatus) -> IntervalKey:
+    return about.cap, about.number

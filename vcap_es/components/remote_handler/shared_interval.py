@@ -62,6 +62,13 @@ class ExchangeHost(Protocol):
     def version(self, cap: str) -> Version:
         """The version of the cap's definition that is known here."""
 
+    @property
+    def generation(self) -> int:
+        """How often the log of this data centre was restored."""
+
+    def generation_of(self, centre: str) -> int:
+        """How often the log of another data centre was restored, as it is known here."""
+
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
 
@@ -155,6 +162,7 @@ class SharedInterval:
             available=self.pool.available,
             held=self.pool.held,
             bounded=interval.bounded,
+            cuts=self.pool.cuts,
         )
 
     def in_transit(self, centre: str) -> int:
@@ -198,8 +206,8 @@ class SharedInterval:
         """Move `amount` units to another data centre, or as many as can be counted."""
         before, number = self.pool.sent_to(centre), self.interval.number
         moved = min(before + amount, MAX_AMOUNT)
-        if moved == before:
-            return
+        if moved == before or (self.pool.old is not None and centre not in self.told):
+            return  # who has not told what it was sent before the restore may have more already
         self.abroad.record(
             TransferSent(cap=self.cap, number=number, to=centre, moved=moved, asked=asked)
         )
@@ -222,8 +230,8 @@ class SharedInterval:
                 again.due = now + again.wait
 
     def _tell_moved(self, centre: str) -> None:
-        moved = self.pool.sent_to(centre)
-        self.abroad.tell(centre, Movement(about=self.about, moved=moved))
+        moved, generation = self.pool.sent_to(centre), self.abroad.generation_of(centre)
+        self.abroad.tell(centre, Movement(about=self.about, moved=moved, generation=generation))
 
     def wish(
         self, centre: str, order: MessageNumber, missing: int, atom: int, ahead: int = 0
@@ -246,6 +254,11 @@ class SharedInterval:
         about, left = self.about, self.available
         self.abroad.tell(centre, WishRefusal(about=about, order=order, gave=gave, left=left))
 
+    def forget(self, centre: str) -> None:
+        """A data centre was restored: what it told is of a generation before."""
+        self.told.pop(centre, None)
+        self._resends.pop(centre, None)
+
     def set_phase(self, phase: Phase, split: int) -> None:
         """The interval is in this phase from now on; `split` units were shared out last.
 
@@ -255,10 +268,10 @@ class SharedInterval:
         self.abroad.record(PhaseChanged(cap=self.cap, number=number, phase=phase, split=split))
 
     def next_phase(self, mode: Mode) -> Phase:
-        """The phase that comes after the one that is."""
+        """The phase that comes after the one that is, and after any of a generation before."""
         before = phase_of(self.interval)
         return Phase(
-            generation=self.abroad.version(self.cap).generation,
+            generation=self.abroad.version(self.cap).generation + self.abroad.generation,
             number=before.number + 1 if before is not None else 1,
             mode=mode,
         )

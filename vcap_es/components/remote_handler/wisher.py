@@ -113,6 +113,14 @@ class Wisher:
         """The interval is over."""
         self._asked = None
 
+    def forget(self, centre: str) -> None:
+        """What was asked of a data centre it does not know of."""
+        if self._asked is not None and self._asked.centre == centre:
+            self._asked = None
+        self._withdrawn = None
+        self._tried.discard(centre)
+        self.forget_refusal()
+
     def ask(self, now: int) -> None:
         """Ask one after the other for what the own servers are short of."""
         shared = self._shared

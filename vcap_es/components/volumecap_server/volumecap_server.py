@@ -36,9 +36,8 @@ from vcap_es.components.volumecap_server.slices.journal import Cells, Journal
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.components.volumecap_server.slices.outputs import Reply, ServerOutput
 from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
+from vcap_es.events.consume_ids import find_shadow_id
 from vcap_es.events.units import MS
-
-_SHADOWED = ("capped", "paced", "counted_out")
 
 
 class VolumecapServer:
@@ -138,14 +137,21 @@ class VolumecapServer:
                 self._consume_all(command, call)
             case ConsumeEach():
                 self._consume_each(command, call)
+            case Commit() | Cancel() | Refund():
+                self._settle(command, call)
+
+    def _settle(self, command: Commit | Cancel | Refund, call: "ClientCall") -> None:
+        shadow = find_shadow_id(command.id)
+        if shadow is not None:
+            call.finish(self.settlement.answer_shadow(command, shadow))
+            return
+        self._touch(command.id, call)
+        match command:
             case Commit():
-                self._touch(command.id, call)
                 self.settlement.commit(command, call)
             case Cancel():
-                self._touch(command.id, call)
                 self.settlement.cancel(command, call)
             case Refund():
-                self._touch(command.id, call)
                 self.settlement.refund(command, call)
 
     def _touch(self, text: str, call: "ClientCall") -> None:
@@ -172,7 +178,7 @@ class VolumecapServer:
             finish(self._consumed(found, amount))
 
         def refused(refusal: Refused) -> None:
-            finish(self._shadow(command, refusal) or refusal)
+            finish(self._shadow(command, refusal, touched) or refusal)
 
         self._enqueue(command, taken, refused)
 
@@ -186,21 +192,21 @@ class VolumecapServer:
         low, high = command.minimum, command.maximum
         self.holdings.enqueue(Waiter(command.cap, low, high, deadline_ns, taken, refused))
 
-    def _shadow(self, command: Consume, refusal: Refused) -> Consumed | None:
+    def _shadow(self, command: Consume, refusal: Refused, touched: list[Slice]) -> Consumed | None:
         """A shadow cap says yes where a hard one would refuse, and says so."""
-        notice = self.holdings.notice_of(command.cap)
-        if notice is None or notice.mode != "shadow" or refusal.code not in _SHADOWED:
+        code, found = self.holdings.shadowed_code(refusal), self.holdings.slice_at(command.cap)
+        if code is None or found is None:
             return None
-        found = self._current.get(command.cap)
+        touched.append(found)
         return Consumed(
             cap=command.cap,
-            origin="",
-            last=0,
+            origin=found.id_prefix,
+            last=command.maximum,
             consumed=command.maximum,
             remaining=0,
-            total=found.total if found else 0,
-            resets_at=found.end if found else 0,
-            shadow=refusal.code,
+            total=found.total,
+            resets_at=found.end,
+            shadow=code,
         )
 
     def _consumed(self, found: Slice, amount: int) -> Consumed:
@@ -228,8 +234,28 @@ class VolumecapServer:
             self.settlement.hold(found, (last - amount, last), expires_ns, call.owner)
             call.finish(self._held(found, last, amount, command.lifetime_ms))
 
+        def refused(refusal: Refused) -> None:
+            call.finish(self._shadow_hold(command, refusal, call.touched) or refusal)
+
         consume = Consume(cap=command.cap, minimum=command.amount, maximum=command.amount)
-        self._enqueue(consume, taken, call.finish)
+        self._enqueue(consume, taken, refused)
+
+    def _shadow_hold(self, command: Hold, refusal: Refused, touched: list[Slice]) -> Held | None:
+        """A shadow cap says yes to a hold too, of which nothing is held."""
+        consume = Consume(cap=command.cap, minimum=command.amount, maximum=command.amount)
+        would_be = self._shadow(consume, refusal, touched)
+        if would_be is None:
+            return None
+        return Held(
+            id=would_be.id,
+            cap=would_be.cap,
+            held=would_be.consumed,
+            remaining=would_be.remaining,
+            total=would_be.total,
+            resets_at=would_be.resets_at,
+            lifetime_ms=command.lifetime_ms,
+            shadow=would_be.shadow,
+        )
 
     def _held(self, found: Slice, last: int, amount: int, lifetime_ms: int) -> Held:
         return Held(
@@ -243,12 +269,17 @@ class VolumecapServer:
         )
 
     def _consume_all(self, command: ConsumeAll, call: "ClientCall") -> None:
+        shadowed: list[Slice] = []
+
+        def shadow(item: Consume, refusal: Refused) -> Consumed | None:
+            return self._shadow(item, refusal, shadowed)
+
         def done(outcome: ConsumedAll | Refused, touched: list[Slice]) -> None:
-            call.touched += touched
+            call.touched += [] if isinstance(outcome, Refused) else [*touched, *shadowed]
             call.finish(outcome)
 
         AllOrNone(
-            self.holdings, command.items, shadow=self._shadow, consumed=self._consumed, done=done
+            self.holdings, command.items, shadow=shadow, consumed=self._consumed, done=done
         ).go_on()
 
     def _consume_each(self, command: ConsumeEach, call: "ClientCall") -> None:

@@ -6,6 +6,7 @@ from vcap_es.events.facts.access import ApiKeyCreated, ApiKeyRevoked
 from vcap_es.events.facts.centre import (
     CentreChanged,
     CentreIdentified,
+    CentreReadmitted,
     ClockPassed,
     Membership,
     PlacementChanged,
@@ -19,6 +20,7 @@ from vcap_es.events.facts.interval import (
     IntervalHeard,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     WithheldReleased,
 )
@@ -55,6 +57,7 @@ from vcap_es.events.facts.transfer import (
     PhaseChanged,
     SharesSet,
     TransferReceived,
+    TransferRecovered,
     TransferSent,
     TransferSettled,
 )
@@ -80,6 +83,7 @@ Fact = (
     | TemplateRetired
     | IntervalOpened
     | IntervalLearned
+    | IntervalRecovered
     | IntervalTotalChanged
     | IntervalBounded
     | AmountWithheld
@@ -96,6 +100,7 @@ Fact = (
     | PhaseChanged
     | TransferSent
     | TransferReceived
+    | TransferRecovered
     | TransferSettled
     | ClusterCreated
     | EpochStarted
@@ -110,6 +115,7 @@ Fact = (
     | NodeAddressChanged
     | CentreChanged
     | CentreIdentified
+    | CentreReadmitted
     | PlacementChanged
     | ClockPassed
     | ApiKeyCreated
@@ -139,6 +145,7 @@ __all__ = [
     "ApiKeyRevoked",
     "CentreChanged",
     "CentreIdentified",
+    "CentreReadmitted",
     "ClockPassed",
     "ClusterCreated",
     "ConfigDecided",
@@ -154,6 +161,7 @@ __all__ = [
     "IntervalHeard",
     "IntervalLearned",
     "IntervalOpened",
+    "IntervalRecovered",
     "IntervalTotalChanged",
     "LogRestored",
     "Membership",
@@ -183,6 +191,7 @@ __all__ = [
     "ToppedUp",
     "TopupRecovered",
     "TransferReceived",
+    "TransferRecovered",
     "TransferSent",
     "TransferSettled",
     "Version",

@@ -51,6 +51,18 @@ class CentreIdentified(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     cluster: str
 
 
+class CentreReadmitted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """An operator lets the data centre `centre` take part again, known by its log `cluster`.
+
+    It was known as `was`. Where the two differ, it was restored from a backup of that: nothing that
+    is of its generation before counts any more. Where they are the same, this log was restored.
+    """
+
+    centre: str
+    cluster: str
+    was: str
+
+
 class PlacementChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The placement of this name comes to `terms` from the next intervals on; None retires it."""
 

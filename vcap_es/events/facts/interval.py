@@ -39,6 +39,19 @@ class IntervalLearned(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     minter: str
 
 
+class IntervalRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The generation before the restore of this log had opened the period `[start, end)`.
+
+    Another data centre has told of it. All of its `total` is withheld.
+    """
+
+    cap: str
+    number: Long
+    start: Long
+    end: Long
+    total: Long
+
+
 class IntervalTotalChanged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The open interval has this total from now on; a lower one may leave a debt.
 

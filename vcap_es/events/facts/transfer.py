@@ -65,6 +65,20 @@ class TransferReceived(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     moved: Long
 
 
+class TransferRecovered(Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The data centre `centre` has told how it stood with the generation of this log before.
+
+    That had moved it `sent` units in all, as far as they came, and was to have `received` units in
+    all from it. What of these this log did not know is withheld.
+    """
+
+    cap: str
+    number: Long
+    centre: str
+    sent: Long
+    received: Long
+
+
 class TransferSettled(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The data centre `to` has `moved` of what was moved to it: nothing of that is on its way."""
 

@@ -12,6 +12,7 @@ from vcap_es.events.facts import (
     ApiKeyRevoked,
     CentreChanged,
     CentreIdentified,
+    CentreReadmitted,
     ClockPassed,
     ClusterCreated,
     ConfigDecided,
@@ -27,6 +28,7 @@ from vcap_es.events.facts import (
     IntervalHeard,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     LogRestored,
     MetaChanged,
@@ -52,6 +54,7 @@ from vcap_es.events.facts import (
     ToppedUp,
     TopupRecovered,
     TransferReceived,
+    TransferRecovered,
     TransferSent,
     TransferSettled,
     WithheldReleased,
@@ -72,6 +75,7 @@ from vcap_es.projections.states.centre import Centre, Placement
 from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta, MetaChange
 from vcap_es.projections.states.node import NodeSeen
+from vcap_es.projections.states.places import cut
 from vcap_es.projections.states.primacy import Primacy, PrimacyFact
 from vcap_es.projections.states.transfer import TransferFact
 from vcap_es.projections.states.usage import noted
@@ -93,8 +97,8 @@ class DataCentre(Struct):
     """All metas with their open intervals, templates, keys, nodes and centres, at one epoch.
 
     `clusters` has which log each other data centre writes, as far as that is known here; `disputed`
-    are those that others know by another log; `apart` those that were met before the log was
-    restored, and so know this data centre by another one.
+    are those that others know by another log; `apart` has the logs of those that were met before
+    this log was restored, and so know this data centre by another one until they are readmitted.
     `template_stamps` has every template that there ever was; an origin of "" is this data centre.
     """
 
@@ -109,7 +113,7 @@ class DataCentre(Struct):
     centres: dict[str, Centre] = {}
     clusters: dict[str, str] = {}
     disputed: list[str] = []
-    apart: list[str] = []
+    apart: dict[str, str] = {}
     placements: dict[str, Placement] = {}
 
     def interval(self, cap: str, number: int) -> Interval | None:
@@ -135,11 +139,23 @@ class DataCentre(Struct):
     def is_apart(self) -> bool:
         """Whether some that take part know this data centre by its log before a restore.
 
-        Which amounts are whose neither side knows any more; until they are declared lost here,
-        nothing is told to anybody, or heard.
+        Until they are readmitted, or declared lost, nothing is shared with them.
         """
-        known = (self.centres.get(each) for each in self.apart)
-        return any(each is not None and each.membership in ("in", "drain") for each in known)
+        return any(self.takes_part(each) for each in self.apart.keys() - self.clusters.keys())
+
+    def takes_part(self, centre: str) -> bool:
+        """Whether a data centre is in, or drains."""
+        known = self.centres.get(centre)
+        return known is not None and known.membership in ("in", "drain")
+
+    def is_unconfirmed(self, meta: Meta) -> bool:
+        """Whether the generation before may have changed or moved a cap that is decided here.
+
+        So it is until all that took part then have told how they know it.
+        """
+        if meta.home or meta.taken_at >= self.first_number or not self.primacy.is_withholding:
+            return False
+        return any(self.takes_part(each) for each in self.apart)
 
     def weights(self, dc: str) -> dict[str, int]:
         """The weights of those that have a share of what opens at the data centre `dc`."""
@@ -190,6 +206,8 @@ class Fold:
 
     def _meta_learned(self, fact: MetaLearned) -> None:
         found = meta.learned(fact, self.state.metas.get(fact.cap))
+        if not fact.home:  # as it was decided here before a restore
+            found.next_number = max(found.next_number, self.state.first_number)
         self.state.metas[fact.cap] = found
         self._share_meta(found)
 
@@ -220,11 +238,14 @@ class Fold:
         found.next_number = fact.number + 1
         self._note_bounds(found, opened)
 
-    def _interval_learned(self, fact: IntervalLearned) -> None:
+    def _interval_learned(self, fact: IntervalLearned | IntervalRecovered) -> None:
         found = self.state.metas[fact.cap]
         assert found.interval(fact.number) is None, f"{fact.cap} {fact.number} is known already"
         assert fact.number >= found.closed_before, f"{fact.cap} {fact.number} is closed"
-        learned = interval.learned(fact)
+        if isinstance(fact, IntervalRecovered):
+            learned = interval.recovered(fact)
+        else:
+            learned = interval.learned(fact)
         self._share_bounds(learned)
         both = (*found.intervals, learned)
         found.intervals = tuple(sorted(both, key=lambda each: each.number))
@@ -294,7 +315,7 @@ class Fold:
         """Whoever the generation before knew is not known, and its numbers are not used again."""
         self._primacy_changed(fact)
         self.state.nodes.clear()
-        self.state.apart = sorted({*self.state.apart, *self.state.clusters})
+        self.state.apart = {**self.state.apart, **self.state.clusters}
         self.state.clusters.clear()
         self.state.disputed.clear()
         for each in self.state.metas.values():
@@ -309,6 +330,18 @@ class Fold:
         known = self.state.clusters.setdefault(fact.centre, fact.cluster)
         if known != fact.cluster and fact.centre not in self.state.disputed:
             self.state.disputed.append(fact.centre)
+
+    def _centre_readmitted(self, fact: CentreReadmitted) -> None:
+        """It is known by this log from now on; a restored one may lack what was moved so far."""
+        state = self.state
+        state.clusters[fact.centre] = fact.cluster
+        if fact.centre in state.disputed:
+            state.disputed.remove(fact.centre)
+        if fact.cluster == fact.was:
+            return
+        for found in state.metas.values():
+            for each in found.intervals:
+                cut(each.pool, fact.centre)
 
     def _placement_changed(self, fact: PlacementChanged) -> None:
         centre.evolve_placement(self.state.placements, fact)
@@ -359,6 +392,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     TemplateLearned: Fold._template_learned,
     IntervalOpened: Fold._interval_opened,
     IntervalLearned: Fold._interval_learned,
+    IntervalRecovered: Fold._interval_learned,
     IntervalTotalChanged: Fold._interval_changed,
     IntervalBounded: Fold._interval_bounded,
     IntervalHeard: Fold._interval_changed,
@@ -375,6 +409,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     PhaseChanged: Fold._transferred,
     TransferSent: Fold._transferred,
     TransferReceived: Fold._transferred,
+    TransferRecovered: Fold._transferred,
     TransferSettled: Fold._transferred,
     EpochStarted: Fold._epoch_started,
     ClusterCreated: Fold._primacy_changed,
@@ -388,6 +423,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     WithholdingEnded: Fold._primacy_changed,
     CentreChanged: Fold._centre_changed,
     CentreIdentified: Fold._centre_identified,
+    CentreReadmitted: Fold._centre_readmitted,
     PlacementChanged: Fold._placement_changed,
     ClockPassed: Fold._clock_passed,
     NodeAddressChanged: Fold._node_address_changed,

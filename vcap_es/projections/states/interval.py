@@ -10,6 +10,7 @@ from vcap_es.events.facts import (
     IntervalHeard,
     IntervalLearned,
     IntervalOpened,
+    IntervalRecovered,
     IntervalTotalChanged,
     Phase,
     Version,
@@ -100,6 +101,13 @@ def opened(fact: IntervalOpened) -> Interval:
 def learned(fact: IntervalLearned) -> Interval:
     """The interval of another data centre, as it is when it has just been heard of."""
     return Interval(fact.number, fact.start, fact.end, Pool(), Sharing(fact.minter))
+
+
+def recovered(fact: IntervalRecovered) -> Interval:
+    """An interval of the generation before, as it is when it has just been told of."""
+    pool = Pool(old=0)
+    mint(pool, fact.total)
+    return Interval(fact.number, fact.start, fact.end, pool, Sharing())
 
 
 def evolve(interval: Interval, fact: IntervalChange) -> None:

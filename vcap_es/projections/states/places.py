@@ -43,10 +43,15 @@ class Sent(Struct, gc=False):
 
 
 class Transfers(Struct):
-    """The movements of a pool to and from other data centres, by their names; running totals."""
+    """The movements of a pool to and from other data centres, by their names; running totals.
+
+    `cuts` has, for those that were readmitted after a restore of theirs, what they were sent and
+    what was received from them until then: that was between here and the generation before.
+    """
 
     sent: dict[str, Sent] = {}
     received: dict[str, int] = {}
+    cuts: dict[str, tuple[int, int]] = {}
 
 
 class Pool(Struct, gc=False):
@@ -112,6 +117,11 @@ class Pool(Struct, gc=False):
         """Units moved to another data centre in all."""
         found = self.sent.get(centre)
         return found.moved if found is not None else 0
+
+    @property
+    def cuts(self) -> dict[str, tuple[int, int]]:
+        """What was sent and received until others were readmitted; empty where nothing was."""
+        return self.transfers.cuts if self.transfers is not None else {}
 
     @property
     def net(self) -> int:
@@ -223,6 +233,32 @@ def receive(pool: Pool, centre: str, total: int) -> None:
     if amount:
         _transfers(pool).received[intern(centre)] = total
         _take_in(pool, amount)
+
+
+def cut(pool: Pool, centre: str) -> None:
+    """Another data centre was restored: what was moved until now, its log may not know."""
+    moved = pool.sent_to(centre), pool.received.get(centre, 0)
+    if any(moved):
+        _transfers(pool).cuts[intern(centre)] = moved
+
+
+def recover_transfers(pool: Pool, centre: str, sent: int, received: int) -> None:
+    """Take in what the generation before had sent to another data centre, and received from it.
+
+    These are running totals. What that one has is not elsewhere; what it gave may be anywhere.
+    """
+    more_sent = max(0, sent - pool.sent_to(centre))
+    more_received = max(0, received - pool.received.get(centre, 0))
+    if more_sent:
+        _transfers(pool).sent.setdefault(intern(centre), Sent()).moved = sent
+        settle(pool, centre, sent)
+    if more_received:
+        _transfers(pool).received[intern(centre)] = received
+    if pool.old is None:
+        _take_in(pool, -more_sent)
+        pool.old = more_received or None
+    else:
+        _shift_old(pool, more_received - more_sent)
 
 
 def settle(pool: Pool, centre: str, total: int) -> None:

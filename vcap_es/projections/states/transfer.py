@@ -4,13 +4,16 @@ from vcap_es.events.facts import (
     PhaseChanged,
     SharesSet,
     TransferReceived,
+    TransferRecovered,
     TransferSent,
     TransferSettled,
 )
 from vcap_es.projections.states.interval import Interval, Sharing
-from vcap_es.projections.states.places import receive, send, settle
+from vcap_es.projections.states.places import receive, recover_transfers, send, settle
 
-TransferFact = SharesSet | PhaseChanged | TransferSent | TransferReceived | TransferSettled
+TransferFact = (
+    SharesSet | PhaseChanged | TransferSent | TransferReceived | TransferRecovered | TransferSettled
+)
 
 
 def evolve(interval: Interval, fact: TransferFact) -> None:
@@ -24,6 +27,8 @@ def evolve(interval: Interval, fact: TransferFact) -> None:
             send(interval.pool, fact.to, fact.moved)
         case TransferReceived():
             receive(interval.pool, fact.source, fact.moved)
+        case TransferRecovered():
+            recover_transfers(interval.pool, fact.centre, fact.sent, fact.received)
         case TransferSettled():
             settle(interval.pool, fact.to, fact.moved)
 

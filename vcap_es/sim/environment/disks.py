@@ -172,10 +172,17 @@ class Disk:
         for file in self.key_files.values():
             del file.frames[random.randint(file.synced, len(file.frames)) :]
 
-    def read(self, *, same_boot: bool, limits: Limits | None = None, now_ns: int = 0) -> Journal:
+    def read(
+        self,
+        *,
+        same_boot: bool,
+        limits: Limits | None = None,
+        now_ns: int = 0,
+        secret: bytes = b"",
+    ) -> Journal:
         """What the frames say; written anew in the fewest entries, as a starting server does."""
         kept = limits or Limits()
-        journal = Journal(keys=KeyLedger(kept.keys_max, kept.key_retention_ms))
+        journal = Journal(keys=KeyLedger(secret, kept.keys_max, kept.key_retention_ms))
         for frame in self.frames:
             for entry in decode(frame):
                 journal.fold(entry)

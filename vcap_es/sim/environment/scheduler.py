@@ -8,14 +8,14 @@ from zlib import crc32
 
 from vcap_es.sim.environment.violations import Violation
 
-STREAMS = ("net", "disk", "times", "workload", "cores")
+STREAMS = ("net", "disk", "times", "workload", "cores", "edits", "secrets")
 
 
 class Streams:
     """Independent randomness by purpose, so that taking away from one does not shift the others."""
 
     def __init__(self, seed: int) -> None:
-        self.net, self.disk, self.times, self.workload, self.cores = (
+        self.net, self.disk, self.times, self.workload, self.cores, self.edits, self.secrets = (
             Random(f"{seed}/{name}") for name in STREAMS
         )
 

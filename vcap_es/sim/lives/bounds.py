@@ -45,6 +45,8 @@ def no_number_ends_a_process() -> Iterator[None]:
 class BoundLife(SharedLife):
     """The lives of the profile `bounds`."""
 
+    _edited_percent = 0
+
     def live(self) -> None:
         """Raises `Violation` where something is not as it must be."""
         self._tokens: list[tuple[ServerProcess, int]] = []
@@ -117,7 +119,7 @@ class BoundLife(SharedLife):
 
     def _drain(self, cap: str) -> None:
         """C10: one last caller has whatever is left, or hears that it cannot be counted."""
-        home = self.caps[cap]
+        home = self._home(cap)
         is_local = home.state.metas[cap].definition.placement == "local"
         world = home if is_local else self._any_world()
         server = self._random.choice([each for each in world.servers if each.is_running])

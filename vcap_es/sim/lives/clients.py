@@ -1,8 +1,11 @@
 """What clients and operators do to a data centre while it lives: everything that they may."""
 
+from collections.abc import Mapping
 from random import Random
 
-from vcap_es.components.decisions.meta import Define
+from msgspec import structs
+
+from vcap_es.components.decisions.meta import CapCommand, Define, Resume
 from vcap_es.components.messages.client import (
     Cancel,
     Command,
@@ -15,19 +18,25 @@ from vcap_es.components.messages.client import (
 from vcap_es.components.messages.outcomes import Consumed, Held
 from vcap_es.events.facts import Definition
 from vcap_es.projections.states.data_centre import DataCentre
+from vcap_es.projections.states.meta import Meta
 from vcap_es.sim.environment.network import US
 from vcap_es.sim.environment.violations import Violation
+from vcap_es.sim.lives.editing import edit
 from vcap_es.sim.world.servers import ServerProcess
 from vcap_es.sim.world.world import World
 
 IDS_MAX = 200
 RATES = ("minute", "day", "day")
+EDITED_PERCENT = 50
+"""In so many lives definitions are edited in every way, and not their totals alone."""
 
 
 class Clients:
     """They ask at random servers, on and on, until they are told to stop; `asked` counts."""
 
-    def __init__(self, world: World, totals: tuple[int, ...], gap_us: int) -> None:
+    def __init__(
+        self, world: World, totals: tuple[int, ...], gap_us: int, *, may_edit: bool = True
+    ) -> None:
         self.world = world
         self.asked = 0
         self.caps = [f"c{index}" for index in range(len(totals))]
@@ -37,13 +46,30 @@ class Clients:
         self._tokens: list[tuple[ServerProcess, int]] = []
         self._keyed: list[tuple[ServerProcess, Command, Idempotency]] = []
         self._reads: dict[int, int] = {}
+        self._edits: Random = world.streams.edits
+        self._is_edited = may_edit and self._edits.randrange(100) < EDITED_PERCENT
         self._is_over = False
 
     def define(self) -> None:
-        """Let the caps exist."""
-        for cap, total in zip(self.caps, self._totals, strict=True):
-            interval = RATES[self.caps.index(cap) % len(RATES)]
-            self.world.order(Define(cap=cap, definition=_definition(total, interval)))
+        """Let the caps exist, as they should be."""
+        for cap in self.caps:
+            self.world.order(Define(cap=cap, definition=self._plain(cap)))
+            if self._is_edited:
+                self.world.order(Resume(cap=cap))
+
+    def are_defined(self, metas: Mapping[str, Meta]) -> bool:
+        """Whether the caps are as they should be."""
+        return all(cap in metas and self._is_defined(metas[cap]) for cap in self.caps)
+
+    def _is_defined(self, meta: Meta) -> bool:
+        if not self._is_edited:
+            return True
+        kept = structs.replace(meta.definition, start=None)  # which stays where none is given
+        return kept == self._plain(meta.cap) and not (meta.retired or meta.paused)
+
+    def _plain(self, cap: str) -> Definition:
+        index = self.caps.index(cap)
+        return _definition(self._totals[index], RATES[index % len(RATES)])
 
     def go_on(self) -> None:
         """Ask something, and again after a while."""
@@ -153,7 +179,12 @@ class Clients:
         index = self._random.randrange(len(self.caps))
         total = max(0, self._totals[index] + self._random.randint(-50, 50))
         interval = RATES[index % len(RATES)]
-        self.world.order(Define(cap=self.caps[index], definition=_definition(total, interval)))
+        command: CapCommand = Define(cap=self.caps[index], definition=_definition(total, interval))
+        if self._is_edited and self._edits.randrange(2):
+            cap = self.caps[index]
+            command = edit(self._edits, cap, self._plain(cap), self.world.now_us)
+        self.world.note("edit", command)
+        self.world.order(command)
 
 
 def _epoch_of(state: DataCentre) -> object:

@@ -4,7 +4,7 @@ First safety, with every fault there is; then everything is healed, and it must 
 masters in sync, every server served, every unit accounted for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -17,6 +17,7 @@ from vcap_es.components.messages.outcomes import Consumed, Refused
 from vcap_es.events.facts import Definition
 from vcap_es.projections.snapshots import Snapshot, restore, take
 from vcap_es.projections.states.data_centre import Fold
+from vcap_es.projections.states.meta import Meta
 from vcap_es.sim.environment.oracle import equation_holds
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.clients import Clients
@@ -75,6 +76,9 @@ class Askers(Protocol):
     def define(self) -> None:
         """Let their caps exist."""
 
+    def are_defined(self, metas: Mapping[str, Meta]) -> bool:
+        """Whether their caps are as they should be."""
+
     def go_on(self) -> None:
         """Begin to ask."""
 
@@ -119,7 +123,7 @@ class Life:
         self.world.say = say
         self.fate = Nemesis(self.world)
         totals, gap_us = self.options.totals, self.options.gap_us
-        self.clients: Askers = Clients(self.world, totals, gap_us)
+        self.clients: Askers = Clients(self.world, totals, gap_us, may_edit=not profile.gives_up)
         self.served: Served = watch_closely(self.world)
         watch_copies(self.world)
         nodes = (*self.world.masters, *self.world.servers)
@@ -219,7 +223,7 @@ class Life:
         """A new cap is defined, and a consume of it is answered yes, everywhere."""
         metas = self.world.truth.fold.state.metas
         for _ in range(DEFINITIONS_MAX):
-            if metas.keys() >= {PROBE, *self.clients.caps}:
+            if PROBE in metas and self.clients.are_defined(metas):
                 break
             if self.world.leader is not None:
                 self.clients.define()  # who was not answered asks again
@@ -264,7 +268,7 @@ class Life:
         answer: object = None
         for _ in range(DRAINS_MAX):
             number, answer = self._number(cap), self._ask(server, cap, 1_000_000)
-            if isinstance(answer, Refused) and answer.code == "capped":
+            if isinstance(answer, Refused) and answer.code in ("capped", "not_started"):
                 return number
         raise Violation("C10", f"{cap} cannot be drained: {answer}")
 

@@ -4,7 +4,7 @@ So the end of a life is known before it begins, and no fault may change it (C6):
 exactly what was demanded is spent, however often messages were lost, repeated or reordered.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 
@@ -15,6 +15,7 @@ from vcap_es.components.messages.client import Consume, Idempotency
 from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.events.facts import Definition
 from vcap_es.events.units import MS
+from vcap_es.projections.states.meta import Meta
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.lives.life import REPORTS_US, Life
@@ -60,6 +61,10 @@ class Demands:
         """Let the caps exist, with more than anybody asks for."""
         for cap in CAPS:
             self._world.order(Define(cap=cap, definition=Definition(total=TOTAL)))
+
+    def are_defined(self, metas: Mapping[str, Meta]) -> bool:
+        """Whether the caps are as they should be."""
+        return metas.keys() >= set(CAPS)
 
     def go_on(self) -> None:
         """Let everybody ask, one after the other."""

@@ -22,8 +22,10 @@ class Profile(Struct, frozen=True, kw_only=True):
     `early_percent` is how many lives have mishaps before the data centre is complete;
     `lossy_percent` how many have links that are as bad as datagrams; `leaves_percent` how many, of
     those with three witnesses, end with one that never comes back. With `is_busy`, clients ask
-    all the time. With `is_steady`, nothing happens that should cost a leader its place. `directed`
-    makes the mishaps, where they are not drawn by `weights`.
+    all the time. With `is_steady`, nothing happens that should cost a leader its place. With
+    `gives_up`, operators give up acknowledged events: then nothing is edited, as what was closed in
+    them is not known to have been any more. `directed` makes the mishaps, where they are not drawn
+    by `weights`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     leaves_percent: int = 30
     is_busy: bool = False
     is_steady: bool = False
+    gives_up: bool = False
     directed: Callable[[Random], list[Fault]] | None = None
 
 
@@ -361,6 +364,7 @@ TAILS = Profile(
 FORCED = Profile(
     name="forced",
     directed=_forced,
+    gives_up=True,
     safety_ms=(4000, 5000),
     witnesses=(1, 3),
     early_percent=0,
@@ -370,6 +374,7 @@ FORCED = Profile(
 TRANSFERS = Profile(name="transfers", directed=_transfers, safety_ms=(3000, 12_000))
 BOUNDS = Profile(name="bounds", directed=_transfers, safety_ms=(3000, 8000))
 STEPS = Profile(name="steps", directed=lambda _: [], safety_ms=(20_000, 20_000))
+READMITTED = Profile(name="readmitted", directed=_transfers, safety_ms=(1000, 12_000))
 RESTORED = Profile(name="restored", directed=lambda _: [], safety_ms=(2_000, 70_000))
 # No machine is lost here: it may forget the youngest keys.
 EXACTLY = Profile(
@@ -411,5 +416,6 @@ PROFILES = {
         STEPS,
         EXACTLY,
         RESTORED,
+        READMITTED,
     )
 }

@@ -1,14 +1,17 @@
 """A life that is restored from a backup in the midst of it.
 
 Servers ask and spend all the while, in both generations. Some of the old ones are readmitted, some
-go on by themselves, some die. Of no period is more served by both than its largest total, and a
+go on by themselves, some die. In many lives the restored cap is then edited in every way. Of no
+period is more served by both than its largest total, and a
 period that the generation before cannot have opened is served in full.
 """
 
 from collections.abc import Callable
 from random import Random
 
-from vcap_es.components.decisions.meta import Define
+from msgspec import structs
+
+from vcap_es.components.decisions.meta import Define, Resume
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Refused
 from vcap_es.components.primary_master.outputs import Done
@@ -21,6 +24,7 @@ from vcap_es.events.units import MS, SECOND_US
 from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.sim.environment.network import Faults
+from vcap_es.sim.lives.editing import edit
 from vcap_es.sim.lives.fault_schedule import Fault
 from vcap_es.sim.lives.life import Figures
 from vcap_es.sim.lives.profiles import LIMITS, Profile
@@ -35,6 +39,7 @@ MINUTE_US = 60_000_000
 CAPS = ("c", "late")
 READMISSION_US = 2 * SECOND_US
 DRAINS_MAX, ANSWER_US = 60, 100_000
+EDITED_PERCENT, MENDS_MAX = 50, 50
 
 
 class RestoredLife:
@@ -63,6 +68,8 @@ class RestoredLife:
         self.world.scheduler.events_max = EVENTS_MAX
         self.world.say = say
         self._totals = dict.fromkeys(CAPS, random.choice((20, 60, 200)))
+        self._edits = Random(f"{seed}/edits")
+        self._is_edited = self._edits.randrange(100) < EDITED_PERCENT
         self._askers: list[ServerProcess] = []
         self.asked = 0
         self.happened: dict[str, int] = {}
@@ -82,9 +89,9 @@ class RestoredLife:
         self._define(new, "late")
         self._readmit(new)
         self._go_on(new, random.choice((5_000, 40_000)), defines="c")
+        self._mend(new, "c")
         self._serve_in_full(new, restored_at)
         self._audit(new)
-        self.restoring.check()
 
     @property
     def figures(self) -> Figures:
@@ -103,11 +110,32 @@ class RestoredLife:
 
     # ---- what happens
 
+    def _plain(self, cap: str) -> Definition:
+        return Definition(total=self._totals[cap], interval="minute")
+
     def _define(self, world: World, cap: str) -> None:
         if world.leader is not None:
-            world.order(
-                Define(cap=cap, definition=Definition(total=self._totals[cap], interval="minute"))
-            )
+            world.order(Define(cap=cap, definition=self._plain(cap)))
+
+    def _edit(self, world: World, cap: str) -> None:
+        if world.leader is not None:
+            command = edit(self._edits, cap, self._plain(cap), world.now_us)
+            world.note("edit", command)
+            world.order(command)
+
+    def _mend(self, world: World, cap: str) -> None:
+        """Let a cap be as it should be again."""
+        for _ in range(MENDS_MAX):
+            self._wait_for_leader(world)
+            meta = world.state.metas[cap]
+            kept = structs.replace(meta.definition, start=None)  # which stays where none is given
+            if kept == self._plain(cap) and not (meta.retired or meta.paused):
+                return
+            self._define(world, cap)
+            if world.leader is not None:
+                world.order(Resume(cap=cap))
+            world.run(ANSWER_US)
+        must(holds=False, check="C8", finding=f"{cap} stays edited")
 
     def _go_on(self, world: World, duration_ms: int, defines: str = "") -> None:
         """Let callers ask for a while; a total may change, and anybody may die."""
@@ -119,9 +147,10 @@ class RestoredLife:
             if defines and random.random() < 0.02:
                 self._totals[defines] = random.choice((20, 60, 200))
                 self._define(world, defines)
+            if self._is_edited and defines == "c" and self._edits.random() < 0.05:
+                self._edit(world, defines)
             if random.random() < 0.01:
                 self._crash(world)
-            self.restoring.check()
 
     def _ask(self, server: ServerProcess) -> None:
         if server.is_running:

@@ -4,6 +4,7 @@ import sys
 
 from vcap_es.sim.mutations import primacy, transfers
 from vcap_es.sim.mutations.gate import pass_gate
+from vcap_es.sim.mutations.readmissions import READMISSIONS
 from vcap_es.sim.mutations.restores import RESTORES
 from vcap_es.sim.mutations.slices import SLICES
 
@@ -12,6 +13,7 @@ CATALOGUES = {
     "primacy": primacy.MUTATIONS,
     "transfers": transfers.MUTATIONS,
     "restores": RESTORES,
+    "readmissions": READMISSIONS,
 }
 
 

@@ -1,15 +1,18 @@
 """Bugs of what clients are promised: keys, holds and refunds."""
 
 from collections.abc import Callable
+from typing import Any
 
-from vcap_es.components.messages.client import Idempotency
-from vcap_es.components.messages.outcomes import Outcome, Refused
-from vcap_es.components.volumecap_server import idempotency
+from vcap_es.components.messages.client import Cancel, Commit, Consume, Idempotency, Refund
+from vcap_es.components.messages.outcomes import Consumed, Outcome, Refunded, Refused
+from vcap_es.components.volumecap_server import holds, idempotency
 from vcap_es.components.volumecap_server.holds import Caller, Holds
 from vcap_es.components.volumecap_server.idempotency import IdempotencyKeys, Pending, key_digest
 from vcap_es.components.volumecap_server.key_files import KeyFiles
+from vcap_es.components.volumecap_server.keys import ledger
 from vcap_es.components.volumecap_server.keys.ledger import (
     HEAD_BYTES,
+    Bits,
     KeyLedger,
     Segment,
     Share,
@@ -19,7 +22,9 @@ from vcap_es.components.volumecap_server.refund_ages import RefundAges
 from vcap_es.components.volumecap_server.slices import journal
 from vcap_es.components.volumecap_server.slices.journal import Entry, Range
 from vcap_es.components.volumecap_server.slices.journal_writer import JournalWriter
-from vcap_es.components.volumecap_server.slices.slice import Slice
+from vcap_es.components.volumecap_server.slices.slice import Slice, Waiter
+from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
+from vcap_es.events.consume_ids import ConsumeId
 from vcap_es.sim.mutations import change, together
 from vcap_es.sim.mutations.finders import by_chance, by_scenario
 from vcap_es.sim.scenarios import crashes, ends, keys, settling
@@ -28,6 +33,7 @@ _admit, _finish = IdempotencyKeys.admit, IdempotencyKeys.finish
 _forget_below = RefundAges._forget_below
 _expire, _rewrite = KeyLedger.expire, KeyFiles._rewrite
 _settle, _refund_refused = Holds._settle, Holds._refund_refused
+_expire_hold, _shadow = Holds._expire, VolumecapServer._shadow
 
 
 def _nothing(*_: object) -> None:
@@ -48,6 +54,10 @@ def _no(*_: object) -> bool:
 def _find_anywhere(self: Segment, digest: bytes, bits: int) -> bytes | None:
     records = records_of(bytes(self._bucket(bits)))
     return next((each[HEAD_BYTES:] for each in records if digest in each), None)
+
+
+def _bits_of_the_digest(secret: bytes) -> Bits:  # noqa: ARG001  # the signature of what it stands for
+    return lambda digest: int.from_bytes(digest[:4], "little")
 
 
 def _admit_who_waits(
@@ -99,7 +109,8 @@ def _rewrite_and_drop(self: KeyFiles, number: int, now_ns: int) -> None:
 def _settle_again(self: Holds, text: str, wanted: int | None, caller: Caller) -> None:
     place = self._find(text)
     if not isinstance(place, Refused) and place[1] in (place[0].holds or ()):
-        self._settle_hold(*place, wanted, caller)
+        held = place[1][1] - place[1][0]
+        self._settle_within(*place, held if wanted is None else wanted, caller)
     else:
         _settle(self, text, wanted, caller)
 
@@ -110,9 +121,38 @@ def _close_if_open(self: Holds, found: Slice, span: Range) -> None:
         self._holdings.alarms.call_off(alarm)
 
 
-def _take_more_than_there_is(self: Holds, found: Slice, amount: int) -> bool:
-    self._holdings.cells[found.slot] += amount
-    return True
+def _all_or_nothing(cap: str, _minimum: int, maximum: int, *rest: Any, only: Slice) -> Waiter:
+    return Waiter(cap, maximum, maximum, *rest, only=only)
+
+
+def _of_any_period(cap: str, *rest: Any, only: Slice) -> Waiter:  # noqa: ARG001  # the point
+    return Waiter(cap, *rest)
+
+
+def _parts_held(_self: Holds, _found: Slice, span: Range) -> list[Range]:
+    return [span]
+
+
+def _expire_while_it_waits(self: Holds, found: Slice, span: Range, now_ns: int) -> None:
+    self._settling.clear()
+    _expire_hold(self, found, span, now_ns)
+
+
+def _settle_while_it_waits(self: Holds, text: str, wanted: int | None, caller: Caller) -> None:
+    self._settling.clear()
+    _settle(self, text, wanted, caller)
+
+
+def _give_back_what_was_not_taken(
+    _self: Holds, command: Commit | Cancel | Refund, shadow: ConsumeId
+) -> Outcome:
+    return Refunded(id=command.id, cap=shadow.cap, refunded=shadow.end, refunded_in_all=shadow.end)
+
+
+def _shadow_of_no_slice(
+    self: VolumecapServer, command: Consume, refusal: Refused, _touched: list[Slice]
+) -> Consumed | None:
+    return _shadow(self, command, refusal, [])
 
 
 # ---- refunds
@@ -134,8 +174,8 @@ def _forget_the_oldest_mark(self: Holds, _cap: str, _owner: str) -> None:
                 return
 
 
-def _left_is_all(_self: Holds, _found: Slice, span: Range) -> int:
-    return span[1] - span[0]
+def _left_is_all(_self: Holds, _found: Slice, parts: list[Range]) -> int:
+    return sum(last - first for first, last in parts)
 
 
 def _keep_apart(
@@ -177,6 +217,12 @@ CLIENTS = (
         "a call whose key waits already waits for the same answer",
         change(IdempotencyKeys, "admit", _admit_who_waits),
         keys.a_waiting_key_gets_the_first_calls_answer,
+    ),
+    by_scenario(
+        "bucket_without_a_secret",
+        "a client cannot choose keys that share a bucket",
+        change(ledger, "bits_by", _bits_of_the_digest),
+        keys.keys_chosen_by_a_client_share_no_bucket,
     ),
     by_scenario(
         "unavailable_sticks",
@@ -244,10 +290,46 @@ CLIENTS = (
         crashes.an_open_hold_counts_as_committed_when_the_machine_was_lost,
     ),
     by_scenario(
-        "commit_above_the_hold",
-        "a commit gets more than was held if that is here, or is short",
-        change(Holds, "_take_more", _take_more_than_there_is),
-        settling.a_commit_above_the_hold_takes_the_difference_or_says_short,
+        "commit_above_all_or_nothing",
+        "what a commit takes above its hold is what there is",
+        change(holds, "Waiter", _all_or_nothing),
+        settling.a_commit_above_the_hold_takes_what_there_is,
+    ),
+    by_scenario(
+        "commit_of_the_next_period",
+        "a commit takes nothing of another period than its hold did",
+        change(holds, "Waiter", _of_any_period),
+        settling.a_late_commit_takes_nothing_of_the_next_period,
+    ),
+    by_scenario(
+        "above_forgotten",
+        "the id of a hold refunds what its commit took above it too",
+        change(Holds, "_parts", _parts_held),
+        settling.a_commit_above_the_hold_is_refunded_by_its_id,
+    ),
+    by_scenario(
+        "expired_while_committed",
+        "a hold does not expire while its commit waits for more",
+        change(Holds, "_expire", _expire_while_it_waits),
+        settling.a_commit_that_waits_is_one_settlement,
+    ),
+    by_scenario(
+        "settled_while_committed",
+        "nothing settles a hold while its commit waits for more",
+        change(Holds, "_settle", _settle_while_it_waits),
+        settling.a_commit_that_waits_is_one_settlement,
+    ),
+    by_scenario(
+        "shadow_given_back",
+        "what a shadow cap did not take does not come back",
+        change(Holds, "answer_shadow", _give_back_what_was_not_taken),
+        settling.a_shadow_hold_gives_nothing_back,
+    ),
+    by_scenario(
+        "shadow_key_forgotten",
+        "a yes that took nothing sticks to its key",
+        change(VolumecapServer, "_shadow", _shadow_of_no_slice),
+        settling.a_shadow_yes_sticks_to_its_key,
     ),
     by_scenario(
         "refunded_twice",

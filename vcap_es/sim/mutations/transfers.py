@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from vcap_es.components.decisions import inheritance
+from vcap_es.components.decisions import inheritance, rest
+from vcap_es.components.decisions import interval as decisions
 from vcap_es.components.local_handler.demands import Left
 from vcap_es.components.master.identity import Moment
 from vcap_es.components.master.master import Master
@@ -23,6 +24,7 @@ from vcap_es.components.remote_handler.gatherer import Gatherer
 from vcap_es.components.remote_handler.remote_handler import RemoteHandler
 from vcap_es.components.remote_handler.shared_interval import SharedInterval
 from vcap_es.events.facts import HomeMoved, TransferReceived
+from vcap_es.events.periods import Window
 from vcap_es.projections.states import meta, transfer
 from vcap_es.projections.states.meta import Meta
 from vcap_es.projections.states.places import Pool
@@ -31,7 +33,12 @@ from vcap_es.sim.lives.bounds import live_at_bounds
 from vcap_es.sim.lives.multi_centre import SharedLife
 from vcap_es.sim.lives.profiles import TRANSFERS
 from vcap_es.sim.mutations import Mutation, Plant, change
-from vcap_es.sim.scenarios.moving import inherit_home, move_home
+from vcap_es.sim.scenarios.moving import (
+    edit_after_a_forced_move,
+    gather_for_a_lost_minter,
+    inherit_home,
+    move_home,
+)
 from vcap_es.sim.scenarios.namesakes import (
     begin_anew,
     begin_both_anew,
@@ -39,7 +46,7 @@ from vcap_es.sim.scenarios.namesakes import (
 )
 
 _heard, _forwarded, _move = Exchange.heard, Master.forwarded, meta._move
-_meet = CentreIdentities.meet
+_meet, _period = CentreIdentities.meet, rest.period
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -52,6 +59,15 @@ def _no(*_: object, **__: object) -> bool:
 
 def _zero(*_: object, **__: object) -> int:
     return 0
+
+
+def _period_from_its_start(of: Meta, start: int) -> Window:
+    return Window(start, _period(of, start).end)
+
+
+def _is_shared_out_here(self: Gatherer) -> bool:
+    sharing = self._shared.sharing
+    return sharing.phase is not None or bool(sharing.shares)
 
 
 def _nothing_is_left(*_: object) -> Left:
@@ -167,6 +183,20 @@ MUTATIONS = [
         rule="an heir opens no period that its lost home may have opened",
         plant=change(inheritance, "_opened_until", lambda meta, _: meta.opened_until),
         life=inherit_home,
+        seeds=3,
+    ),
+    Mutation(
+        name="heir_opens_the_rest",
+        rule="an heir opens no part of a period that was opened elsewhere, under any calendar",
+        plant=change(decisions, "period", _period_from_its_start),
+        life=edit_after_a_forced_move,
+        seeds=5,
+    ),
+    Mutation(
+        name="heir_gathers_nothing",
+        rule="who stands in for a lost minter gathers what lies idle elsewhere",
+        plant=change(Gatherer, "_is_shared_out", _is_shared_out_here),
+        life=gather_for_a_lost_minter,
         seeds=3,
     ),
     Mutation(

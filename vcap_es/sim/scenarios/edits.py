@@ -41,6 +41,20 @@ def what_was_closed_is_not_forgotten() -> None:
     assert world.take_all("c") == 3
 
 
+def what_goes_on_counts_for_what_begins_later() -> None:
+    """The rest of a day that begins later has what an interval of it, open until then, does not."""
+    # Given a cap that ends soon, and is to begin again later in the day
+    world = world_of(10)
+    taken(world, world.servers[0], 1)
+    world.define("c", 10, end=world.now_us + 2 * SECOND)
+    world.define("c", 10, start=world.now_us + 4 * SECOND)
+    # When some more is served before that end
+    taken(world, world.servers[0], 6)
+    world.run(5 * SECOND)
+    # Then the rest of the day has what is left
+    assert world.take_all("c") == 3
+
+
 def hours_count_against_the_day_that_they_are_of() -> None:
     """After a change of calendar the new period is the whole one."""
     world = world_of(10)

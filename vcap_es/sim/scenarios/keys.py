@@ -9,6 +9,8 @@ from vcap_es.components.messages.client import (
     Refund,
 )
 from vcap_es.components.messages.outcomes import Consumed, Refunded, Refused
+from vcap_es.components.volumecap_server.idempotency import key_digest
+from vcap_es.components.volumecap_server.keys.ledger import BUCKET_WEIGHT, records_of
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.scenarios.small_world import idle, taken, world_of
@@ -43,6 +45,26 @@ def an_answer_that_holds_the_digest_of_a_key_is_not_that_keys() -> None:
     ask(world, "batch", ConsumeEach(items=[take(1), named]))
     # When the key of that digest is used for the first time, then it is served
     assert isinstance(ask(world, "67076577", take(4)), Consumed)
+
+
+def keys_chosen_by_a_client_share_no_bucket() -> None:
+    """A client tries keys until they have digests alike: they are found as fast as others."""
+    # Given keys whose digests begin with the same bits
+    world = world_of(1000)
+    server = world.servers[0]
+    chosen = [each for each in map(str, range(8000)) if key_digest(each)[0] & 31 == 0]
+    # When all of them are used
+    for each in chosen:
+        server.submit(take(1), Idempotency(key=each, fingerprint=b"same"), "me")
+    world.run(100_000)
+    # Then no bucket has many of them, also after a start
+    for _ in range(2):
+        share = server.core.keys.ledger.shares["me"]
+        buckets = [bucket for each in share.segments for bucket in each.pieces(1)]
+        counts = [sum(1 for _ in records_of(bucket)) for bucket in buckets]
+        assert sum(counts) == len(chosen)
+        assert max(counts) <= 5 * BUCKET_WEIGHT
+        server.restart()
 
 
 def a_capped_key_stays_capped() -> None:

@@ -41,7 +41,6 @@ def what_may_have_been_granted_is_not_granted_again() -> None:
     new = _restored(life, served=50)
     assert new.take_all("c") == 0
     assert new.pool("c").withheld == TOTAL - new.pool("c").places["s0-0002"].out
-    life.check()
 
 
 def the_next_period_is_withheld_and_later_ones_serve() -> None:
@@ -57,7 +56,6 @@ def the_next_period_is_withheld_and_later_ones_serve() -> None:
     assert new.take_all("c") == 0
     new.run(MINUTE)
     assert new.take_all("c") == TOTAL
-    life.check()
 
 
 def a_cap_that_is_defined_again_is_withheld() -> None:
@@ -72,7 +70,6 @@ def a_cap_that_is_defined_again_is_withheld() -> None:
     new.run(SECOND)
     new.define("late", TOTAL, interval="day")
     assert new.take_all("late") == 0
-    life.check()
 
 
 def a_readmitted_server_gives_back_what_it_holds() -> None:
@@ -90,7 +87,6 @@ def a_readmitted_server_gives_back_what_it_holds() -> None:
     assert held.recovered
     assert held.out >= 40
     assert new.take_all("c", [new.servers[0]]) == held.out
-    life.check()
 
 
 def what_was_returned_to_the_generation_before_is_not_free() -> None:
@@ -108,7 +104,6 @@ def what_was_returned_to_the_generation_before_is_not_free() -> None:
     assert isinstance(life.readmit(idler), Done)
     new.run(3 * SECOND)
     new.take_all("c")
-    life.check()
 
 
 def a_stranger_is_let_in_by_an_act_alone() -> None:
@@ -170,7 +165,6 @@ def a_raised_total_is_withheld_too() -> None:
     new.define("c", 2 * TOTAL, interval="day")
     new.run(SECOND)
     assert new.take_all("c") == 0
-    life.check()
 
 
 def a_readmitted_server_speaks_first() -> None:
@@ -186,7 +180,6 @@ def a_readmitted_server_speaks_first() -> None:
     assert isinstance(life.readmit(server), Done)
     new.run(3 * SECOND)
     assert server.serves_from is new.leader
-    life.check()
 
 
 def a_number_is_of_one_period() -> None:
@@ -205,7 +198,6 @@ def a_number_is_of_one_period() -> None:
     assert isinstance(life.readmit(server), Done)
     new.run(SECOND)
     assert new.take_all("c") == 0
-    life.check()
 
 
 def an_old_log_put_back_is_noticed_by_who_was_given_more() -> None:

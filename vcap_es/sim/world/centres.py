@@ -19,10 +19,12 @@ from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.projections.states.data_centre import DataCentre
 from vcap_es.projections.states.places import Pool
 from vcap_es.sim.environment.network import US
+from vcap_es.sim.environment.oracle import Oracle
 from vcap_es.sim.environment.scheduler import Scheduler
 from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.world.invariants import Served, must, watch_closely
+from vcap_es.sim.world.periods import Periods
 from vcap_es.sim.world.world import World
 
 REDELIVERY_US = 3_000_000
@@ -84,6 +86,8 @@ class SimulatedCentres:
         self.worlds: dict[str, World] = {}
         self.served: list[Served] = []
         self._gone: list[World] = []
+        self._truths: list[Oracle] = []
+        self.periods = Periods(lambda: self._truths)
         self._begin = partial(
             World,
             servers,
@@ -99,7 +103,8 @@ class SimulatedCentres:
     def _found(self, name: str, seed: int, now: int) -> None:
         cluster = f"{name}-{len(self._gone)}"
         world = self.worlds[name] = self._begin(dc=name, seed=seed, now=now, cluster=cluster)
-        self.served.append(watch_closely(world, is_alone=False))
+        self._truths.append(world.truth)
+        self.served.append(watch_closely(world, self.periods))
         world.forward = self.forwarding(name)
         world.acknowledged = self._acknowledged
 

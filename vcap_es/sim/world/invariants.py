@@ -7,8 +7,9 @@ from vcap_es.components.messages.outcomes import (
     ConsumedAll,
     ConsumedEach,
     Held,
+    Settled,
 )
-from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.events.consume_ids import find_consume_id, parse_consume_id
 from vcap_es.sim.environment.oracle import equation_holds
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.world.periods import Periods
@@ -55,14 +56,17 @@ class Served:
     `last` is the end of the highest range that each incarnation named, by cap and interval.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, periods: Periods | None = None) -> None:
+        """What is served in `world`; `periods` has what is served in others too."""
         self.world = world
         self.units: dict[Key, int] = {}
         self.last: dict[tuple[str, str, int], int] = {}
         self._seen: dict[int, int] = {}
         self._ids: set[str] = set()
         self._counted: dict[str, int] = {}
-        self.periods = Periods(lambda: world.log, self._served_twice_max)
+        self._settled: dict[str, str] = {}
+        self._undone: set[str] = set()
+        self.periods = periods or Periods(lambda: [world.truth], self._served_twice_max)
         self._spans: dict[tuple[str, str, int], Spans] = {}
 
     def _served_twice_max(self, cap: str) -> int:
@@ -101,32 +105,53 @@ class Served:
         seen = self._seen.get(id(server), 0)
         if seen == len(server.answers):
             return
-        self.periods.hear(self.world.now_us)
+        self.periods.hear()
         for token, answer in islice(server.answers.items(), seen, None):
             self._count(answer, is_keyed=token in server.keyed)
         self._seen[id(server)] = len(server.answers)
 
     def _count(self, answer: object, *, is_keyed: bool) -> None:
         match answer:
-            case Consumed(id=id_, consumed=amount, resets_at=end) if id_:
+            case Consumed(shadow=None, id=id_, consumed=amount, resets_at=end):
                 if not (is_keyed and id_ in self._ids):
                     self._take(id_, amount)
                     self._add(id_, amount)
                     self._counted[id_] = amount
                     self.periods.check(answer.cap, id_, amount, min(self.world.now_us, end - 1))
-            case Held(id=id_, held=amount):
+            case Held(shadow=None, id=id_, held=amount):
                 # It does not count: it may come back without a word.
                 if not (is_keyed and id_ in self._ids):
                     self._take(id_, amount)
+            case Settled():
+                self._count_settled(answer)
             case ConsumedAll(items=items) | ConsumedEach(items=items):
                 for each in items:
                     self._count(each, is_keyed=is_keyed)
 
+    def _count_settled(self, answer: Settled) -> None:
+        """What was committed is served, each unit once; what a shadow cap did not take is not."""
+        named = find_consume_id(answer.id)
+        if named is None or not answer.committed or answer.id in self._settled:
+            return
+        self._settled[answer.id] = answer.above
+        held = min(answer.committed, named.end - named.start)
+        parts = [(answer.id, held)]
+        if answer.above:
+            above = parse_consume_id(answer.above)
+            parts.append((answer.above, above.end - above.start))
+            self._take(*parts[-1])
+        for id_, amount in parts:
+            if not {id_, answer.id} & self._undone:
+                self._add(id_, amount)
+                self._counted[id_] = amount
+
     def _forgive(self, id_: str) -> None:
         """Somebody tries to undo this consume: it does not count any more, undone or not."""
-        if id_ in self._counted:
-            self._add(id_, -self._counted.pop(id_))
-            self.periods.forgive(parse_consume_id(id_).cap, id_)
+        self._undone.add(id_)
+        for each in (id_, self._settled.get(id_, "")):
+            if each in self._counted:
+                self._add(each, -self._counted.pop(each))
+                self.periods.forgive(parse_consume_id(each).cap, each)
 
     def _take(self, id_: str, amount: int) -> None:
         """No unit is given to two callers."""
@@ -160,12 +185,13 @@ def watch(world: World) -> Served:
     return served
 
 
-def watch_closely(world: World, *, is_alone: bool = True) -> Served:
+def watch_closely(world: World, periods: Periods | None = None) -> Served:
     """Let every server be checked whenever it has done something: that is cheaper.
 
-    Unless the data centre `is_alone`, the totals are left to who knows the others.
+    Where others serve the same caps, so that `periods` has what they serve too, the totals of
+    intervals are left to who knows the others.
     """
-    served = Served(world)
+    served, is_alone = Served(world, periods), periods is None
 
     def step(process: object) -> None:
         if isinstance(process, ServerProcess):

@@ -17,7 +17,7 @@ from vcap_es.components.messages.outcomes import (
 from vcap_es.components.volumecap_server.idempotency import sticks
 from vcap_es.components.volumecap_server.keys.ledger import Place
 from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
-from vcap_es.events.consume_ids import parse_consume_id
+from vcap_es.events.consume_ids import find_shadow_id, parse_consume_id
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.violations import Violation
 
@@ -146,5 +146,5 @@ def _places(outcome: Outcome, core: VolumecapServer) -> list[Place]:
             ids = [each.id for each in items if isinstance(each, Consumed)]
         case _:
             ids = [outcome.id]
-    named = [parse_consume_id(id_) for id_ in ids if id_]
+    named = [find_shadow_id(id_) or parse_consume_id(id_) for id_ in ids if id_]
     return [place for each in named if (place := (each.cap, each.number)) in slices]

@@ -12,14 +12,15 @@ from vcap_es.components.messages.server import Hello
 from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.events import sealing
 from vcap_es.events.chain import Stored
+from vcap_es.events.clusters import generation_of
 from vcap_es.events.clusters import restored as restored_cluster
 from vcap_es.events.envelope import Draft
-from vcap_es.events.facts import IntervalOpened
 from vcap_es.events.log import head_of
 from vcap_es.projections.states.data_centre import Fold
 from vcap_es.sim.environment.network import Faults
-from vcap_es.sim.world.invariants import must, watch_closely
+from vcap_es.sim.world.invariants import watch_closely
 from vcap_es.sim.world.masters import MasterProcess
+from vcap_es.sim.world.periods import Periods
 from vcap_es.sim.world.servers import ServerProcess
 from vcap_es.sim.world.world import World
 
@@ -28,12 +29,12 @@ FIRST_ID = 1 << 12
 
 KNOCK_US, KNOCKS_MAX = 100_000, 50
 
-Period = tuple[str, int]
-"""A cap, and the start of one of its periods in microseconds UTC."""
-
 
 class Restoring:
-    """A world, and after `restore` the one that was restored from a backup of it."""
+    """A world, and after `restore` the one that was restored from a backup of it.
+
+    Of no period more is served, by both generations, than its largest total.
+    """
 
     def __init__(
         self,
@@ -46,8 +47,9 @@ class Restoring:
         self.old = World(servers, seed=seed, faults=faults, limits=limits)
         self.new: World | None = None
         self._seed, self._faults, self._limits = seed, faults, limits
-        self._served = [watch_closely(self.old, is_alone=False)]
-        self.old.watchers.append(lambda _: self.check())
+        self._truths = [self.old.truth]
+        self._periods = Periods(lambda: self._truths)
+        self._served = [watch_closely(self.old, self._periods)]
 
     def backup(self) -> list[Stored]:
         """What a backup has that is taken now."""
@@ -55,54 +57,16 @@ class Restoring:
 
     def restore(self, backup: list[Stored], servers: int) -> World:
         """Begin a new generation from `backup`, with so many new servers."""
-        old = self.old
-        fold = Fold()
-        for entry in backup:
-            fold.evolve(old.truth.decode(entry))
-        cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
-        new = self.new = World(
-            0,
+        new = self.new = restored_world(
+            self.old,
+            backup,
             seed=self._seed + 1,
-            now=old.began_us,
             faults=self._faults,
-            masters=0,
-            cluster=cluster,
-            scheduler=old.scheduler,
-            first_id=FIRST_ID,
+            limits=self._limits,
+            servers=servers,
         )
-        new.tokens = old.tokens  # servers that are sent over keep their answers
-        master = MasterProcess(new, 0, is_founder=True)
-        ballot, last = master.ballots.ballot, backup[-1]
-        master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
-        facts = restore.restored(
-            fold.state,
-            cluster=cluster,
-            master=master.node,
-            position=last.position,
-            now=max(old.now_us, last.recorded_at),
-            lacks=None,
-        )
-        drafts = [
-            Draft(
-                event_id=number.to_bytes(16, "little"),
-                recorded_at=max(old.now_us, last.recorded_at),
-                dc=new.dc,
-                actor="restore",
-                correlation="",
-                fact=fact,
-            )
-            for number, fact in enumerate(facts, 1)
-        ]
-        entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
-        master.log.append(entries, len(entries))
-        new.truth.begin_with(entries)
-        new.masters = [master]
-        master.start()
-        new.servers = [
-            ServerProcess(new, f"t{index}", self._limits or Limits()) for index in range(servers)
-        ]
-        self._served.append(watch_closely(new, is_alone=False))
-        new.watchers.append(lambda _: self.check())
+        self._truths.append(new.truth)
+        self._served.append(watch_closely(new, self._periods))
         return new
 
     # ---- servers of the generation before
@@ -148,32 +112,72 @@ class Restoring:
         assert self.new is not None, "nothing is restored yet"
         return self.new
 
-    # ---- what must hold
 
-    def check(self) -> None:
-        """Of no period more was served, by both generations, than its largest total."""
-        periods, totals = self._periods()
-        units: dict[Period, int] = {}
-        for served in self._served:
-            for key, more in served.units.items():
-                period = periods[key]
-                units[period] = units.get(period, 0) + more
-        for period, all_units in units.items():
-            limit = totals[period]
-            finding = f"{period}: {all_units} served of {limit}, by both generations"
-            must(all_units <= limit, "C2", finding)
+def restored_world(
+    old: World,
+    backup: list[Stored],
+    *,
+    seed: int,
+    faults: Faults | None,
+    limits: Limits | None,
+    servers: int,
+    masters: int = 1,
+    witnesses: int = 0,
+) -> World:
+    """A new generation of the world `old`, from `backup`, with so many new servers.
 
-    def _periods(self) -> tuple[dict[tuple[str, int], Period], dict[Period, int]]:
-        """The period of each interval, and the largest total that each period ever had."""
-        worlds = [self.old] if self.new is None else [self.old, self.new]
-        periods = {
-            (fact.cap, fact.number): (fact.cap, fact.start)
-            for world in worlds
-            for fact in world.facts(IntervalOpened)
-        }
-        totals: dict[Period, int] = {}
-        for world in worlds:
-            for key, total in world.truth.minted_max.items():
-                period = periods[key]
-                totals[period] = max(totals.get(period, 0), total)
-        return periods, totals
+    Of its masters one has the log; the other one begins empty.
+    """
+    fold = Fold()
+    for entry in backup:
+        fold.evolve(old.truth.decode(entry))
+    cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
+    generation = generation_of(cluster)
+    new = World(
+        0,
+        seed=seed,
+        now=old.began_us,
+        faults=faults,
+        masters=0,
+        dc=old.dc,
+        cluster=cluster,
+        scheduler=old.scheduler,
+        first_id=generation * FIRST_ID,
+    )
+    new.tokens = old.tokens  # servers that are sent over keep their answers
+    master = MasterProcess(new, 0, is_founder=True)
+    ballot, last = master.ballots.ballot, backup[-1]
+    master.ballots.ballot = structs.replace(ballot, promised=last.epoch)
+    facts = restore.restored(
+        fold.state,
+        cluster=cluster,
+        master=master.node,
+        position=last.position,
+        now=max(old.now_us, last.recorded_at),
+        lacks=None,
+    )
+    drafts = [
+        Draft(
+            event_id=number.to_bytes(16, "little"),
+            recorded_at=max(old.now_us, last.recorded_at),
+            dc=new.dc,
+            actor="restore",
+            correlation="",
+            fact=fact,
+        )
+        for number, fact in enumerate(facts, 1)
+    ]
+    entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
+    master.log.append(entries, len(entries))
+    new.truth.begin_with(entries)
+    new.masters = [master]
+    new.masters += [MasterProcess(new, slot, is_founder=False) for slot in range(1, masters)]
+    for each in new.masters:
+        each.start()
+    new.servers = [
+        ServerProcess(
+            new, f"{'tuv'[generation - 1]}{index}", limits or Limits(), is_witness=index < witnesses
+        )
+        for index in range(servers)
+    ]
+    return new

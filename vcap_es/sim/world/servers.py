@@ -12,7 +12,7 @@ from msgspec import structs
 from vcap_es.components.consensus.voter import Ballot, SaveBallot, Voter
 from vcap_es.components.decisions.primacy import witness_id
 from vcap_es.components.messages import encoding, server
-from vcap_es.components.messages.client import Cancel, Command, Commit, Idempotency, Refund
+from vcap_es.components.messages.client import Cancel, Command, Idempotency, Refund
 from vcap_es.components.messages.master import (
     FromVoter,
     Greeting,
@@ -21,6 +21,7 @@ from vcap_es.components.messages.master import (
 )
 from vcap_es.components.messages.server import FromMaster, FromServer, Hello
 from vcap_es.components.volumecap_server.belonging import Belonging
+from vcap_es.components.volumecap_server.keys.ledger import SECRET_BYTES
 from vcap_es.components.volumecap_server.keys.records import KeyEntry
 from vcap_es.components.volumecap_server.leader_tracker import LeaderTracker
 from vcap_es.components.volumecap_server.slices.journal import Begun
@@ -90,7 +91,12 @@ class ServerProcess(SimulatedProcess):
             self.machines_lost += 1
             self.disk.lose_power(self.site.streams.disk)
             self.machine.boot()
-        journal = self.disk.read(same_boot=same_boot, limits=self.limits, now_ns=self.now_ns)
+        journal = self.disk.read(
+            same_boot=same_boot,
+            limits=self.limits,
+            now_ns=self.now_ns,
+            secret=self.site.streams.secrets.randbytes(SECRET_BYTES),
+        )
         begun = Begun(
             incarnation=journal.incarnation or self.new_incarnation(),
             start=journal.start + 1,
@@ -289,7 +295,7 @@ class ServerProcess(SimulatedProcess):
             self.keyed.add(token)
             self.core.tick(self.now_ns)
             self.promises.asks(token, owner, idempotency, self.core, self._life)
-        if isinstance(command, Commit | Cancel | Refund):
+        if isinstance(command, Cancel | Refund):
             self.undone.append(command.id)
         self.core.submit(token, command, idempotency, self.now_ns, owner)
         self.flush()

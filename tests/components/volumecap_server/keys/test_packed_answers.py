@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,22 @@ singles: dict[str, Callable[[int, int, int, int], Outcome]] = {
     "settled": lambda a, b, c, d: Settled(
         id=f"{ORIGIN}{a}-{b}", cap=CAP, committed=c, refunded=d, short=c
     ),
+    "settled above": lambda a, b, c, d: Settled(
+        id=f"{ORIGIN}{a}-{b}", cap=CAP, committed=c, refunded=0, above=f"{ORIGIN}{d}-{d + 1}"
+    ),
+    "shadow held": lambda a, b, c, d: Held(
+        id=f"{ORIGIN}shadow-{a}",
+        cap=CAP,
+        held=a,
+        remaining=b,
+        total=c,
+        resets_at=d,
+        lifetime_ms=5,
+        shadow="capped",
+    ),
+    "shadow settled": lambda a, b, c, _: Settled(
+        id=f"{ORIGIN}{a}-{b}", cap=CAP, committed=c, refunded=0, shadow="capped"
+    ),
     "refunded": lambda a, b, c, d: Refunded(
         id=f"{ORIGIN}{a}-{b}", cap=CAP, refunded=c, refunded_in_all=d
     ),
@@ -95,9 +112,9 @@ def test_a_batch_is_the_same_again(spans: list[tuple[int, int]]) -> None:
     """With yeses, refusals and what a shadow cap said."""
     taken = [consumed(last, amount, amount, last) for last, amount in spans]
     shadow = Consumed(
-        cap="s",
-        origin="",
-        last=0,
+        cap=CAP,
+        origin=ORIGIN,
+        last=3,
         consumed=3,
         remaining=0,
         total=5,
@@ -116,3 +133,12 @@ def test_the_largest_answer_of_one_interval_counts_as_one_key(kind: str) -> None
     outcome = singles[kind](MOST - 1, MOST, MOST, MOST)
     record = record_of(b"d" * DIGEST_BYTES, b"m" * 8 + packed(outcome))
     assert len(record) + OVERHEAD_BYTES <= RECORD_BYTES
+
+
+def test_answers_from_before_are_understood() -> None:
+    """What was kept when no commit had units of its own above its hold, and no shadow yes an id."""
+    settled = unpacked(msgspec.msgpack.encode([3, NAME, 5, 3, 4, 0, 1]))
+    assert settled == Settled(id=f"{ORIGIN}2-5", cap=CAP, committed=4, refunded=0, short=1)
+    batch = unpacked(msgspec.msgpack.encode([7, True, [PLACE], [[6, CAP, 3, 5, 9, "capped"]]]))
+    assert isinstance(batch, ConsumedAll)
+    assert [(each.consumed, each.shadow) for each in batch.items] == [(3, "capped")]

@@ -1,5 +1,6 @@
 """What a journal says: frames folded one after the other, and written anew in the fewest."""
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -131,3 +132,24 @@ def test_a_key_of_the_frames_stands_unless_a_key_file_has_a_good_answer() -> Non
     assert found["me/l"] != answers["me/l"][HEAD_BYTES:]
     assert journal.keys.names == {name: ("c", 0)}
     assert not journal.keyed
+
+
+def test_holds_from_before_have_nothing_above_them() -> None:
+    """A journal that was written when commits took nothing of their own is read as it was."""
+    old = {
+        "type": "HoldNoted",
+        "cap": "c",
+        "number": 0,
+        "first": 1,
+        "last": 3,
+        "expires_ns": 5,
+        "is_open": True,
+        "spent": 3,
+    }
+    assert decode(msgspec.msgpack.encode([old])) == [noted(is_open=True)]
+
+
+def test_what_a_commit_took_above_its_hold_is_kept() -> None:
+    """The hold says which units, after the machine was lost too."""
+    settled = msgspec.structs.replace(noted(is_open=False), above=(7, 9))
+    assert folded(settled).holds["c", 0][1, 3].above == (7, 9)

@@ -72,6 +72,9 @@ def level_response(plane: ClientPlane, level: Level) -> Response:
 
 def _encoded(outcome: Held | Settled | Refunded | Level) -> bytes:
     fields = msgspec.structs.asdict(outcome)
+    for name in ("above", "shadow"):
+        if not fields.get(name, True):
+            del fields[name]
     instants = {name: shown_instant(fields[name]) for name in INSTANTS if name in fields}
     return msgspec.json.encode(fields | instants)
 

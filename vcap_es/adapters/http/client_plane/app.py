@@ -70,7 +70,7 @@ from vcap_es.components.messages.outcomes import (
     Refused,
 )
 from vcap_es.errors import RequestRefused
-from vcap_es.events.consume_ids import find_consume_id
+from vcap_es.events.consume_ids import find_consume_id, find_shadow_id
 
 CALLS_UNDER_WAY_MAX = 4096
 """Calls that one server works on at a time; one more is answered with `busy`. The last quarter of
@@ -194,8 +194,11 @@ def _concerns(command: Command) -> tuple[list[str], str | None]:
             return [cap], incarnation
 
 
-def _place_of(id_: str) -> tuple[str, str]:
-    """The incarnation and the cap that an id names."""
+def _place_of(id_: str) -> tuple[str | None, str]:
+    """The incarnation and the cap that an id names; no server keeps anything of a shadow yes."""
+    shadow = find_shadow_id(id_)
+    if shadow is not None and _CAP.fullmatch(shadow.cap):
+        return None, shadow.cap
     named = find_consume_id(id_)
     if named is None or not _CAP.fullmatch(named.cap):
         raise RequestRefused("unknown_id", "this is no id of a consume or a hold")

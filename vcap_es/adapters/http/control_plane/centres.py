@@ -18,6 +18,7 @@ from vcap_es.adapters.http.control_plane.routes import (
 from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.adapters.master.master_node import MasterNode
 from vcap_es.components.decisions.centre import AddCentre, LoseCentre, RemoveCentre
+from vcap_es.components.decisions.restore import ReadmitCentre
 from vcap_es.components.primary_master.approvals import OPERATORS_NEEDED, Approved
 from vcap_es.errors import LogError, RequestRefused
 from vcap_es.events.facts import Membership
@@ -177,8 +178,12 @@ def _trouble(node: MasterNode, state: DataCentre, centre: str) -> str | None:
         return None
     if node.post is None or centre not in node.post.peers:
         return f"no way leads there: write [remote.centres.{centre}] into the settings"
-    if centre in state.apart:
-        return "it knows this data centre by its log before the restore: neither is heard"
+    remote = node.core.primary.remote if node.core.primary is not None else None
+    if centre in state.apart and centre not in state.clusters:
+        return f"not readmitted since the restore of this log: vcap dc readmit {centre}"
+    if remote is not None and centre in remote.knocking():
+        cluster = remote.knocking()[centre].cluster
+        return f"it was restored from a backup, as {cluster}: vcap dc readmit {centre}"
     if trouble := node.post.trouble_to(centre):
         return trouble
     if centre not in state.clusters:
@@ -257,6 +262,30 @@ async def lose_centre(call: ControlCall) -> ControlReply:
     return ControlReply(value=answer, status=202 if isinstance(done, Approved) else 200)
 
 
+async def readmit_centre(call: ControlCall) -> ControlReply:
+    """Let a data centre take part again after a restore, of its log or of the one here.
+
+    Both sides have to say so. From then on they tell each other what was sent and received before,
+    and what the restored log lacks of that is withheld there. It must have been heard here within
+    the last minute. It cannot be taken back: nothing of its generation before is listened to.
+    """
+    node, centre = call.node, call.path["centre"]
+    primary = node.core.primary
+    knock = primary.remote.knocking().get(centre) if primary is not None else None
+    if knock is None:
+        known = await node.view(lambda state: state.clusters.get(centre))
+        if known is None:
+            detail = f"{centre} was not heard here lately: start it, with the settings of both"
+            raise RequestRefused("unknown_centre", f"{detail}, and ask again")
+        cluster = was = known
+    elif knock.trouble:
+        raise RequestRefused("other_cluster", f"{centre} is not let in: {knock.trouble}")
+    else:
+        cluster, was = knock.cluster, knock.was
+    done = await submit(call, ReadmitCentre(centre=centre, cluster=cluster, was=was))
+    return await _shown(call, done.position)
+
+
 async def _shown(call: ControlCall, position: int) -> ControlReply:
     node, name = call.node, call.path["centre"]
     found = await node.view(lambda state: _centres(node, state))
@@ -317,6 +346,14 @@ CENTRES = (
         body=LossRequest,
         answer=Loss,
         statuses=(200, 202),
+    ),
+    Route(
+        "POST",
+        f"{_CENTRE}/readmission",
+        "administer",
+        readmit_centre,
+        "Readmit a data centre after a restore",
+        answer=CentreView,
     ),
     Route(
         "GET", "/v1/resolve/{cap}", "read", resolve_cap, "Tell who serves a cap", answer=Resolution

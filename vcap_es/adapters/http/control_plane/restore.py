@@ -8,7 +8,7 @@ from vcap_es.adapters.http.control_plane.changes import submit, submit_one
 from vcap_es.adapters.http.control_plane.routes import ControlCall, ControlReply, Route, read_body
 from vcap_es.adapters.http.shapes.scalars import Instant
 from vcap_es.adapters.master.master_node import MasterNode
-from vcap_es.components.decisions.restore import AcceptLoss, ReadmitServer
+from vcap_es.components.decisions.restore import AcceptLoss, ReadmitServer, servers_missing
 from vcap_es.components.messages.server import Hello
 from vcap_es.components.primary_master.approvals import OPERATORS_NEEDED, Approved
 from vcap_es.errors import RequestRefused
@@ -32,7 +32,9 @@ class RestoreView(Struct, frozen=True, kw_only=True):
     `was` is the cluster that was backed up at `position`; at least `lacks` events were recorded
     after that, null where nobody could tell yet. `withheld` units of `intervals` intervals may have
     been served by it. `knocking` are its servers that are refused, `readmitted` those that belong
-    to this one. Without a restore, `was` and the rest are null or empty.
+    to this one. Without a restore, `was` and the rest are null or empty. What is withheld may be
+    with `servers_missing`, by incarnation, and at the data centres `centres_missing`, with why; of
+    the caps `caps_untold` not all of these have told yet. There may be servers that nobody knows.
     """
 
     cluster: str
@@ -45,6 +47,9 @@ class RestoreView(Struct, frozen=True, kw_only=True):
     withheld: int
     knocking: list[OldServer]
     readmitted: dict[str, str]
+    servers_missing: list[str]
+    centres_missing: dict[str, str]
+    caps_untold: int
 
 
 class ReadmissionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,9 +67,13 @@ class Readmission(Struct, frozen=True, kw_only=True):
 
 
 class ReleaseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which cap is released; null: all, and what opens later is not withheld either."""
+    """Which cap is released; null: all, and what opens later is not withheld either.
+
+    With `if_told`, only what none of the known servers and data centres can have is released.
+    """
 
     cap: str | None = None
+    if_told: bool = False
 
 
 class Release(Struct, frozen=True, kw_only=True):
@@ -105,6 +114,33 @@ def _view(node: MasterNode, state: DataCentre) -> RestoreView:
             for each in knocking
         ],
         readmitted=primacy.readmitted,
+        servers_missing=servers_missing(state) if pools else [],
+        centres_missing=_centres_missing(node, state) if pools else {},
+        caps_untold=_caps_untold(node, state),
+    )
+
+
+def _centres_missing(node: MasterNode, state: DataCentre) -> dict[str, str]:
+    """The data centres from which nothing is heard of what this log lacks."""
+    primary = node.core.primary
+    if primary is None or not state.primacy.is_withholding:
+        return {}
+    others = set(primary.remote.others)
+    missing = [name for name in state.apart if state.takes_part(name) and name not in others]
+    unheard = [name for name in others if not primary.remote.heard_at(name)]
+    found = dict.fromkeys(missing, "it is not readmitted here: vcap dc readmit")
+    return found | dict.fromkeys(unheard, "it is not heard: it may have to readmit this one")
+
+
+def _caps_untold(node: MasterNode, state: DataCentre) -> int:
+    primary = node.core.primary
+    if primary is None or not any(map(state.takes_part, state.apart)):
+        return 0
+    told = primary.remote.all_told()
+    return sum(
+        meta.cap not in told
+        for meta in state.metas.values()
+        if any(each.pool.withheld and not each.pool.ended for each in meta.intervals)
     )
 
 
@@ -171,11 +207,13 @@ async def accept_loss(call: ControlCall) -> ControlReply:
     """Release what is withheld, though the generation before may have served it.
 
     It needs two operators: the first approval changes nothing and holds for ten minutes, the second
-    by another key carries it out. Totals can be exceeded by as much as is released.
+    by another key carries it out. Totals can be exceeded by as much as is released; with `if_told`,
+    by what servers have that nobody knows of.
     """
-    cap = read_body(call, ReleaseRequest).cap
+    body = read_body(call, ReleaseRequest)
+    cap = body.cap
     pools = await call.node.view(lambda state: [each.withheld for each in _withheld(state, cap)])
-    done = await submit_one(call, AcceptLoss(cap=cap))
+    done = await submit_one(call, AcceptLoss(cap=cap, if_told=body.if_told))
     if isinstance(done, Approved):
         approved_by, released = done.approved_by, list[WithheldReleased]()
     else:

@@ -99,19 +99,24 @@ class IntervalBooks(IntervalSummary, frozen=True, kw_only=True):
 
 
 class UnheardServer(Struct, frozen=True, kw_only=True):
-    """A server that may serve by an older definition until `until`, and surely not after it."""
+    """Who may serve by an older definition until `until`, and surely not after it.
+
+    That is a server of the data centre `centre`, or where `server` is empty that whole one: it has
+    not said that its servers have heard.
+    """
 
     server: str
     name: str
     until: str
+    centre: str
 
 
 class Cap(Struct, frozen=True, kw_only=True):
     """A cap: its definition in force, and the interval that is open now.
 
     `home` is the data centre that decides it. Where it does not serve now, `begins` is when it
-    does next, null where that is not known. Who changes a cap hears of the servers that were not
-    reached; it holds everywhere else.
+    does next, null where that is not known. Who changes a cap hears of the servers and data centres
+    that were not reached; it holds everywhere else.
     """
 
     id: str
@@ -230,7 +235,12 @@ def cap_of(meta: MetaState, now: int, dc: str) -> Cap:
 
 def unheard_server(told: Unheard) -> UnheardServer:
     """A server that was not reached as it is shown."""
-    return UnheardServer(server=told.server, name=told.name, until=format_instant(told.until))
+    return UnheardServer(
+        server=told.server,
+        name=told.name,
+        until=format_instant(told.until),
+        centre=told.centre,
+    )
 
 
 def _summary(balance: IntervalBalance) -> IntervalSummary:

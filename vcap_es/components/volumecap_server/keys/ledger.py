@@ -3,11 +3,14 @@
 Each caller has a share: segments, each of them the records of a stretch of time, dropped whole. A
 segment is a hash table whose buckets are split one at a time, so that it grows without a pause: the
 linear hashing of W. Litwin, "Linear Hashing: A New Tool for File and Table Addressing", VLDB 1980.
-A record is its digest, a length, and the rest; a bucket is records one after the other.
+A record is its digest, a length, and the rest; a bucket is records one after the other. Its bucket
+is told by a hash of the digest with a secret: a client knows the digests of its keys, and could
+choose many that share one.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
 
 from vcap_es.events.units import MS
 
@@ -31,8 +34,15 @@ OVERHEAD_BYTES = 12
 """What a record costs in memory beside its own bytes: its part of a bucket and of the room in it.
 """
 
-BUCKET_RECORDS = 16
-"""So many records a bucket has, on average and at most: more take longer to find, fewer more room.
+SECRET_BYTES = 16
+"""128 bits, which an adapter draws anew at each start: no file depends on them."""
+
+HASH_BYTES = 8
+"""Of the hash that tells the bucket: no number of buckets needs more than 64 bits."""
+
+BUCKET_WEIGHT = 16
+"""So many keys a bucket has on average, at most; a long record counts as several. More take longer
+to find, fewer more room.
 """
 
 NEVER_NS = 1 << 62
@@ -47,17 +57,24 @@ at once.
 Place = tuple[str, int]
 """The cap and the number of an interval."""
 
+Bits = Callable[[bytes], int]
+"""The hash of a digest, whose last bits tell the bucket."""
+
 
 class Segment:
     """The records of one caller from one stretch of time; `newest_ns` is when the last one came."""
 
-    __slots__ = ("_buckets", "_mask", "_split", "began_ns", "count", "newest_ns", "size", "weight")
+    __slots__ = (
+        *("_bits", "_buckets", "_mask", "_split"),
+        *("began_ns", "count", "newest_ns", "size", "weight"),
+    )
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self, bits: Bits, now_ns: int) -> None:
+        self._bits = bits
         self.began_ns = self.newest_ns = now_ns
         self.count = self.size = self.weight = 0
         self._buckets = [bytearray()]
-        # Buckets up to `_split` are split already, by one more bit of the digest.
+        # Buckets up to `_split` are split already, by one more bit of the hash.
         self._mask = self._split = 0
 
     def _bucket(self, bits: int) -> bytearray:
@@ -67,7 +84,7 @@ class Segment:
         return self._buckets[index]
 
     def find(self, digest: bytes, bits: int) -> bytes | None:
-        """What stands after this digest, whose first bits are `bits`, in the newest record.
+        """What stands after this digest, whose hash is `bits`, in the newest record.
 
         The digest may stand in the other bytes of a record as well: whoever tries enough keys
         finds one whose digest is a text that a call can contain.
@@ -80,12 +97,12 @@ class Segment:
 
     def add(self, record: bytes, cost: int, now_ns: int) -> None:
         """Take in a record that counts as `cost` keys."""
-        self._bucket(_bits(record)).extend(record)
+        self._bucket(self._bits(record[:DIGEST_BYTES])).extend(record)
         self.count += 1
         self.size += len(record)
         self.weight += cost
         self.newest_ns = now_ns
-        if self.count > BUCKET_RECORDS * len(self._buckets):
+        if self.weight > BUCKET_WEIGHT * len(self._buckets):
             self._grow()
 
     def _grow(self) -> None:
@@ -93,7 +110,7 @@ class Segment:
         bit = self._mask + 1
         old, halves = bytes(self._buckets[self._split]), (bytearray(), bytearray())
         for record in records_of(old):
-            halves[bool(_bits(record) & bit)].extend(record)
+            halves[bool(self._bits(record[:DIGEST_BYTES]) & bit)].extend(record)
         self._buckets[self._split] = halves[0]
         self._buckets.append(halves[1])
         self._split += 1
@@ -129,11 +146,15 @@ class KeyLedger:
 
     Beyond `keys_max` records the oldest segment of the caller who has the most is evicted, so
     nobody who has less than an equal part ever loses an answer to others. `names` are the
-    intervals by the numbers that records have for them.
+    intervals by the numbers that records have for them. `secret`, of up to 64 bytes, is known to
+    nobody who can choose keys.
     """
 
-    def __init__(self, keys_max: int = KEYS_MAX, retention_ms: int = RETENTION_MS) -> None:
-        """Keep up to `keys_max` records, each for `retention_ms`."""
+    def __init__(
+        self, secret: bytes, keys_max: int = KEYS_MAX, retention_ms: int = RETENTION_MS
+    ) -> None:
+        """Keep up to `keys_max` records, each for `retention_ms`. No client knows `secret`."""
+        self._bits = bits_by(secret)
         self.limit(keys_max, retention_ms)
         self.shares: dict[str, Share] = {}
         self.names: dict[int, Place] = {}
@@ -175,7 +196,7 @@ class KeyLedger:
         """The newest record of a caller with this digest, without the digest."""
         share = self.shares.get(caller)
         if share is not None:
-            bits = _bits(digest)
+            bits = self._bits(digest)
             for segment in reversed(share.segments):
                 found = segment.find(digest, bits)
                 if found is not None:
@@ -197,7 +218,7 @@ class KeyLedger:
         return share
 
     def _begin(self, share: Share, now_ns: int) -> Segment:
-        segment = Segment(now_ns)
+        segment = Segment(self._bits, now_ns)
         share.segments.append(segment)
         self.expiry_ns = min(self.expiry_ns, now_ns + self.retention_ns)
         return segment
@@ -278,5 +299,13 @@ def weight(record: bytes) -> int:
     return -(-(len(record) + OVERHEAD_BYTES) // RECORD_BYTES)
 
 
-def _bits(digest: bytes) -> int:
-    return int.from_bytes(digest[:4], "little")
+def bits_by(secret: bytes) -> Bits:
+    """The hash of digests: BLAKE2b (RFC 7693) with `secret`, of up to 64 bytes, as its key."""
+    begun = blake2b(key=secret, digest_size=HASH_BYTES)
+
+    def bits(digest: bytes) -> int:
+        hashed = begun.copy()  # a third cheaper than to begin with the secret again
+        hashed.update(digest)
+        return int.from_bytes(hashed.digest(), "little")
+
+    return bits

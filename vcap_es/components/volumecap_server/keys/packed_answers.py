@@ -52,6 +52,8 @@ class _Settled(Struct, frozen=True, array_like=True, tag=3, gc=False):
     committed: int
     refunded: int
     short: int
+    above_last: int = 0
+    above: int = 0
 
 
 class _Refunded(Struct, frozen=True, array_like=True, tag=4, gc=False):
@@ -74,6 +76,7 @@ class _Shadowed(Struct, frozen=True, array_like=True, tag=6, gc=False):
     total: int
     resets_at: int
     shadow: RefusalCode
+    name: int = -1
 
 
 class _Refused(Struct, frozen=True, array_like=True, tag=9, gc=False):
@@ -105,9 +108,9 @@ _decode = msgpack.Decoder(Packed).decode
 def pack(outcome: Outcome, name: int, cap: str, prefixes: dict[str, Place]) -> bytes:
     """An answer of the interval `name`, of `cap`; `prefixes` are those of the ids in a batch."""
     match outcome:
-        case Consumed() if outcome.origin:
+        case Consumed() if outcome.origin and outcome.shadow is None:
             packed: Packed = _consumed(outcome, name)
-        case Held():
+        case Held() if outcome.shadow is None:
             last, held = _span(outcome.id)
             packed = _Held(
                 name,
@@ -118,9 +121,8 @@ def pack(outcome: Outcome, name: int, cap: str, prefixes: dict[str, Place]) -> b
                 outcome.resets_at,
                 outcome.lifetime_ms,
             )
-        case Settled():
-            last, held = _span(outcome.id)
-            packed = _Settled(name, last, held, outcome.committed, outcome.refunded, outcome.short)
+        case Settled() if outcome.shadow is None:
+            packed = _settled(outcome, name)
         case Refunded():
             last, consumed = _span(outcome.id)
             packed = _Refunded(name, last, consumed, outcome.refunded, outcome.refunded_in_all)
@@ -137,6 +139,21 @@ def _span(id_: str) -> tuple[int, int]:
     """The last unit of an id, and how many it names."""
     first, _, last = id_.rpartition(".")[2].rpartition("-")
     return int(last), int(last) - int(first)
+
+
+def _settled(outcome: Settled, name: int) -> _Settled:
+    last, held = _span(outcome.id)
+    above_last, above = _span(outcome.above) if outcome.above else (0, 0)
+    return _Settled(
+        name,
+        last,
+        held,
+        outcome.committed,
+        outcome.refunded,
+        outcome.short,
+        above_last,
+        above,
+    )
 
 
 def _consumed(outcome: Consumed, name: int) -> _Consumed:
@@ -172,7 +189,8 @@ def _item(item: Consumed | Refused, at: dict[str, int]) -> _Consumed | _Shadowed
         return _Refused(item.code, item.cap, item.detail, item.retry_after_ms)
     if item.shadow is None:
         return _consumed(item, at[item.origin])
-    return _Shadowed(item.cap, item.consumed, item.total, item.resets_at, item.shadow)
+    name = at.get(item.origin, -1)
+    return _Shadowed(item.cap, item.consumed, item.total, item.resets_at, item.shadow, name)
 
 
 def unpack(
@@ -215,6 +233,11 @@ def _unpack(packed: Packed, incarnation: str, place: Place) -> Outcome:
                 committed=packed.committed,
                 refunded=packed.refunded,
                 short=packed.short,
+                above=(
+                    f"{origin}{packed.above_last - packed.above}-{packed.above_last}"
+                    if packed.above
+                    else ""
+                ),
             )
         case _Refunded():
             return Refunded(
@@ -248,8 +271,8 @@ def _unpack_item(
         case _Shadowed():
             return Consumed(
                 cap=item.cap,
-                origin="",
-                last=0,
+                origin=origins[item.name] if item.name >= 0 else "",
+                last=item.consumed,
                 consumed=item.consumed,
                 remaining=0,
                 total=item.total,

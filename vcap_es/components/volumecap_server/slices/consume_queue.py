@@ -58,6 +58,8 @@ class ConsumeQueue:
         found = self._shelf.slice_at(waiter.cap)
         if refusal is not None:
             self._refuse(waiter, refusal)
+        elif waiter.only not in (None, found):
+            self._refuse(waiter, unavailable(waiter.cap, "its interval is over"))
         elif found is None:
             self._shelf.watch(waiter.cap).waiters[waiter] = None
             self._telling.hunger_for(waiter.cap)
@@ -108,7 +110,8 @@ class ConsumeQueue:
 
     def _waited(self, waiter: Waiter) -> None:
         found = self._shelf.slice_at(waiter.cap)
-        if found is None or not self._take_what_is_here(found, waiter):
+        is_over = waiter.only not in (None, found)
+        if found is None or is_over or not self._take_what_is_here(found, waiter):
             linked = self._telling.is_connected
             why = "no answer in time" if linked else "no primary master is connected"
             detail = f"{why}, and the slice here does not suffice"

@@ -8,7 +8,7 @@ master. Whatever happens to a slice, it is then looked at in one order: serve, g
 
 from collections.abc import Callable
 
-from vcap_es.components.messages.outcomes import Refused
+from vcap_es.components.messages.outcomes import RefusalCode, Refused
 from vcap_es.components.messages.server import Broadcast, Grants, Notice
 from vcap_es.components.timing_wheel import Alarm, Ring, TimingWheel
 from vcap_es.components.volumecap_server.slices.consume_queue import ConsumeQueue
@@ -25,6 +25,9 @@ from vcap_es.components.volumecap_server.slices.table import SliceTable, Watched
 from vcap_es.events.units import MS
 
 ROUNDS_PER_PERIOD = 20
+
+_SHADOWED: tuple[RefusalCode, ...] = ("capped", "paced", "counted_out", "unavailable")
+"""What a shadow cap says yes to, and a hard one does not."""
 
 FREE_NS = 500 * MS
 """An answer to a refund waits so long until it can be had at every server; then it is given."""
@@ -175,6 +178,16 @@ class SliceEngine:
         """What the master said of `cap`."""
         watched = self.shelf.watched.get(cap)
         return watched.notice if watched else None
+
+    def shadowed_code(self, refusal: Refused) -> RefusalCode | None:
+        """The code of a refusal that a shadow cap does not give; None where it stands.
+
+        It stands where the cap serves nobody now, and where this server serves nobody any more.
+        """
+        notice, is_served = self.notice_of(refusal.cap), self.slice_at(refusal.cap) is not None
+        is_shadow = notice is not None and notice.mode == "shadow" and is_served
+        is_serving = not (self.shelf.is_stopping or self.shelf.is_abandoned)
+        return refusal.code if is_shadow and is_serving and refusal.code in _SHADOWED else None
 
     def refusal_of(self, cap: str) -> Refused | None:
         """Why `cap` is refused whatever is asked, as far as is known; asks the master if needed."""

@@ -65,7 +65,8 @@ class Dropped(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Of the consume that spent the range `[first, last)`, `refunded` units came back in all.
 
-    `owner` is the API key in whose share the mark is.
+    That may be none yet, of what a commit took above its hold. `owner` is the API key in whose
+    share the mark is.
     """
 
     cap: str
@@ -79,7 +80,8 @@ class Marked(Struct, frozen=True, kw_only=True, tag=True, gc=False):
 class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The hold of the range `[first, last)` is open until `expires_ns`, or settled.
 
-    `owner` is the API key in whose share it is.
+    `above` is the range that its commit took above it, if any. `owner` is the API key in whose
+    share it is.
     """
 
     cap: str
@@ -90,6 +92,7 @@ class HoldNoted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     is_open: bool
     spent: int
     owner: str = ""
+    above: tuple[int, int] | None = None
 
 
 class Aged(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -130,7 +133,7 @@ class Journal(Struct):
     """What the entries of a journal say together.
 
     `keyed` are the keys that frames have, and `names` those of each slice; `keys` are all others,
-    up to `key_file`.
+    up to `key_file`: a ledger with a secret, from whoever reads the key files.
     """
 
     incarnation: str = ""
@@ -144,7 +147,7 @@ class Journal(Struct):
     keyed: dict[str, Keyed] = field(default_factory=dict)
     names: dict[SliceKey, list[str]] = field(default_factory=dict)
     spent: dict[SliceKey, int] = field(default_factory=dict)
-    keys: KeyLedger = field(default_factory=KeyLedger)
+    keys: KeyLedger = field(default_factory=lambda: KeyLedger(b""))
     key_file: KeyFile = field(default_factory=lambda: KeyFile(0, 0))
 
     def fold(self, entry: Entry) -> None:

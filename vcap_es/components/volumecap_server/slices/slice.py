@@ -27,7 +27,8 @@ class Waiter:
     """One consume in the queue of a slice: between `minimum` and `maximum` units.
 
     `taken(slice, amount)` is called when it fits, in the same step as the debit; `refused` when
-    it never will. With `pins`, the units are set aside and not spent yet.
+    it never will. With `pins`, the units are set aside and not spent yet. It takes from no other
+    slice than `only`, where that is given.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Waiter:
         "is_done",
         "maximum",
         "minimum",
+        "only",
         "pins",
         "refused",
         "taken",
@@ -52,11 +54,12 @@ class Waiter:
         refused: Callable[[Refused], None],
         *,
         pins: bool = False,
+        only: "Slice | None" = None,
     ) -> None:
         self.cap, self.minimum, self.maximum = cap, minimum, maximum
         self.deadline_ns = deadline_ns
         self.taken, self.refused = taken, refused
-        self.pins = pins
+        self.pins, self.only = pins, only
         self.is_done = False
         self.alarm: Alarm | None = None
 
