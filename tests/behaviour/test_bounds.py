@@ -38,7 +38,7 @@ def test_served_consumes_do_not_count_as_waiting() -> None:
     assert len(at_once) == 5
     world.run(100_000)
     assert all(isinstance(server.answers[token], Refused) for token in tokens)
-    assert not server.core.holdings.shelf.watched["x"].waiters
+    assert not server.core.holdings.table.watched["x"].waiters
 
 
 def test_junk_ids_do_not_fill_the_memory() -> None:
@@ -50,7 +50,7 @@ def test_junk_ids_do_not_fill_the_memory() -> None:
     for index in range(200):
         server.submit(Consume(cap=f"junk{index}", minimum=1, maximum=1))
         world.run(3000)
-    assert len(server.core.holdings.shelf.watched) <= 52
+    assert len(server.core.holdings.table.watched) <= 52
     assert isinstance(world.consume(server, "real"), Consumed)
     # A cap that was forgotten is served when it is defined after all
     world.define("junk0", 1)
@@ -199,16 +199,16 @@ def test_a_slice_whose_cells_have_no_room_on_the_disk_is_refused() -> None:
     world = World(1)
     watch(world)
     server = world.servers[0]
-    keeper = server.core.holdings.keeper
+    journal_writer = server.core.holdings.journal_writer
     for cap in ("a", "b"):
         world.define(cap, 10)
     assert isinstance(world.consume(server, "a"), Consumed)
     # When
-    keeper._has_room = lambda slots: slots <= 1
+    journal_writer._has_room = lambda slots: slots <= 1
     refusal = world.consume(server, "b")
     # Then
     assert isinstance(refusal, Refused)
     assert (refusal.code, refusal.cap) == ("unavailable", "b")
     assert isinstance(world.consume(server, "a"), Consumed)
-    keeper._has_room = lambda _: True
+    journal_writer._has_room = lambda _: True
     assert isinstance(world.consume(server, "b"), Consumed)

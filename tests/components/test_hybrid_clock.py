@@ -48,7 +48,7 @@ def test_a_number_counts_what_comes_before() -> None:
 
 def order(centres: SimulatedCentres) -> list[Recorded]:
     """All events in one order, up to the watermark that every data centre has passed."""
-    logs = [[*map(recorded, world.truth.entries)] for world in centres.worlds.values()]
+    logs = [[*map(recorded, world.oracle.entries)] for world in centres.worlds.values()]
     watermark = min(log[-1].recorded_at for log in logs)
     return [each for each in in_order(logs) if each.recorded_at < watermark]
 

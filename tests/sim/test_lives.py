@@ -11,7 +11,7 @@ import pytest
 from msgspec import json
 
 from vcap_es.sim.__main__ import first_seed
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.life import Life
 from vcap_es.sim.lives.profiles import FLAPPING, PROFILES, mishaps
 from vcap_es.sim.mutations import Mutation, hunt
@@ -122,7 +122,7 @@ def test_what_is_drawn_does_not_depend_on_what_is_left_out() -> None:
 def test_a_life_that_nothing_happens_to_is_told() -> None:
     """What happens can be read, with the time and the place."""
     said: list[str] = []
-    live_once("failover", 1, planned=[Fault(100, "crash", "s0", "", 50)], say=said.append)
+    live_once("failover", 1, planned=[Mishap(100, "crash", "s0", "", 50)], say=said.append)
     assert any("crash s0" in line for line in said)
     assert any("leads epoch 2" in line for line in said)
 

@@ -111,7 +111,7 @@ def test_what_a_short_cut_swallowed_comes_late_or_never() -> None:
         fates.append(pair.b.told)
     assert [b"1", b"2", b"3"] in fates
     assert [None] in fates
-    assert all(fate in ([b"1", b"2", b"3"], [None]) for fate in fates)
+    assert all(nemesis in ([b"1", b"2", b"3"], [None]) for nemesis in fates)
 
 
 def test_a_killed_process_is_missed_at_once_and_a_lost_machine_after_a_while() -> None:

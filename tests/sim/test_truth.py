@@ -51,9 +51,9 @@ class Case:
 
     def __init__(self, *, at_b: int = 5) -> None:
         self.entries = log_of(5)
-        self.truth = Oracle()
+        self.oracle = Oracle()
         self.a, self.b = Copy("a", self.entries), Copy("b", self.entries[:at_b])
-        self.truth.copies += [self.a, self.b]
+        self.oracle.copies += [self.a, self.b]
 
     def claim(
         self, copy: Copy, committed: int, *, config: Config | None = None, **fields: object
@@ -61,7 +61,7 @@ class Case:
         link = copy.log.link_at(committed)
         claimed = {"node": copy.node, "epoch": 1, "is_elected": False, **fields}
         claim = Claim(config=config, committed=committed, link=link, **claimed)  # type: ignore[arg-type]  # as the test says
-        self.truth.hear(copy, claim)
+        self.oracle.hear(copy, claim)
 
 
 def fails(check: str, call: "Case", *arguments: object, **fields: object) -> None:
@@ -76,7 +76,7 @@ def test_what_holds_is_not_found() -> None:
     case = Case()
     case.claim(case.a, 5, config=BOTH, is_elected=True)
     case.claim(case.b, 3)
-    assert case.truth.end == 5
+    assert case.oracle.end == 5
 
 
 def test_c3_committed_before_it_is_durable_everywhere() -> None:
@@ -98,7 +98,7 @@ def test_c3_in_sync_by_majority_and_without_everything() -> None:
     """What a majority holds counts, whether or not the leader knows of it yet."""
     case = Case(at_b=4)
     held = [Ballot(node=node, config=BOTH) for node in ("a", "w")]
-    case.truth.votes += [lambda: held[0], lambda: held[1], lambda: None]
+    case.oracle.votes += [lambda: held[0], lambda: held[1], lambda: None]
     fails("C3", case, case.a, 5, config=ALONE)
 
 
@@ -122,9 +122,9 @@ def test_c12_setting_aside_what_was_acknowledged() -> None:
     """What is behind it may go; what was acknowledged may not."""
     case = Case()
     case.claim(case.a, 4, config=BOTH)
-    case.truth.is_cut(case.b, 4)
+    case.oracle.is_cut(case.b, 4)
     with pytest.raises(Violation, match="C12"):
-        case.truth.is_cut(case.b, 3)
+        case.oracle.is_cut(case.b, 3)
 
 
 def test_c1_and_c9_an_equation_that_does_not_hold() -> None:

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.bounds import BoundLife
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.life import Figures, Life
 from vcap_es.sim.lives.multi_centre import SharedLife
 from vcap_es.sim.lives.patient_clients import ExactLife
@@ -79,7 +79,7 @@ def live_once(
     profile: str,
     seed: int,
     *,
-    planned: list[Fault] | None = None,
+    planned: list[Mishap] | None = None,
     safety_ms: int | None = None,
     say: Callable[[str], None] | None = None,
 ) -> LifeOutcome:

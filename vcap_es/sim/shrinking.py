@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.profiles import PROFILES, mishaps, options
 from vcap_es.sim.runs import live_once
 
@@ -23,7 +23,7 @@ class Case(Struct, frozen=True, kw_only=True):
     profile: str
     seed: int
     check: str
-    mishaps: list[Fault]
+    mishaps: list[Mishap]
     safety_ms: int
     shows: str = ""
 
@@ -56,7 +56,7 @@ class Tries:
         self._case = case
         self._left = TRIES_MAX
 
-    def fails(self, planned: list[Fault], safety_ms: int) -> bool:
+    def fails(self, planned: list[Mishap], safety_ms: int) -> bool:
         """Whether a life with these mishaps fails the same check."""
         if self._left == 0:
             return False
@@ -66,7 +66,7 @@ class Tries:
         return outcome.check == case.check
 
 
-def _fewest(planned: list[Fault], fails: Callable[[list[Fault]], bool]) -> list[Fault]:
+def _fewest(planned: list[Mishap], fails: Callable[[list[Mishap]], bool]) -> list[Mishap]:
     """Delta debugging (Zeller and Hildebrandt, 2002): take away ever smaller parts."""
     kept, parts = planned, 2
     while kept:

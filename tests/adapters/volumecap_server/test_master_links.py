@@ -134,7 +134,7 @@ def test_a_master_that_leads_anew_on_the_same_line_is_told_everything_anew(
             await only.lead(4)
             asking = asyncio.create_task(node.lookup("c"))
             await only.next(Watch)
-            await eventually(lambda: not node.core.holdings.telling._asked)
+            await eventually(lambda: not node.core.holdings.reporter._asked)
             before = len(only.all_of(Watch))
             await only.lead(6)
             await only.hears(Watch, before + 1)

@@ -128,7 +128,7 @@ def test_a_change_is_carried_to_the_home() -> None:
     assert isinstance(done, Done)
     known = [world.state.metas["c"] for world in centres.worlds.values()]
     assert {(meta.version, meta.definition.total) for meta in known} == {(Version(0, 2), 300)}
-    events = map(sealed, centres["north"].truth.entries)
+    events = map(sealed, centres["north"].oracle.entries)
     assert [each.actor for each in events if isinstance(each.fact, MetaChanged)] == [
         "operator@south"
     ]
@@ -652,7 +652,7 @@ def test_what_was_kept_for_another_is_given_here_in_the_end() -> None:
     assert north.master is not None
     exchange = north.master.remote._exchanges["c", 0]
     exchange.shared.told["south"].available = 1
-    exchange._wishing.refuse(Left(), north.now_us)
+    exchange._wisher.refuse(Left(), north.now_us)
     assert exchange.reserved(north.now_us) == 1
     refused = north.consume(north.servers[0], "c")
     assert isinstance(refused, Refused)

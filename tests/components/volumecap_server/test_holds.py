@@ -134,7 +134,7 @@ def test_a_settlement_is_whole_or_not_at_all() -> None:
     held = hold(world, 5, lifetime_ms=500)
     # Given a record on its way, so that the next one has to wait
     world.faults = Faults(fsync_us_max=100_000)
-    server.core.holdings.keeper.keep(next(iter(server.core.holdings.slices.values())))
+    server.core.holdings.journal_writer.keep(next(iter(server.core.holdings.slices.values())))
     server.flush()
     server.submit(Cancel(id=held.id))
     server.restart()

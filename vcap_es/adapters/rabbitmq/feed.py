@@ -82,16 +82,16 @@ class Feed:
         await connection.declare_topics(self._wire.exchange)
         works()
         lost = asyncio.ensure_future(connection.lost())
-        telling = asyncio.ensure_future(self._follow(connection))
+        reporter = asyncio.ensure_future(self._follow(connection))
         try:
-            await asyncio.wait({lost, telling}, return_when=asyncio.FIRST_COMPLETED)
-            for each in (lost, telling):
+            await asyncio.wait({lost, reporter}, return_when=asyncio.FIRST_COMPLETED)
+            for each in (lost, reporter):
                 if each.done():
                     each.result()
         finally:
-            for each in (lost, telling):
+            for each in (lost, reporter):
                 each.cancel()
-            await asyncio.gather(lost, telling, return_exceptions=True)
+            await asyncio.gather(lost, reporter, return_exceptions=True)
 
     async def _follow(self, connection: BrokerConnection) -> None:
         # What was not confirmed when the connection was lost, or another master led, comes again.

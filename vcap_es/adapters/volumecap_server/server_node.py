@@ -86,7 +86,7 @@ class ServerNode:
         self._session = token_hex(16)
         self._open_core()
         self._belonging = belonging_in(directory)
-        self._neighbours = KnownNodes(
+        self._known_nodes = KnownNodes(
             directory, secret, masters=masters, join=join, belonging=self._belonging
         )
         self.keys: dict[str, ApiKeyCreated] = {}
@@ -98,7 +98,7 @@ class ServerNode:
         self.links = MasterLinks(
             secret,
             name=name,
-            roster=self._neighbours.roster,
+            roster=self._known_nodes.roster,
             hello=self._hello,
             received=self._received,
             linked=self._linked,
@@ -204,7 +204,7 @@ class ServerNode:
         self._files.close()
 
     async def _join(self) -> None:
-        await self._neighbours.join(lambda: bool(self.links.masters))
+        await self._known_nodes.join(lambda: bool(self.links.masters))
 
     async def failure(self) -> None:
         """Wait until this server cannot go on; raises why."""
@@ -361,16 +361,16 @@ class ServerNode:
 
     def known_masters(self) -> list[str]:
         """The addresses at which masters may be."""
-        return self._neighbours.roster.known
+        return self._known_nodes.roster.known
 
     def nodes(self) -> list[NodeAddress]:
         """The nodes of the data centre, as far as is known here."""
-        return self._neighbours.nodes(self.links.masters)
+        return self._known_nodes.nodes(self.links.masters)
 
     @property
     def addresses(self) -> dict[str, str]:
         """The client planes of the other servers: incarnation -> URL."""
-        return self._neighbours.addresses
+        return self._known_nodes.addresses
 
     def _hello(self) -> Hello:
         return Hello(
@@ -398,7 +398,7 @@ class ServerNode:
                 self.keys = {each.key: each for each in message.keys}
                 self.ready_keys = True
             case NodeDirectory():
-                self._neighbours.told(message)
+                self._known_nodes.told(message)
             case Broadcast() | Grants():
                 self.core.received(message, boot_ns())
                 self._flush_soon()

@@ -1,4 +1,4 @@
-"""The desk of one interval: where volumecap servers queue for amounts of its pool.
+"""The allocator of one interval: where volumecap servers queue for amounts of its pool.
 
 Who needs most urgently is served first in, first out, with the whole need or nothing. When the pool
 has too little, slices that lie idle elsewhere are recalled; when everybody has answered and it is
@@ -36,7 +36,7 @@ ELSEWHERE = "elsewhere"
 
 
 class AllocatorHost(Protocol):
-    """What a desk needs of the local handler."""
+    """What an allocator needs of the local handler."""
 
     @property
     def epoch(self) -> int:
@@ -46,7 +46,7 @@ class AllocatorHost(Protocol):
     def may_lack_topups(self) -> bool:
         """Whether the log has lost acknowledged events, by a forced promotion."""
 
-    def is_from_before(self, incarnation: str, desk: "Allocator", /) -> bool:
+    def is_from_before(self, incarnation: str, allocator: "Allocator", /) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here."""
 
     def doubt_log(self, why: str) -> None:
@@ -55,37 +55,37 @@ class AllocatorHost(Protocol):
     def record(self, fact: Fact) -> None:
         """Let `fact` become true, and be appended with the next commit round."""
 
-    def tell(self, incarnation: str, desk: "Allocator") -> None:
+    def tell(self, incarnation: str, allocator: "Allocator") -> None:
         """Let this incarnation hear where it stands, after the next commit round."""
 
     def is_connected(self, incarnation: str) -> bool:
         """Whether the incarnation has a connection now."""
 
-    def may_come(self, desk: "Allocator", missing: int, now: int, /) -> bool:
+    def may_come(self, allocator: "Allocator", missing: int, now: int, /) -> bool:
         """Whether other data centres may have so many units more; then they are asked for."""
 
-    def may_be_freed(self, desk: "Allocator", /) -> bool:
+    def may_be_freed(self, allocator: "Allocator", /) -> bool:
         """Whether servers give units of the same period back, which are not counted here yet."""
 
-    def left_elsewhere(self, desk: "Allocator", /) -> "Left":
+    def left_elsewhere(self, allocator: "Allocator", /) -> "Left":
         """What other data centres may have, though fewer units than were asked of them."""
 
-    def is_scarce(self, desk: "Allocator", /) -> bool:
+    def is_scarce(self, allocator: "Allocator", /) -> bool:
         """Whether nobody should get more than it needs now."""
 
-    def reserved(self, desk: "Allocator", now: int, /) -> int:
+    def reserved(self, allocator: "Allocator", now: int, /) -> int:
         """Units of the pool that are another data centre's before they are anybody's here."""
 
 
 class Allocator:
     """The queue, the recall round and the verdicts of one interval."""
 
-    def __init__(self, cap: str, interval: Interval, paced: bool, office: AllocatorHost) -> None:
+    def __init__(self, cap: str, interval: Interval, paced: bool, host: AllocatorHost) -> None:
         self.cap = cap
         self.interval = interval
         self.paced = paced
         self._pool = interval.pool
-        self._office = office
+        self._host = host
         self._version = 0
         self._rounds = 0
         self._round: RecallRound | None = None
@@ -139,7 +139,7 @@ class Allocator:
     def _recover_holding(self, incarnation: str, holding: Holding) -> None:
         """What a readmitted server tells first is how it stood with the generation before."""
         account = self._pool.peek(incarnation)
-        if not account.recovered and self._office.is_from_before(incarnation, self):
+        if not account.recovered and self._host.is_from_before(incarnation, self):
             self._take_recovered(incarnation, self._recovered(incarnation, holding))
 
     def _doubt_log(self, incarnation: str, holding: Holding) -> None:
@@ -149,14 +149,14 @@ class Allocator:
         is missing, and so counts as spent, until two operators accept that.
         """
         out = self._pool.peek(incarnation).out
-        if holding.received <= out or self._office.may_lack_topups:
+        if holding.received <= out or self._host.may_lack_topups:
             return
         told, number = self._recovered(incarnation, holding), self.interval.number
         if self._pool.old is None:
             amount = self._pool.available
-            self._office.record(AmountWithheld(cap=self.cap, number=number, amount=amount))
+            self._host.record(AmountWithheld(cap=self.cap, number=number, amount=amount))
         self._take_recovered(incarnation, told)
-        self._office.doubt_log(
+        self._host.doubt_log(
             f"{incarnation} was given {holding.received} units of {self.cap}, interval {number}, "
             f"and this log knows of {out}: its end is missing"
         )
@@ -185,21 +185,21 @@ class Allocator:
         return told
 
     def _take_recovered(self, incarnation: str, told: HoldingRecovered) -> None:
-        self._office.record(told)
+        self._host.record(told)
         if self._pool.peek(incarnation).held:
             self.bump()  # it may give back what others were told was nowhere
 
     def _recover_topup(self, incarnation: str, holding: Holding) -> None:
         """A topup may have been lost with who acknowledged it; who was given it has it still."""
         more = holding.received - self._pool.peek(incarnation).out
-        if more > 0 and self._office.may_lack_topups:
+        if more > 0 and self._host.may_lack_topups:
             if more > MAX_AMOUNT - max(self._pool.held, -self._pool.available):
                 raise SuspectServer(
                     f"{incarnation} tells of {more} units more than are known of {self.cap},"
                     f" interval {self.interval.number}: with what others hold, they are no amount"
                 )
             number, moved = self.interval.number, holding.received
-            self._office.record(
+            self._host.record(
                 TopupRecovered(cap=self.cap, number=number, incarnation=incarnation, moved=moved)
             )
             self.bump()  # it may give back what others were told was nowhere
@@ -241,7 +241,7 @@ class Allocator:
         A unit that was refunded and then returned was not there before its refund.
         """
         if holding.returned > self._pool.peek(incarnation).back:
-            self._office.record(
+            self._host.record(
                 Returned(
                     cap=self.cap,
                     number=self.interval.number,
@@ -275,7 +275,7 @@ class Allocator:
         ahead = sum(
             max(0, wish.want - self._pool.peek(each).out)
             for each, wish in self._wishes.items()
-            if self._office.is_connected(each)
+            if self._host.is_connected(each)
         )
         return PoolDemand(waiting, short, ahead)
 
@@ -289,7 +289,7 @@ class Allocator:
         current = self._round
         if current is None or current.head != ELSEWHERE:
             return False
-        current.waiting = {each for each in current.waiting if self._office.is_connected(each)}
+        current.waiting = {each for each in current.waiting if self._host.is_connected(each)}
         return bool(current.waiting)
 
     def bump(self) -> None:
@@ -298,7 +298,7 @@ class Allocator:
         told, self._verdicts = self._verdicts, {}
         for incarnation in told:
             self._unaware[incarnation] = self._pool_version()
-            self._office.tell(incarnation, self)
+            self._host.tell(incarnation, self)
 
     def _count_hearing(self, incarnation: str, holding: Holding) -> None:
         """Who was refused and has heard that there may be more refuses nobody for that any more."""
@@ -307,12 +307,12 @@ class Allocator:
         if self._refunders and self._all_are_aware:
             refunders, self._refunders = self._refunders, {}
             for each in refunders:
-                self._office.tell(each, self)
+                self._host.tell(each, self)
 
     @property
     def _all_are_aware(self) -> bool:
         """Whether nobody who is connected refuses by an older verdict."""
-        return not any(map(self._office.is_connected, self._unaware))
+        return not any(map(self._host.is_connected, self._unaware))
 
     def serve(self, now: int) -> None:
         """Grant what can be granted at the instant `now`, and ask back what is needed."""
@@ -337,14 +337,14 @@ class Allocator:
     def _serve_head(self, head: str, now: int) -> bool:
         """Whether the head left the queue; if not, nobody else gets anything meanwhile."""
         missing = self._wishes[head].need - self._pool.peek(head).out
-        if missing <= 0 or not self._office.is_connected(head):
+        if missing <= 0 or not self._host.is_connected(head):
             return self._leave(head)
         available = self._free(now)
         if available >= missing:
             self._grant_head(head, available)
             return self._leave(head)
         recall = self._recall_for(head, missing - available, now)
-        recall.waiting = {each for each in recall.waiting if self._office.is_connected(each)}
+        recall.waiting = {each for each in recall.waiting if self._host.is_connected(each)}
         if now - recall.since > RECALL_US:
             return self._leave(head)
         if recall.waiting:
@@ -352,7 +352,7 @@ class Allocator:
         if recall.version != self._version:
             self._start_recall(head, missing - available, recall.since)
             return not self._round_is_waiting()
-        if self._office.may_be_freed(self) or self._office.may_come(self, missing - available, now):
+        if self._host.may_be_freed(self) or self._host.may_come(self, missing - available, now):
             return False
         self._give_verdict(head, available)
         return self._leave(head)
@@ -377,12 +377,12 @@ class Allocator:
 
     def _serve_eager(self, now: int) -> None:
         eager, self._eager = self._eager, {}
-        if self._office.is_scarce(self):
+        if self._host.is_scarce(self):
             return
         for incarnation in eager:
             out, available = self._pool.peek(incarnation).out, self._free(now)
             target = min(self._eager_target(self._wishes[incarnation], available), out + available)
-            if target > out and self._office.is_connected(incarnation):
+            if target > out and self._host.is_connected(incarnation):
                 self._top_up(incarnation, target)
 
     def _eager_target(self, wish: ServerDemand, available: int) -> int:
@@ -390,22 +390,22 @@ class Allocator:
         return min(wish.want, wish.received + share(available, self._active()))
 
     def _active(self) -> int:
-        return sum(map(self._office.is_connected, self._wishes))
+        return sum(map(self._host.is_connected, self._wishes))
 
     def _free(self, now: int) -> int:
         units = free(self.interval, now) if self.paced else self._pool.available
-        return units - self._office.reserved(self, now)
+        return units - self._host.reserved(self, now)
 
     def _top_up(self, incarnation: str, moved: int) -> None:
         is_own = self._round is not None and self._round.head not in ("", ELSEWHERE)
         asked = self._round.targets if self._round is not None and is_own else ()
         assert incarnation not in asked, "who is asked to give back gets nothing meanwhile"
-        self._office.record(
+        self._host.record(
             ToppedUp(
                 cap=self.cap, number=self.interval.number, incarnation=incarnation, moved=moved
             )
         )
-        self._office.tell(incarnation, self)
+        self._host.tell(incarnation, self)
 
     def _recall_for(self, head: str, missing: int, now: int) -> RecallRound:
         current = self._round
@@ -420,14 +420,14 @@ class Allocator:
         targets = {
             place: account.back + min(account.held, missing)
             for place, account in self._pool.places.items()
-            if place != head and account.held > 0 and self._office.is_connected(place)
+            if place != head and account.held > 0 and self._host.is_connected(place)
         }
         self._rounds += 1
-        number = (self._office.epoch, self._rounds)
+        number = (self._host.epoch, self._rounds)
         need = self._wishes[head].need if head in self._wishes else 0
         self._round = RecallRound(number, head, need, self._version, since, targets, set(targets))
         for place in targets:
-            self._office.tell(place, self)
+            self._host.tell(place, self)
         return self._round
 
     def _recall_debt(self, now: int) -> None:
@@ -440,14 +440,14 @@ class Allocator:
         returned, rest = self._pool.peek(head).back, max(0, available)
         more = self.paced and rest < self._pool.available
         until = released_at(self.interval, rest + 1) if more else 0
-        left = self._office.left_elsewhere(self)
+        left = self._host.left_elsewhere(self)
         rest = min(rest + left.units, MAX_AMOUNT)
         version = self._pool_version()
         self._verdicts[head] = Verdict(rest, returned, version, until, left.is_counted_out)
-        self._office.tell(head, self)
+        self._host.tell(head, self)
 
     def _pool_version(self) -> PoolVersion:
-        return (self._office.epoch, self._version)
+        return (self._host.epoch, self._version)
 
     def grant(self, incarnation: str) -> Grant:
         """Where `incarnation` stands with this interval.
@@ -456,7 +456,7 @@ class Allocator:
         interval since, and the server have forgotten it.
         """
         account = self._pool.peek(incarnation)
-        if not account.recovered and self._office.is_from_before(incarnation, self):
+        if not account.recovered and self._host.is_from_before(incarnation, self):
             account = Account()
         current = self._round
         recall = None

@@ -1,6 +1,6 @@
 """The local handler: grants slices of intervals to the volumecap servers of its data centre.
 
-It takes servers' reports to the desk of each interval, broadcasts intervals to those who watch
+It takes servers' reports to the allocator of each interval, broadcasts intervals to those who watch
 them, and composes what each server is told at the start of a commit round, so that it speaks of
 everything decided before and leaves when that is durable.
 """
@@ -55,7 +55,7 @@ REMIND_US, REMINDERS_MAX = 500_000, 500
 
 
 class LocalHandler:
-    """The desks of all intervals, and the servers that stand at them."""
+    """The allocators of all intervals, and the servers that stand at them."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class LocalHandler:
         self._state = state
         self._record = record
         self._define_by_template = define_by_template
-        self._desks: dict[IntervalKey, Allocator] = {}
+        self._allocators: dict[IntervalKey, Allocator] = {}
         self._busy: dict[IntervalKey, None] = {}
         # Dictionaries, where sets would do: what goes by their order is the same in every process.
         self._watchers: dict[str, dict[str, None]] = {}
@@ -102,7 +102,7 @@ class LocalHandler:
         """The servers that are connected, and those that were, by incarnation: who is lost."""
         return self._liveness.sightings
 
-    # what a desk asks of its office
+    # what an allocator asks of its host
 
     @property
     def epoch(self) -> int:
@@ -132,37 +132,37 @@ class LocalHandler:
                 f"{holding.number}, which this log has never opened: its end is missing"
             )
 
-    def is_from_before(self, incarnation: str, desk: Allocator) -> bool:
+    def is_from_before(self, incarnation: str, allocator: Allocator) -> bool:
         """Whether a generation before the restore of this log may have dealt with it here.
 
         What this one opens has numbers of its own; another data centre goes on with the same ones.
         """
         if incarnation not in self._state.primacy.readmitted:
             return False
-        interval = desk.interval
+        interval = allocator.interval
         is_foreign = interval.sharing is not None and bool(interval.sharing.minter)
         return is_foreign or interval.number < self._state.first_number
 
-    def may_come(self, desk: Allocator, missing: int, now: int) -> bool:
+    def may_come(self, allocator: Allocator, missing: int, now: int) -> bool:
         """Whether other data centres may have so many units more."""
-        return self.abroad.may_come((desk.cap, desk.interval.number), missing, now)
+        return self.abroad.may_come((allocator.cap, allocator.interval.number), missing, now)
 
-    def left_elsewhere(self, desk: Allocator) -> Left:
+    def left_elsewhere(self, allocator: Allocator) -> Left:
         """What other data centres may have."""
-        return self.abroad.left((desk.cap, desk.interval.number))
+        return self.abroad.left((allocator.cap, allocator.interval.number))
 
-    def is_scarce(self, desk: Allocator) -> bool:
+    def is_scarce(self, allocator: Allocator) -> bool:
         """Whether the rest of the interval is gathered at one data centre."""
-        return self.abroad.is_scarce((desk.cap, desk.interval.number))
+        return self.abroad.is_scarce((allocator.cap, allocator.interval.number))
 
-    def reserved(self, desk: Allocator, now: int) -> int:
+    def reserved(self, allocator: Allocator, now: int) -> int:
         """Units that another data centre waits for, since before the servers here did."""
-        return self.abroad.reserved((desk.cap, desk.interval.number), now)
+        return self.abroad.reserved((allocator.cap, allocator.interval.number), now)
 
-    def may_be_freed(self, desk: Allocator) -> bool:
+    def may_be_freed(self, allocator: Allocator) -> bool:
         """Whether more of its period is on its way back, of an interval that has ended before."""
-        meta = self._state.metas[desk.cap]
-        return desk.interval.charged > 0 and any(
+        meta = self._state.metas[allocator.cap]
+        return allocator.interval.charged > 0 and any(
             account.held > 0 and self.is_connected(place)
             for each in meta.intervals
             if each.pool.ended
@@ -173,11 +173,11 @@ class LocalHandler:
         """Let `fact` become true."""
         self._record(fact)
 
-    def tell(self, incarnation: str, desk: Allocator) -> None:
-        """Let a server hear where it stands with the interval of `desk`, if it is connected."""
+    def tell(self, incarnation: str, allocator: Allocator) -> None:
+        """Let a server hear how it stands with the interval of `allocator`, if connected."""
         server = self.servers.get(incarnation)
         if server is not None:
-            server.tell[(desk.cap, desk.interval.number)] = None
+            server.tell[(allocator.cap, allocator.interval.number)] = None
 
     def is_connected(self, incarnation: str) -> bool:
         """Whether the incarnation has a connection now."""
@@ -287,18 +287,18 @@ class LocalHandler:
             key = (holding.cap, holding.number)
             server.tell[key] = None
             server.reminded.pop(key, None)
-            desk = self._desk(holding.cap, holding.number)
-            if desk is not None:
-                news += desk.hear(incarnation, connection, message.order, holding)
-                touched.append((desk, holding))
+            allocator = self._allocator(holding.cap, holding.number)
+            if allocator is not None:
+                news += allocator.hear(incarnation, connection, message.order, holding)
+                touched.append((allocator, holding))
             elif holding.received and not self.may_lack_topups:
                 self._doubt_opening(incarnation, holding)
         if news:
             self._record(SpendReported(incarnation=incarnation, entries=news))
-        for desk, holding in touched:
-            desk.take_back(incarnation, holding)
-        for desk, _ in touched:
-            self._serve(desk, now)
+        for allocator, holding in touched:
+            allocator.take_back(incarnation, holding)
+        for allocator, _ in touched:
+            self._serve(allocator, now)
         for cap, version in message.heard:
             if cap in self._asking:
                 server.heard[cap] = version
@@ -370,34 +370,34 @@ class LocalHandler:
     def repaced(self, cap: str, now: int) -> None:
         """The definition of a cap has changed: its pacing holds at once."""
         for interval in self._state.metas[cap].intervals:
-            desk = self._desks.get((cap, interval.number))
-            if desk is not None:
-                self._serve(desk, now)
+            allocator = self._allocators.get((cap, interval.number))
+            if allocator is not None:
+                self._serve(allocator, now)
 
     def total_changed(self, cap: str, number: int, now: int) -> None:
         """The total of an open interval has changed: old verdicts may be wrong."""
-        desk = self._desk(cap, number)
-        if desk is not None:
-            desk.bump()
-            self._serve(desk, now)
+        allocator = self._allocator(cap, number)
+        if allocator is not None:
+            allocator.bump()
+            self._serve(allocator, now)
 
     def demand(self, key: IntervalKey) -> PoolDemand:
         """What servers need, and would have ahead of need."""
-        desk = self._desk(*key)
-        return desk.demand if desk is not None else PoolDemand()
+        allocator = self._allocator(*key)
+        return allocator.demand if allocator is not None else PoolDemand()
 
     def recall(self, key: IntervalKey, missing: int, now: int) -> bool:
         """Let servers give back units for another data centre; whether some have yet to answer."""
-        desk = self._desk(*key)
-        return desk is not None and desk.recall(missing, now)
+        allocator = self._allocator(*key)
+        return allocator is not None and allocator.recall(missing, now)
 
     def resume(self, key: IntervalKey, now: int, *, has_more: bool) -> None:
         """Other data centres have given something, or will not for now: serve again."""
-        desk = self._desk(*key)
-        if desk is not None:
+        allocator = self._allocator(*key)
+        if allocator is not None:
             if has_more:
-                desk.bump()
-            self._serve(desk, now)
+                allocator.bump()
+            self._serve(allocator, now)
 
     def topped_up(self, fact: ToppedUp | TopupRecovered | HoldingRecovered) -> None:
         """An amount was moved to a server."""
@@ -405,17 +405,17 @@ class LocalHandler:
 
     def ended(self, cap: str, number: int, now: int) -> None:
         """An interval has ended: everybody who holds some of it must hear."""
-        desk = self._desk(cap, number)
-        if desk is None:
+        allocator = self._allocator(cap, number)
+        if allocator is None:
             return
-        for incarnation in desk.interval.pool.places:
-            self.tell(incarnation, desk)
-        self._serve(desk, now)
+        for incarnation in allocator.interval.pool.places:
+            self.tell(incarnation, allocator)
+        self._serve(allocator, now)
 
     def closed(self, cap: str, number: int) -> None:
-        """An interval is closed: its desk is not needed any more, and its holders must hear."""
+        """An interval is closed: its allocator goes, and its holders must hear."""
         key = (cap, number)
-        self._desks.pop(key, None)
+        self._allocators.pop(key, None)
         self._busy.pop(key, None)
         for incarnation in self._holders.close(key):
             server = self.servers.get(incarnation)
@@ -432,7 +432,7 @@ class LocalHandler:
         self._directory_is_due = True
 
     def step(self, now: int) -> list[int]:
-        """Look again at the desks where time alone may change something.
+        """Look again at the allocators where time alone may change something.
 
         The connections of servers that are silent are given up, so that nobody waits for such a
         server: they are to be closed.
@@ -443,7 +443,7 @@ class LocalHandler:
         for server in silent:
             self.goodbye(server.connection, now)
         for key in list(self._busy):
-            self._serve(self._desks[key], now)
+            self._serve(self._allocators[key], now)
         for server in self.servers.values():
             self._remind(server, now)
         return [server.connection for server in silent]
@@ -503,9 +503,9 @@ class LocalHandler:
         )
 
     def _grant(self, incarnation: str, key: IntervalKey) -> Grant | None:
-        desk = self._desk(*key)
-        if desk is not None:
-            return desk.grant(incarnation)
+        allocator = self._allocator(*key)
+        if allocator is not None:
+            return allocator.grant(incarnation)
         cap, number = key
         meta = self._state.metas.get(cap)
         is_unknown = meta is None and incarnation not in self._state.primacy.readmitted
@@ -560,27 +560,27 @@ class LocalHandler:
     def _send(self, connection: int, message: FromMaster) -> None:
         self._pending.setdefault(connection, []).append(message)
 
-    def _serve(self, desk: Allocator, now: int) -> None:
-        paced = self._state.metas[desk.cap].definition.pacing == "even"
-        if paced != desk.paced:
-            desk.paced = paced
-            desk.bump()
-        desk.serve(now)
-        key = (desk.cap, desk.interval.number)
+    def _serve(self, allocator: Allocator, now: int) -> None:
+        paced = self._state.metas[allocator.cap].definition.pacing == "even"
+        if paced != allocator.paced:
+            allocator.paced = paced
+            allocator.bump()
+        allocator.serve(now)
+        key = (allocator.cap, allocator.interval.number)
         self.abroad.touch(key)
-        if desk.busy and not desk.interval.pool.ended:
+        if allocator.busy and not allocator.interval.pool.ended:
             self._busy[key] = None
         else:
             self._busy.pop(key, None)
 
-    def _desk(self, cap: str, number: int) -> Allocator | None:
-        found = self._desks.get((cap, number))
+    def _allocator(self, cap: str, number: int) -> Allocator | None:
+        found = self._allocators.get((cap, number))
         if found is None:
             interval = self._state.interval(cap, number)
             if interval is None:
                 return None
             paced = self._state.metas[cap].definition.pacing == "even"
-            found = self._desks[(cap, number)] = Allocator(cap, interval, paced, self)
+            found = self._allocators[(cap, number)] = Allocator(cap, interval, paced, self)
         return found
 
     def _unwatch(self, cap: str, incarnation: str) -> None:

@@ -90,7 +90,7 @@ from vcap_es.events.facts import (
 from vcap_es.projections.states.data_centre import DataCentre, Fold
 
 DESKS_EVERY_US = 20_000
-"""How often desks are looked at where time alone may change something."""
+"""How often allocators are looked at where time alone may change something."""
 
 PASS_EVERY_US = 1_000_000
 """An idle data centre lets its stamps pass those of the others no more often than this."""
@@ -158,7 +158,7 @@ class PrimaryMaster:
             now=now,
         )
         self._look_abroad()
-        self._carrier = CommandForwarder(
+        self._forwarder = CommandForwarder(
             self.state,
             dc=dc,
             epoch=epoch,
@@ -236,7 +236,7 @@ class PrimaryMaster:
                 case CommandRequest():
                     self._asked(centre, message)
                 case CommandAnswer():
-                    self._carrier.answered(centre, message)
+                    self._forwarder.answered(centre, message)
                 case Clock(stamp=stamp, recorded=recorded):
                     self._hear_clock(centre, stamp, recorded)
                 case Members() if centre in self.clock.ahead:
@@ -298,7 +298,7 @@ class PrimaryMaster:
         if denied is None:
             return
         if denied.home and isinstance(command, CapCommand):
-            self._carrier.carry(token, denied.home, command, actor, correlation, self._now)
+            self._forwarder.carry(token, denied.home, command, actor, correlation, self._now)
         else:
             self._outputs.append(Answer(token, denied))
 
@@ -364,7 +364,7 @@ class PrimaryMaster:
             self.intervals.step(self._now)
         self._follow_stamps()
         self.remote.step(self._now)
-        self._carrier.step(self._now)
+        self._forwarder.step(self._now)
         for connection in self.locals.step(self._now):
             self._outputs.append(Close(connection, "this server was silent for too long"))
         self._release()
@@ -372,9 +372,9 @@ class PrimaryMaster:
     def next_tick(self, now: int) -> int | None:
         """The instant at which `tick` is wanted next, in microseconds UTC."""
         is_busy = self.locals.busy or self._confirmations.busy
-        desks = now + DESKS_EVERY_US if is_busy else None
-        remote = (self.remote.next_due(), self._carrier.next_due())
-        instants = (self.intervals.next_due(now), *remote, desks)
+        allocators = now + DESKS_EVERY_US if is_busy else None
+        remote = (self.remote.next_due(), self._forwarder.next_due())
+        instants = (self.intervals.next_due(now), *remote, allocators)
         return min((each for each in instants if each is not None), default=None)
 
     @property
@@ -496,9 +496,9 @@ class PrimaryMaster:
                 self.intervals.look_at(fact.cap, self._now)
                 self.locals.redefined(fact.cap, self._now)
                 self.remote.definition_changed(fact.cap)
-                self._carrier.learned(fact.cap)
+                self._forwarder.learned(fact.cap)
             case MetaLearned():
-                self._carrier.learned(fact.cap)
+                self._forwarder.learned(fact.cap)
                 self.intervals.look_at(fact.cap, self._now)
                 self.locals.redefined(fact.cap, self._now)
             case IntervalOpened():

@@ -17,8 +17,8 @@ BOOKS_US = 2_000_000
 class ClosingBooks:
     """The books that others have told of intervals that end here."""
 
-    def __init__(self, circle: Membership) -> None:
-        self._circle, self._due = circle, circle.now
+    def __init__(self, membership: Membership) -> None:
+        self._membership, self._due = membership, membership.now
         self._books: dict[IntervalKey, dict[str, Books]] = {}
 
     def heard(self, centre: str, key: IntervalKey, books: Books) -> None:
@@ -31,29 +31,32 @@ class ClosingBooks:
 
     def step(self, exchanges: Mapping[IntervalKey, Exchange]) -> list[IntervalKey]:
         """Tell the books of what has ended; the intervals that are to be closed now."""
-        if self._circle.now < self._due:
+        if self._membership.now < self._due:
             return []
-        self._due = self._circle.now + BOOKS_US
+        self._due = self._membership.now + BOOKS_US
         return [key for key, each in exchanges.items() if self._tell(key, each)]
 
     def _tell(self, key: IntervalKey, exchange: Exchange) -> bool:
-        interval, circle = exchange.shared.interval, self._circle
-        if not is_settled_here(interval, circle.now):
+        interval, membership = exchange.shared.interval, self._membership
+        if not is_settled_here(interval, membership.now):
             return False
         sent = {centre: each.moved for centre, each in interval.pool.sent.items()}
         books = Books(about=exchange.shared.about, sent=sent, received=dict(interval.pool.received))
         if not exchange.shared.is_gatherer:
-            circle.tell(exchange.shared.gatherer, books)
+            membership.tell(exchange.shared.gatherer, books)
             return False
-        told = {**self._books.get(key, {}), circle.dc: books}
-        is_over = self._agree(told) or circle.now >= interval.end + CLOSE_AFTER_US
+        told = {**self._books.get(key, {}), membership.dc: books}
+        is_over = self._agree(told) or membership.now >= interval.end + CLOSE_AFTER_US
         if is_over:
-            circle.tell_others(BooksClosed(about=exchange.shared.about))
+            membership.tell_others(BooksClosed(about=exchange.shared.about))
         return is_over
 
     def _agree(self, books: Mapping[str, Books]) -> bool:
         """Whether everybody has told, and whatever was sent has come."""
-        if any(each not in books for each in self._circle.others) or self._circle.state.is_apart:
+        if (
+            any(each not in books for each in self._membership.others)
+            or self._membership.state.is_apart
+        ):
             return False  # who drains tells that it has nothing of what it does not know
         return all(
             here.sent.get(there, 0) == books[there].received.get(centre, 0)

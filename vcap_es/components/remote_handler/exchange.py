@@ -34,8 +34,8 @@ class Exchange:
     def __init__(self, shared: SharedInterval) -> None:
         """Deal with an interval that is `shared`."""
         self.shared = shared
-        self._wishing = Wisher(self.shared)
-        self._gathering = Gatherer(self.shared, self._wishing, self._set_phase)
+        self._wisher = Wisher(self.shared)
+        self._gatherer = Gatherer(self.shared, self._wisher, self._set_phase)
         self._favour: Favour | None = None
         self._recalled_at = self._reserved = 0
 
@@ -43,23 +43,23 @@ class Exchange:
 
     def may_come(self, missing: int, now: int) -> bool:
         """Whether so many units more may be had from elsewhere; if so, they are asked for."""
-        abroad, wishing = self.shared.abroad, self._wishing
+        abroad, wisher = self.shared.abroad, self._wisher
         if self.shared.mode == "recall" or not abroad.others or abroad.is_draining:
             return False
-        if wishing.rests(now) and missing > wishing.left(now).units:
+        if wisher.rests(now) and missing > wisher.left(now).units:
             return False
-        wishing.since = wishing.since or now
+        wisher.since = wisher.since or now
         return True
 
     def left(self, now: int) -> Left:
         """What there was elsewhere when a wish of the own servers was refused lately."""
-        return self._wishing.left(now)
+        return self._wisher.left(now)
 
     def reserved(self, now: int) -> int:
         """Units of the pool that are another data centre's before they are the own servers'."""
         if self.shared.mode == "recall" or self.shared.abroad.is_draining:
             return self.shared.available
-        return self._gathering.reserved(now) if self.shared.is_gatherer else 0
+        return self._gatherer.reserved(now) if self.shared.is_gatherer else 0
 
     # ---- what is heard
 
@@ -68,13 +68,13 @@ class Exchange:
         told = self.shared.told.setdefault(centre, CentreReport())
         told.available, told.held = about.available, about.held
         told.phase = max(told.phase, stamp(about.phase))
-        self._wishing.compare(centre)
+        self._wisher.compare(centre)
         if about.phase is not None and stamp(about.phase) > stamp(phase_of(self.shared.interval)):
             self._set_phase(about.phase, 0, now)
 
     def received(self, centre: str, now: int) -> None:
         """Something has come from another data centre."""
-        self._wishing.received(centre, now)
+        self._wisher.received(centre, now)
         self.react(now)
 
     def wished(self, centre: str, wish: Wish, now: int) -> None:
@@ -82,15 +82,15 @@ class Exchange:
         if self.shared.pool.ended:
             return
         if self.shared.is_gatherer:
-            self._gathering.queue_up(centre, wish, now)
+            self._gatherer.queue_up(centre, wish, now)
         elif wish.atom:
             self._grant_at_once(centre, wish, now)
         self.react(now)
 
     def replied(self, centre: str, reply: WishRefusal, now: int) -> None:
         """A wish of this data centre was not met, or not whole."""
-        is_search = self._gathering.answered(centre, reply.order)
-        if self._wishing.replied(centre, reply, now) or is_search:
+        is_search = self._gatherer.answered(centre, reply.order)
+        if self._wisher.replied(centre, reply, now) or is_search:
             self.react(now)
 
     def total_changed(self, now: int) -> None:
@@ -102,13 +102,13 @@ class Exchange:
         mode: Mode = "gather" if shared.mode == "recall" else shared.mode
         if available < 0:
             mode = "recall"
-        self._gathering.change(mode, max(shared.sharing.split, 2 * available), now)
+        self._gatherer.change(mode, max(shared.sharing.split, 2 * available), now)
 
     def forget(self, centre: str) -> None:
         """A data centre was restored: what it told and asked is of a generation before."""
         self.shared.forget(centre)
-        self._gathering.forget(centre)
-        self._wishing.forget(centre)
+        self._gatherer.forget(centre)
+        self._wisher.forget(centre)
         if centre == self.shared.gatherer:
             self._favour = None
 
@@ -118,24 +118,24 @@ class Exchange:
         """Do what the amounts, the phase and the wishes allow now."""
         shared, is_draining = self.shared, self.shared.abroad.is_draining
         if shared.pool.ended:
-            self._gathering.end()
-            self._wishing.end()
+            self._gatherer.end()
+            self._wisher.end()
             self._favour = None
             return
         if not shared.demand.waiting:
-            self._wishing.since = 0
-        self._wishing.expire(now)
+            self._wisher.since = 0
+        self._wisher.expire(now)
         if is_draining or (shared.mode == "recall" and not shared.is_gatherer):
             self._recall_all(now)
         if shared.is_gatherer:
-            self._gathering.collect(now)
+            self._gatherer.collect(now)
             self._release(now)
             return
         may_send = shared.gatherer in shared.abroad.others
         if (shared.mode != "spread" or is_draining) and shared.available and may_send:
             shared.send(shared.gatherer, shared.available, asked=0)
         self._answer_favour(now)
-        self._wishing.ask(now)
+        self._wisher.ask(now)
 
     def _release(self, now: int) -> None:
         """What is not reserved for another one any more, own servers may have: let them ask."""
@@ -170,8 +170,8 @@ class Exchange:
             self.shared.reply(self.shared.gatherer, favour.order, 0)
 
     def _set_phase(self, phase: Phase, split: int, now: int) -> None:
-        self._gathering.phase_changed(now)
+        self._gatherer.phase_changed(now)
         self._favour = None
-        self._wishing.forget_refusal()
+        self._wisher.forget_refusal()
         self.shared.set_phase(phase, split)
         self.shared.resume(has_more=True)

@@ -53,8 +53,8 @@ class Search(Struct):
 class Gatherer:
     """The queue of wishes, the search for what lies idle, and the phases of one interval."""
 
-    def __init__(self, shared: SharedInterval, wishing: Wisher, set_phase: SetPhase) -> None:
-        self._shared, self._wishing, self._set_phase = shared, wishing, set_phase
+    def __init__(self, shared: SharedInterval, wisher: Wisher, set_phase: SetPhase) -> None:
+        self._shared, self._wisher, self._set_phase = shared, wisher, set_phase
         self._queue: dict[str, Wished] = {}
         self._search: Search | None = None
         self._phase_since = 0
@@ -106,7 +106,7 @@ class Gatherer:
 
     def _is_before(self, wished: Wished) -> bool:
         """Whether own servers have waited longer."""
-        return 0 < self._wishing.since < wished.since
+        return 0 < self._wisher.since < wished.since
 
     # ---- what follows
 
@@ -153,7 +153,7 @@ class Gatherer:
         for centre, wished in list(self._queue.items()):
             if self._is_before(wished) and shared.demand.waiting:
                 is_met = False
-                if self._blocks(self._wishing.since, now):
+                if self._blocks(self._wisher.since, now):
                     return False
             missing = wished.target - shared.pool.sent_to(centre)
             target = wished.target + self._ahead_of_need(wished, missing)
@@ -238,8 +238,8 @@ class Gatherer:
         elif search.unanswered and now - search.at > WISH_US:
             search.at = now
             self._ask_all(search)
-        if self._is_gathered() and shared.demand.waiting and not self._wishing.rests(now):
-            self._wishing.refuse(self._left(), now)
+        if self._is_gathered() and shared.demand.waiting and not self._wisher.rests(now):
+            self._wisher.refuse(self._left(), now)
 
     def _may_hold(self, centre: str) -> bool:
         told = self._shared.told.get(centre)

@@ -28,7 +28,7 @@ INTRODUCED_US: Mapping[Meeting, int] = {
 class Membership:
     """Who takes part; with the state, the time and the outbox of all that is done with them.
 
-    `others` take part beside `dc`, and are known by their logs; `neighbours` are all that are not
+    `others` take part beside `dc`, and are known by their logs; `known_nodes` are all that are not
     lost; `awaited` are the others, and those that are not met yet. `weights` are of all that are
     in. One that `is_draining` grants nothing.
     """
@@ -37,18 +37,18 @@ class Membership:
         self,
         state: DataCentre,
         record: Callable[[Fact], None],
-        acquaintances: CentreIdentities,
+        identities: CentreIdentities,
         *,
         dc: str,
         now: int,
     ) -> None:
         self.state, self.record, self.dc, self.now = state, record, dc, now
         self.others: list[str] = []
-        self.neighbours: list[str] = []
+        self.known_nodes: list[str] = []
         self.weights: dict[str, int] = {}
         self.is_draining = False
         self.doubts = Doubts()
-        self._acquaintances = acquaintances
+        self._identities = identities
         self._heard: dict[str, int] = {}
         self._introduced: dict[tuple[str, Meeting], int] = {}
         self.awaited: list[str] = []
@@ -86,7 +86,7 @@ class Membership:
 
     def settles_with(self, centre: str) -> bool:
         """Whether what was sent from and to it counts, though it may be out."""
-        return centre in self.neighbours and self.state.is_met(centre)
+        return centre in self.known_nodes and self.state.is_met(centre)
 
     # ---- the outbox
 
@@ -110,13 +110,13 @@ class Membership:
         known = self.state.centres
         own = known.get(self.dc, NO_CENTRE).membership
         self.is_draining = own != "in" and bool(known)
-        self.neighbours = sorted(
+        self.known_nodes = sorted(
             name for name, each in known.items() if name != self.dc and each.membership != "lost"
         )
         takes_part = own in ("in", "drain")
         self.awaited = [
             name
-            for name in self.neighbours
+            for name in self.known_nodes
             if takes_part
             and known[name].membership in ("in", "drain")
             and name not in self.state.disputed
@@ -126,7 +126,7 @@ class Membership:
 
     def tell_members(self) -> None:
         """Let all neighbours hear who takes part."""
-        self._outbox += [(each, self._members()) for each in self.neighbours]
+        self._outbox += [(each, self._members()) for each in self.known_nodes]
 
     def introduce(self, centre: str, meeting: Meeting) -> None:
         """Let one that does not know this data centre, or knows another by its name, hear of it."""
@@ -145,7 +145,7 @@ class Membership:
         """Of two registers the newer one holds; who tells of an older one hears the newer one."""
         if self.state.is_lost(centre):
             return
-        self._acquaintances.learn(centre, message.clusters, self.now)
+        self._identities.learn(centre, message.clusters, self.now)
         known = self.state.centres
         news = [
             each

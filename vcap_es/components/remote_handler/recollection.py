@@ -25,20 +25,20 @@ CAPS_PER_QUESTION = 200
 class Recollections:
     """Who has told of which cap, in the memory of one epoch."""
 
-    def __init__(self, circle: Membership) -> None:
+    def __init__(self, membership: Membership) -> None:
         """Ask for every cap, where others were known before a restore."""
-        self._circle = circle
-        state = circle.state
+        self._membership = membership
+        state = membership.state
         self._due: dict[str, int] = {}
         if state.primacy.is_withholding and state.apart:
-            self._due = dict.fromkeys(state.metas, circle.now)
+            self._due = dict.fromkeys(state.metas, membership.now)
         self._told: dict[str, dict[str, int]] = {}
 
     def want(self, cap: str) -> None:
         """A cap is known here since now, or has something that the generation before had."""
-        state = self._circle.state
+        state = self._membership.state
         if state.primacy.is_withholding and state.apart:
-            self._due.setdefault(cap, self._circle.now)
+            self._due.setdefault(cap, self._membership.now)
 
     def forget(self, centre: str) -> None:
         """A data centre was readmitted: it tells anew."""
@@ -54,8 +54,8 @@ class Recollections:
 
     def _restored_at(self, cap: str) -> int | None:
         """When the last of those that have told was restored; None where not all have told."""
-        told, awaited = self._told.get(cap, {}), self._circle.awaited
-        if any(each not in told or each not in self._circle.others for each in awaited):
+        told, awaited = self._told.get(cap, {}), self._membership.awaited
+        if any(each not in told or each not in self._membership.others for each in awaited):
             return None
         return max((told[each] for each in awaited), default=0)
 
@@ -63,41 +63,43 @@ class Recollections:
 
     def step(self) -> None:
         """Ask for some more caps, and confirm those of which all have told."""
-        circle = self._circle
-        caps = [cap for cap in islice(self._due, CAPS_PER_QUESTION) if self._due[cap] <= circle.now]
+        membership = self._membership
+        caps = [
+            cap for cap in islice(self._due, CAPS_PER_QUESTION) if self._due[cap] <= membership.now
+        ]
         asked: dict[str, list[str]] = {}
         for cap in caps:
             del self._due[cap]
-            if self._is_done(circle.state.metas[cap]):
+            if self._is_done(membership.state.metas[cap]):
                 continue
-            self._due[cap] = circle.now + ASKED_US
-            for each in circle.others:
+            self._due[cap] = membership.now + ASKED_US
+            for each in membership.others:
                 if each not in self._told.get(cap, {}):
                     asked.setdefault(each, []).append(cap)
         for centre, wanted in asked.items():
-            circle.tell(centre, Recollect(caps=wanted))
+            membership.tell(centre, Recollect(caps=wanted))
 
     def _is_done(self, meta: Meta) -> bool:
         """Whether nothing is open about a cap; a home confirms what all have told of."""
         latest = self._restored_at(meta.cap)
         if latest is None:
             return False
-        if not self._circle.state.is_unconfirmed(meta):
+        if not self._membership.state.is_unconfirmed(meta):
             return True
-        if not may_be_confirmed(meta, self._circle.now, latest):
+        if not may_be_confirmed(meta, self._membership.now, latest):
             return False
-        self._circle.record(confirmed(meta, self._circle.state.first_number))
+        self._membership.record(confirmed(meta, self._membership.state.first_number))
         return True
 
     # ---- what is told
 
     def heard(self, centre: str, message: Recollection) -> None:
         """What one knows of a cap was taken in: it counts if it can be all that it ever knew."""
-        circle, state = self._circle, self._circle.state
+        membership, state = self._membership, self._membership.state
         unknown = [
             each
             for each in message.centres
-            if each != circle.dc and not state.takes_part(each) and not state.is_lost(each)
+            if each != membership.dc and not state.takes_part(each) and not state.is_lost(each)
         ]
         meta = state.metas.get(message.cap)
         if unknown or meta is None:
@@ -110,17 +112,17 @@ class Recollections:
         ]
         if behind:
             why = f"of interval {behind[0].number} it knows less than was moved: its log is too old"
-            circle.believes(centre, message.cap, why)
+            membership.believes(centre, message.cap, why)
             return
         self._told.setdefault(message.cap, {})[centre] = message.restored_at
-        self._due[message.cap] = circle.now
+        self._due[message.cap] = membership.now
 
     def answer(
         self, centre: str, message: Recollect, tell: Callable[[str, str], Recollection]
     ) -> None:
         """Tell one that was restored what is known here."""
         for cap in message.caps[:CAPS_PER_QUESTION]:
-            self._circle.tell(centre, tell(centre, cap))
+            self._membership.tell(centre, tell(centre, cap))
 
 
 def _is_behind(interval: Interval, centre: str, sent: int, received: int) -> bool:

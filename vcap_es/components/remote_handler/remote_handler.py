@@ -88,13 +88,13 @@ class RemoteHandler:
     ) -> None:
         """Deal with the data centres that the `state` knows, and `define` caps for them."""
         self._state, self._local, self._define = state, local, define
-        self._acquaintances = CentreIdentities(state, record, dc=dc)
-        self._circle = Membership(state, record, self._acquaintances, dc=dc, now=now)
-        self._definitions = DefinitionSync(self._circle, self._abouts)
-        self._settings = SettingsSync(self._circle, define)
-        self._closing = ClosingBooks(self._circle)
-        self.serving = Serving(self._circle, local, self._definitions.tell)
-        self._recollections = Recollections(self._circle)
+        self._identities = CentreIdentities(state, record, dc=dc)
+        self._membership = Membership(state, record, self._identities, dc=dc, now=now)
+        self._definitions = DefinitionSync(self._membership, self._abouts)
+        self._settings = SettingsSync(self._membership, define)
+        self._closing = ClosingBooks(self._membership)
+        self.serving = Serving(self._membership, local, self._definitions.tell)
+        self._recollections = Recollections(self._membership)
         self._exchanges: dict[IntervalKey, Exchange] = {}
         self._touched: dict[IntervalKey, None] = {}
         self._told: dict[IntervalKey, tuple[IntervalStatus, int]] = {}
@@ -117,11 +117,11 @@ class RemoteHandler:
 
     def namesakes(self) -> dict[str, str]:
         """Those that are not listened to, by name, and why; as was heard lately."""
-        return self._acquaintances.namesakes(self._circle.now)
+        return self._identities.namesakes(self._membership.now)
 
     def knocking(self) -> dict[str, Knock]:
         """Those that are not listened to until an operator readmits them, as was heard lately."""
-        return self._acquaintances.knocking(self._circle.now)
+        return self._identities.knocking(self._membership.now)
 
     def all_told(self) -> Mapping[str, int]:
         """The caps of which all that take part have told what a restored log may not know.
@@ -132,23 +132,23 @@ class RemoteHandler:
 
     def cluster_of(self, centre: str) -> str:
         """The log that letters to a data centre are meant for; "" where it was never heard."""
-        return self._acquaintances.cluster_of(centre)
+        return self._identities.cluster_of(centre)
 
     def twins(self) -> dict[str, str]:
         """The caps of whose name another data centre has one of its own, as was heard lately."""
-        since = self._circle.now - TWIN_US
+        since = self._membership.now - TWIN_US
         return {cap: centre for cap, (centre, at) in self._twins.items() if at >= since}
 
     def doubts(self) -> dict[str, str]:
         """What others told and was not believed lately: of which cap or register, and why."""
-        return self._circle.doubts.lately(self._circle.now)
+        return self._membership.doubts.lately(self._membership.now)
 
     # ---- what an exchange asks for
 
     @property
     def dc(self) -> str:
         """The name of this data centre."""
-        return self._circle.dc
+        return self._membership.dc
 
     @property
     def epoch(self) -> int:
@@ -167,21 +167,21 @@ class RemoteHandler:
     @property
     def others(self) -> Sequence[str]:
         """The other data centres."""
-        return self._circle.others
+        return self._membership.others
 
     @property
     def is_draining(self) -> bool:
         """Whether nothing is granted here any more."""
-        return self._circle.is_draining
+        return self._membership.is_draining
 
     def heard_at(self, centre: str) -> int:
         """When another data centre was heard last; 0 for never."""
-        return self._circle.heard_at(centre)
+        return self._membership.heard_at(centre)
 
     @property
     def fresh(self) -> set[str]:
         """The others that were heard lately."""
-        return self._circle.fresh
+        return self._membership.fresh
 
     def stands_in(self, cap: str, minter: str) -> str:
         """The data centre that gathers for `minter`: itself, or the home, or the first of all."""
@@ -199,7 +199,7 @@ class RemoteHandler:
     def _shares(self, cap: str) -> dict[str, int]:
         meta = self._state.metas[cap]
         placement, home = self._state.terms_of(meta.definition.placement), meta.home or self.dc
-        return shares_of(placement, cap, home, self._circle.weights)
+        return shares_of(placement, cap, home, self._membership.weights)
 
     def version(self, cap: str) -> Version:
         """The version of the definition that is known here."""
@@ -207,11 +207,11 @@ class RemoteHandler:
 
     def record(self, fact: Fact) -> None:
         """Let `fact` become true."""
-        self._circle.record(fact)
+        self._membership.record(fact)
 
     def tell(self, centre: str, message: BetweenCentres) -> None:
         """Let another data centre hear this, after the next commit round."""
-        self._circle.tell(centre, message)
+        self._membership.tell(centre, message)
 
     def demand(self, cap: str, number: int) -> PoolDemand:
         """What own servers need; nobody is served here while this data centre drains."""
@@ -219,17 +219,17 @@ class RemoteHandler:
 
     def recall(self, cap: str, number: int, missing: int) -> bool:
         """Let own servers give back what lies idle there; whether some have yet to answer."""
-        return self._local.recall((cap, number), missing, self._circle.now)
+        return self._local.recall((cap, number), missing, self._membership.now)
 
     def resume(self, cap: str, number: int, *, has_more: bool) -> None:
         """Serve the own servers again."""
-        self._local.resume((cap, number), self._circle.now, has_more=has_more)
+        self._local.resume((cap, number), self._membership.now, has_more=has_more)
 
     # ---- what the local handler asks for
 
     def may_come(self, key: IntervalKey, missing: int, now: int) -> bool:
         """Whether so many units may be had from other data centres; then they are asked for."""
-        self._circle.advance(now)
+        self._membership.advance(now)
         exchange = self._exchange(key)
         if exchange is None:
             return False
@@ -239,7 +239,7 @@ class RemoteHandler:
     def left(self, key: IntervalKey) -> Left:
         """What others may have, though fewer units than were asked of them."""
         found = self._exchanges.get(key)
-        return found.left(self._circle.now) if found is not None else Left()
+        return found.left(self._membership.now) if found is not None else Left()
 
     def is_scarce(self, key: IntervalKey) -> bool:
         """Whether the rest of an interval is gathered at one data centre."""
@@ -263,14 +263,14 @@ class RemoteHandler:
 
     def centres_changed(self) -> None:
         """Some data centre takes part, or drains, or is out, or lost: others hear at once."""
-        self._circle.look_again()
+        self._membership.look_again()
         self._definitions.begin_anew()
         self._touched |= dict.fromkeys(self._exchanges)
         self._tell_members()
 
     def readmitted(self, centre: str) -> None:
         """A data centre takes part again, by the log that it has now."""
-        self._acquaintances.readmitted(centre)
+        self._identities.readmitted(centre)
         self._recollections.forget(centre)
         for each in self._exchanges.values():
             each.forget(centre)
@@ -278,13 +278,13 @@ class RemoteHandler:
         self.centres_changed()
 
     def _tell_members(self) -> None:
-        self._members_at = self._circle.now + STATUS_AGAIN_US
-        self._circle.tell_members()
+        self._members_at = self._membership.now + STATUS_AGAIN_US
+        self._membership.tell_members()
         self._settings.tell()
 
     def settings_changed(self) -> None:
         """A template or a placement has changed here: all others hear with the next step."""
-        self._members_at = self._circle.now
+        self._members_at = self._membership.now
 
     def await_cap(self, cap: str, home: str) -> None:
         """Let another data centre define a cap by its template."""
@@ -321,7 +321,7 @@ class RemoteHandler:
         """The total of an interval was changed here."""
         exchange = self._exchange(key)
         if exchange is not None:
-            exchange.total_changed(self._circle.now)
+            exchange.total_changed(self._membership.now)
             self.touch(key)
 
     def touch(self, key: IntervalKey) -> None:
@@ -333,35 +333,35 @@ class RemoteHandler:
 
     def meet(self, sender: Sender, now: int) -> Meeting:
         """Another data centre is about to say something: whether the two know each other."""
-        self._circle.advance(now)
-        meeting = self._acquaintances.meet(sender, self._circle.now)
+        self._membership.advance(now)
+        meeting = self._identities.meet(sender, self._membership.now)
         if meeting != "known":
-            self._circle.introduce(sender.centre, meeting)
+            self._membership.introduce(sender.centre, meeting)
         return meeting
 
     def knocked(self, centre: str, message: Members, now: int) -> None:
         """One that is not let in says who it is."""
-        self._circle.advance(now)
-        self._acquaintances.knocked(centre, message)
+        self._membership.advance(now)
+        self._identities.knocked(centre, message)
 
     def received(self, centre: str, message: AmongRemotes, now: int) -> None:
         """Another data centre says something. Who is none of them is not listened to."""
-        self._circle.advance(now)
+        self._membership.advance(now)
         if isinstance(message, Members):
-            self._circle.merge(centre, message)
+            self._membership.merge(centre, message)
             return
         # What was sent to one that is out since then still has to be settled.
-        settles = isinstance(message, Movement | Receipt) and self._circle.settles_with(centre)
+        settles = isinstance(message, Movement | Receipt) and self._membership.settles_with(centre)
         if centre not in self.others and not settles:
             return
-        self._circle.heard(centre)
+        self._membership.heard(centre)
         match message:
             case Register(intervals=intervals):
                 self._definitions.learn(centre, message)
                 self._hear_all(centre, intervals)
                 self.serving.owe(centre, message.meta.cap)
             case Inquiry(cap=cap, until=until):
-                if self._circle.now <= until:
+                if self._membership.now <= until:
                     self._define(cap)
                 self._definitions.tell(centre, cap)
             case Versions(versions=versions, served=served):
@@ -401,9 +401,9 @@ class RemoteHandler:
             case Receipt():
                 self._settle(centre, exchange, message)
             case Wish():
-                exchange.wished(centre, message, self._circle.now)
+                exchange.wished(centre, message, self._membership.now)
             case WishRefusal():
-                exchange.replied(centre, message, self._circle.now)
+                exchange.replied(centre, message, self._membership.now)
             case Books():
                 self._closing.heard(centre, key, message)
             case BooksClosed():
@@ -415,7 +415,7 @@ class RemoteHandler:
 
         Who drains learns of one only where the message `brings` something, to send it on.
         """
-        if not self._circle.believes(centre, about.cap, doubt_about(about)):
+        if not self._membership.believes(centre, about.cap, doubt_about(about)):
             return None
         self._definitions.compare(centre, about.cap, about.version)
         meta = self._state.metas.get(about.cap)
@@ -439,7 +439,7 @@ class RemoteHandler:
         self._hear_bounds(exchange, about)
         if self.dc in about.cuts and not self._recover(centre, exchange, *about.cuts[self.dc]):
             return None
-        exchange.heard(centre, about, self._circle.now)
+        exchange.heard(centre, about, self._membership.now)
         self._touched[key] = None
         return exchange
 
@@ -481,7 +481,7 @@ class RemoteHandler:
             minter=about.minter,
         )
         if about.minter == self.dc:
-            for fact in opening_recovered(meta, learned, self._circle.now):
+            for fact in opening_recovered(meta, learned, self._membership.now):
                 self.record(fact)
                 if isinstance(fact, IntervalRecovered):
                     interval = self._state.interval(fact.cap, fact.number)
@@ -508,7 +508,7 @@ class RemoteHandler:
         if theirs <= pool.received.get(centre, 0) and ours <= pool.sent_to(centre):
             return True
         cap, doubt = exchange.shared.cap, doubt_recovery(pool, centre, ours, theirs)
-        if not self._circle.believes(centre, cap, doubt):
+        if not self._membership.believes(centre, cap, doubt):
             return False
         self.record(
             TransferRecovered(cap=cap, number=number, centre=centre, sent=ours, received=theirs)
@@ -553,14 +553,14 @@ class RemoteHandler:
         self._twins.pop(cap, None)
         while len(self._twins) >= TWINS_MAX:
             del self._twins[next(iter(self._twins))]
-        self._twins[cap] = centre, self._circle.now
+        self._twins[cap] = centre, self._membership.now
 
     def _moved_here(self, centre: str, exchange: Exchange, message: Movement) -> None:
         pool, number = exchange.shared.pool, exchange.shared.interval.number
         if message.generation != self.generation:
             return  # it was moved to a generation before: it is told of as that
         doubt = doubt_movement(pool, centre, message.moved)
-        if not self._circle.believes(centre, exchange.shared.cap, doubt):
+        if not self._membership.believes(centre, exchange.shared.cap, doubt):
             return
         if message.moved > pool.received.get(centre, 0):
             self.record(
@@ -568,7 +568,7 @@ class RemoteHandler:
                     cap=exchange.shared.cap, number=number, source=centre, moved=message.moved
                 )
             )
-            exchange.received(centre, self._circle.now)
+            exchange.received(centre, self._membership.now)
         moved = pool.received.get(centre, 0)
         self.tell(centre, Receipt(about=exchange.shared.about, moved=moved))
 
@@ -585,11 +585,11 @@ class RemoteHandler:
 
     def step(self, now: int) -> None:
         """Do what time alone makes due."""
-        self._circle.advance(now)
-        if self._circle.now < self._step_at or not self._state.centres:
+        self._membership.advance(now)
+        if self._membership.now < self._step_at or not self._state.centres:
             return
-        self._step_at = self._circle.now + STEP_US
-        if self._circle.now >= self._members_at:
+        self._step_at = self._membership.now + STEP_US
+        if self._membership.now >= self._members_at:
             self._tell_members()
         self._settings.step()
         self._recollections.step()
@@ -598,12 +598,12 @@ class RemoteHandler:
         self._definitions.inherit()
         self.serving.step()
         if not self._exchanges:
-            self._circle.leave_if_drained()
+            self._membership.leave_if_drained()
         for key, exchange in self._exchanges.items():
             self._touched[key] = None
-            exchange.shared.tell_moved_again(self._circle.now)
-        if self._circle.now >= self._status_at:
-            self._status_at = self._circle.now + STATUS_US
+            exchange.shared.tell_moved_again(self._membership.now)
+        if self._membership.now >= self._status_at:
+            self._status_at = self._membership.now + STATUS_US
             self._tell_status()
         for key in self._closing.step(self._exchanges):
             self._close(key, self._exchanges[key].shared.interval)
@@ -614,27 +614,27 @@ class RemoteHandler:
 
     def look(self, now: int) -> None:
         """See to every exchange that was touched."""
-        self._circle.advance(now)
+        self._membership.advance(now)
         self.serving.look()
         touched, self._touched = self._touched, {}
         for key in touched:
             exchange = self._exchange(key)
             if exchange is not None:
-                exchange.react(self._circle.now)
+                exchange.react(self._membership.now)
 
     def compose(self) -> list[tuple[str, BetweenCentres]]:
         """Everything that others are to be told of what is decided so far."""
-        return self._circle.take()
+        return self._membership.take()
 
     def _tell_status(self) -> None:
         """Tell of what has changed, and now and then of the rest; and that somebody is here."""
         news = [each for key, each in self._exchanges.items() if self._is_news(key, each)]
         abouts = [each.shared.about for each in news]
         for at in range(0, max(1, len(abouts)), INTERVALS_PER_MESSAGE):
-            self._circle.tell_others(Status(intervals=abouts[at : at + INTERVALS_PER_MESSAGE]))
+            self._membership.tell_others(Status(intervals=abouts[at : at + INTERVALS_PER_MESSAGE]))
 
     def _is_news(self, key: IntervalKey, exchange: Exchange) -> bool:
-        about, now = exchange.shared.about, self._circle.now
+        about, now = exchange.shared.about, self._membership.now
         told, at = self._told.get(key, (None, 0))
         if told == about and now - at < STATUS_AGAIN_US:
             return False

@@ -26,23 +26,23 @@ class Serving:
     """
 
     def __init__(
-        self, circle: Membership, local: LocalHandler, tell: Callable[[str, str], None]
+        self, membership: Membership, local: LocalHandler, tell: Callable[[str, str], None]
     ) -> None:
         """`tell` lets a data centre hear the definition of a cap, if it did not just now."""
-        self._circle, self._local, self._tell = circle, local, tell
+        self._membership, self._local, self._tell = membership, local, tell
         self._owed: dict[str, str] = {}
         self._soon: dict[str, None] = {}
         self._told: dict[str, dict[str, Version]] = {
             cap: {}
-            for cap, meta in circle.state.metas.items()
-            if circle.state.centres and not meta.home and any(map(_may_be_cut, meta.intervals))
+            for cap, meta in membership.state.metas.items()
+            if membership.state.centres and not meta.home and any(map(_may_be_cut, meta.intervals))
         }
 
     # ---- of caps that are decided elsewhere
 
     def owe(self, home: str, cap: str) -> None:
         """The home of a cap has told its definition, and wants to hear when all serve by it."""
-        meta = self._circle.state.metas.get(cap)
+        meta = self._membership.state.metas.get(cap)
         if meta is not None and meta.home == home:
             self._owed[cap] = home
             self._soon[cap] = None
@@ -62,20 +62,20 @@ class Serving:
         home = self._owed.get(cap)
         if home is not None and self._is_served(cap):
             del self._owed[cap]
-            version = self._circle.state.metas[cap].version
-            self._circle.tell(home, Versions(versions=[], served=[(cap, version)]))
+            version = self._membership.state.metas[cap].version
+            self._membership.tell(home, Versions(versions=[], served=[(cap, version)]))
 
     def _is_served(self, cap: str) -> bool:
         """Whether no server here may serve by an older definition."""
         local = self._local
-        return not (local.unheard(cap) or local.holders(cap, self._circle.now))
+        return not (local.unheard(cap) or local.holders(cap, self._membership.now))
 
     # ---- of caps that are decided here
 
     def changed(self, cap: str) -> None:
         """A definition that is decided here has changed: nobody has said yet to serve by it."""
         self._told.pop(cap, None)
-        if self._until(self._circle.state.metas[cap]):
+        if self._until(self._membership.state.metas[cap]):
             self._told[cap] = {}
 
     def told(self, centre: str, cap: str, version: Version) -> None:
@@ -89,30 +89,30 @@ class Serving:
 
         They surely do not after the instants given, in microseconds UTC.
         """
-        meta = self._circle.state.metas[cap]
+        meta = self._membership.state.metas[cap]
         until = self._until(meta)
         told = self._told.get(cap, {})
         return {
             centre: until
-            for centre, register in self._circle.state.centres.items()
-            if until and centre != self._circle.dc and register.membership != "out"
+            for centre, register in self._membership.state.centres.items()
+            if until and centre != self._membership.dc and register.membership != "out"
             if centre not in told or told[centre] < meta.version
         }
 
     def awaited(self, cap: str) -> bool:
         """Whether one of them is heard, so that it will say soon that it has heard."""
-        return not self._circle.fresh.isdisjoint(self.unheard(cap))
+        return not self._membership.fresh.isdisjoint(self.unheard(cap))
 
     def _until(self, meta: Meta) -> int:
         """When other data centres surely serve none of what is open now; 0 where they do not."""
-        now = self._circle.now
+        now = self._membership.now
         instants = [each.served_until for each in meta.intervals if _is_abroad(each)]
         return max([each for each in (*instants, meta.taken_until) if each > now], default=0)
 
     def _settle(self, cap: str) -> None:
         """Where everybody serves by the bounds of an interval, nobody counts as serving on."""
         if cap in self._told and not self.unheard(cap):
-            self._local.settle(cap, self._circle.now)
+            self._local.settle(cap, self._membership.now)
 
     # ---- time
 
@@ -123,10 +123,10 @@ class Serving:
             self._soon[cap] = None
         for cap in list(islice(self._told, CAPS_PER_STEP)):
             told = self._told.pop(cap)
-            if self._until(self._circle.state.metas[cap]):
+            if self._until(self._membership.state.metas[cap]):
                 self._told[cap] = told
                 for centre in self.unheard(cap):
-                    if centre in self._circle.others:
+                    if centre in self._membership.others:
                         self._tell(centre, cap)
 
 

@@ -35,9 +35,9 @@ Nobody defines it after the first of these, when somebody may have defined it el
 class SettingsSync:
     """What this data centre knows of them, and the caps that others define by their templates."""
 
-    def __init__(self, circle: Membership, define: Callable[[str], bool]) -> None:
+    def __init__(self, membership: Membership, define: Callable[[str], bool]) -> None:
         """`define` caps by templates, here or elsewhere; True where nothing is to be awaited."""
-        self._circle, self._state, self._define = circle, circle.state, define
+        self._membership, self._state, self._define = membership, membership.state, define
         self._awaited: dict[str, Awaited] = {}
         self._all_told: dict[str, int] = {}
 
@@ -45,15 +45,15 @@ class SettingsSync:
 
     def tell(self) -> None:
         """Let others see whether they know what is known here."""
-        self._circle.tell_others(SharedSettings(digest=self._digest()))
+        self._membership.tell_others(SharedSettings(digest=self._digest()))
 
     def heard(self, centre: str, message: SharedSettings) -> None:
         """Another data centre tells what it knows, and with a digest asks whether that is all."""
         for each in message.registers:
             is_news = _rank(each) > self._known(each)
-            if is_news and self._circle.believes(centre, _name(each), doubt_setting(each)):
-                self._circle.record(each)
-        now = self._circle.now
+            if is_news and self._membership.believes(centre, _name(each), doubt_setting(each)):
+                self._membership.record(each)
+        now = self._membership.now
         is_due = now >= self._all_told.get(centre, 0) + TELL_ALL_US
         if is_due and message.digest and message.digest != self._digest():
             self._all_told[centre] = now
@@ -65,9 +65,9 @@ class SettingsSync:
             part.append(each)
             size += len(msgpack.encode(each))
             if size > SETTINGS_BYTES:
-                self._circle.tell(centre, SharedSettings(registers=part))
+                self._membership.tell(centre, SharedSettings(registers=part))
                 part, size = [], 0
-        self._circle.tell(centre, SharedSettings(registers=part, digest=self._digest()))
+        self._membership.tell(centre, SharedSettings(registers=part, digest=self._digest()))
 
     def _all(self) -> Iterator[Setting]:
         """Every register that is known here, as others have to know it."""
@@ -92,7 +92,7 @@ class SettingsSync:
     def _template(self, match: str) -> TemplateLearned:
         stamp, definition = self._state.template_stamp(match), self._state.templates.get(match)
         if stamp.count and not stamp.origin:
-            stamp = structs.replace(stamp, origin=self._circle.dc)
+            stamp = structs.replace(stamp, origin=self._membership.dc)
         return TemplateLearned(match=match, definition=definition, stamp=stamp)
 
     def _placement(self, name: str) -> PlacementChanged:
@@ -103,21 +103,21 @@ class SettingsSync:
 
     def await_cap(self, cap: str, home: str) -> None:
         """Let the data centre `home` define a cap by its template, and tell of it."""
-        now, awaited = self._circle.now, self._awaited.get(cap)
+        now, awaited = self._membership.now, self._awaited.get(cap)
         if awaited is not None and now < awaited.due:
             return
         wait = AWAIT_US[0] if awaited is None else min(2 * awaited.wait, AWAIT_US[1])
         self._awaited[cap] = Awaited(wait, now + wait)
         while len(self._awaited) > AWAITED_MAX:
             del self._awaited[next(iter(self._awaited))]
-        if home in self._circle.others:
-            self._circle.tell(home, Inquiry(cap=cap, until=now + AWAIT_US[0] + AHEAD_US))
+        if home in self._membership.others:
+            self._membership.tell(home, Inquiry(cap=cap, until=now + AWAIT_US[0] + AHEAD_US))
 
     def step(self) -> None:
         """Ask again for some of the caps that are not known yet, round and round."""
         for cap in list(islice(self._awaited, AWAITED_PER_STEP)):
             awaited = self._awaited[cap] = self._awaited.pop(cap)
-            is_due = self._circle.now >= awaited.due
+            is_due = self._membership.now >= awaited.due
             if cap in self._state.metas or (is_due and self._define(cap)):
                 del self._awaited[cap]
 

@@ -112,7 +112,7 @@ class Holds:
         if found.holds is None:
             found.holds = {}
         found.holds[span] = noted
-        self._holdings.keeper.note(noted)
+        self._holdings.journal_writer.note(noted)
         self._expire_later(found, span, expires_ns)
 
     def commit(self, command: Commit, caller: Caller) -> None:
@@ -222,7 +222,7 @@ class Holds:
             self._give_back(found, span, back, outcome, caller)
         else:
             noted = self._noted_settled(found, span)
-            self._holdings.keeper.note(noted, *caller.entries(outcome))
+            self._holdings.journal_writer.note(noted, *caller.entries(outcome))
             caller.finish(outcome)
 
     # ---- a commit above its hold
@@ -277,7 +277,7 @@ class Holds:
         self._close(found, span)
         noted = self._noted_settled(found, span, above)
         entries: list[Entry] = [noted, *self._mark_above(found, above, noted.owner)]
-        self._holdings.keeper.note(*entries, *caller.entries(outcome))
+        self._holdings.journal_writer.note(*entries, *caller.entries(outcome))
         # That the hold knows what was taken above it must outlive the machine, as ids do.
         self._holdings.keep_with([], found, partial(caller.finish, outcome))
 

@@ -56,7 +56,7 @@ class KeyFiles:
         if not found.name:
             found.name = self._ledger.name(found.key)
             if found.slot == NO_SLOT:
-                self._holdings.keeper.note(self._holdings.keeper.bare(found))
+                self._holdings.journal_writer.note(self._holdings.journal_writer.bare(found))
         number = self._files[-1].number
         if found.named_in != number:
             found.named_in = number

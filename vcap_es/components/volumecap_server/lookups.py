@@ -38,10 +38,10 @@ class Lookups:
             self._answer(token, refusal)
         elif found is not None:
             found.lookups[token] = None
-            self._holdings.telling.hunger(found)
+            self._holdings.reporter.hunger(found)
         else:
-            self._holdings.shelf.watch(cap).lookups[token] = None
-            self._holdings.telling.hunger_for(cap)
+            self._holdings.table.watch(cap).lookups[token] = None
+            self._holdings.reporter.hunger_for(cap)
 
     def _heard(self, found: Slice) -> None:
         """The master has spoken of this slice."""
@@ -50,7 +50,7 @@ class Lookups:
 
     def _noted(self, cap: str) -> None:
         """The master has told what this cap is."""
-        watched = self._holdings.shelf.watch(cap)
+        watched = self._holdings.table.watch(cap)
         waiting, watched.lookups = watched.lookups, {}
         for token in waiting:
             self._look(token, cap)
@@ -66,7 +66,7 @@ class Lookups:
     def _answer(self, token: int, answer: Level | Refused) -> None:
         cap, alarm = self._asked.pop(token)
         self._holdings.alarms.call_off(alarm)
-        watched = self._holdings.shelf.watched.get(cap)
+        watched = self._holdings.table.watched.get(cap)
         if watched is not None:
             watched.lookups.pop(token, None)
             for found in watched.slices.values():

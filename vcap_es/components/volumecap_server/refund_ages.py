@@ -44,7 +44,7 @@ class RefundAges:
         if (tuple(seen), floor) != (found.seen, found.floor):
             found.seen, found.floor = tuple(seen), floor
             aged = Aged(cap=found.cap, number=found.number, floor=floor, seen=seen)
-            self._holdings.keeper.note(aged)
+            self._holdings.journal_writer.note(aged)
             self._forget_below(found)
 
     def _forget_below(self, found: Slice) -> None:

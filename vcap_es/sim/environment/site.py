@@ -43,7 +43,7 @@ class Site:
         self.streams = Streams(seed)
         self.random = Random(seed)
         self.network = Network(self.scheduler, self.streams.net, faults)
-        self.truth = Oracle()
+        self.oracle = Oracle()
         self.master_parties: list[Party] = []
         self.tokens = count(1)
         self.command_answers: dict[int, object] = {}

@@ -160,7 +160,7 @@ class Clients:
         if master.core is None or master.is_paused:
             return
         token = next(self.world.tokens)
-        self._reads[token] = self.world.truth.fold.state.epoch
+        self._reads[token] = self.world.oracle.fold.state.epoch
         master.core.read(token, _epoch_of)
         master.flush()
 

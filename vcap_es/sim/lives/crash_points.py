@@ -78,7 +78,7 @@ class CrashingCentres(SimulatedCentres):
 
     def arm(self, random: Random, happened: dict[str, int]) -> None:
         """From now on masters die at steps of transfers; `happened` counts them."""
-        self._fate, self._happened = random, happened
+        self._nemesis, self._happened = random, happened
         self._counts = dict.fromkeys(POINTS, 0)
         self._armed = {name: self._any() for name in self.worlds}
         self._told: dict[tuple[str, str, str, int], int] = {}
@@ -93,7 +93,7 @@ class CrashingCentres(SimulatedCentres):
         """One of those that have happened least so far."""
         least = min(self._counts.values())
         points = [point for point, times in self._counts.items() if times <= least + SPREAD]
-        return Armed(self._fate.choice(points), self.scheduler.now_ns)
+        return Armed(self._nemesis.choice(points), self.scheduler.now_ns)
 
     def _waits_for(self, name: str, point: Point) -> bool:
         return self._armed is not None and self._armed[name].point == point
@@ -106,11 +106,11 @@ class CrashingCentres(SimulatedCentres):
         self._counts[point] += 1
         what = step_at(point, "minter" if minter in ("", name) else "other")
         self._happened[what] = self._happened.get(what, 0) + 1
-        world.note("fate", what)
+        world.note("nemesis", what)
         self._armed[name] = self._any()
         if dies and world.leader is not None:
             self._dying |= {name}
-            world.later(self._fate.choice(AWAY_US), world.leader.start_unless_running)
+            world.later(self._nemesis.choice(AWAY_US), world.leader.start_unless_running)
             world.later(0, partial(self._dies, name, world.leader))
 
     def _dies(self, name: str, master: MasterProcess) -> None:
@@ -164,7 +164,7 @@ class CrashingCentres(SimulatedCentres):
         if self._happens_if(source, "sent, published once deposed", minter):
             self.scheduler.later(LATE_US * US, carry)
             return
-        if not self._happens_if(source, "sent, publishing", minter) or self._fate.random() < 0.5:
+        if not self._happens_if(source, "sent, publishing", minter) or self._nemesis.random() < 0.5:
             carry()
         if self._waits_for(source, "broker empty"):
             self._empty_until_ns = self.scheduler.now_ns + EMPTY_US * US

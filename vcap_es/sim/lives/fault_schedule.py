@@ -11,7 +11,7 @@ from msgspec import Struct
 DAY_US = 86_400_000_000
 
 
-class Fault(Struct, frozen=True, array_like=True):
+class Mishap(Struct, frozen=True, array_like=True):
     """`kind` happens to `who` at `at_ms` after the beginning, and is over `lasts_ms` later.
 
     `amid` is a crash while a ballot is being written, `behind` one when it is, with `amount` of the
@@ -69,7 +69,7 @@ def draw(
     count: int,
     until_ms: int,
     lasts_ms: tuple[int, ...],
-) -> list[Fault]:
+) -> list[Mishap]:
     """So many mishaps at random times; `names` are the masters and then the servers.
 
     Each lasts up to one of `lasts_ms`.
@@ -82,7 +82,7 @@ def draw(
     return sorted(drawn, key=lambda each: each.at_ms)
 
 
-def _mishap(random: Random, kind: str, names: list[str], at_ms: int, lasts_ms: int) -> Fault:
+def _mishap(random: Random, kind: str, names: list[str], at_ms: int, lasts_ms: int) -> Mishap:
     masters = [each for each in names if each.startswith("m")]
     # Masters are where it matters.
     who = random.choice(masters if kind in ON_MASTERS or random.random() < 0.6 else names)
@@ -99,4 +99,4 @@ def _mishap(random: Random, kind: str, names: list[str], at_ms: int, lasts_ms: i
         amount = random.choice((DAY_US, -DAY_US, 2_000_000, -2_000_000))
     elif kind == "tail":
         amount = random.randint(1, 30)
-    return Fault(at_ms, kind, who, other, random.randint(1, lasts_ms), amount)
+    return Mishap(at_ms, kind, who, other, random.randint(1, lasts_ms), amount)

@@ -21,7 +21,7 @@ from vcap_es.projections.states.meta import Meta
 from vcap_es.sim.environment.oracle import equation_holds
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.clients import Clients
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.nemesis import Nemesis
 from vcap_es.sim.lives.profiles import LIMITS, Options, Profile, mishaps, options
 from vcap_es.sim.world.copying import watch_copies
@@ -99,7 +99,7 @@ class Life:
         profile: Profile,
         seed: int,
         *,
-        planned: list[Fault] | None = None,
+        planned: list[Mishap] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -121,7 +121,7 @@ class Life:
         )
         self.world.scheduler.events_max = EVENTS_MAX
         self.world.say = say
-        self.fate = Nemesis(self.world)
+        self.nemesis = Nemesis(self.world)
         totals, gap_us = self.options.totals, self.options.gap_us
         self.clients: Askers = Clients(self.world, totals, gap_us, may_edit=not profile.gives_up)
         self.served: Served = watch_closely(self.world)
@@ -137,11 +137,11 @@ class Life:
         self.clients.define()
         self.clients.go_on()
         world.run(self.options.waits_ms * 1000)
-        self.fate.plan(self.mishaps)
+        self.nemesis.plan(self.mishaps)
         world.run(self.safety_ms * 1000)
         self.clients.stop()
-        may_leave = self.options.leaves_one and not self.fate.has_harmed_disks
-        self.fate.heal(left_out=world.servers[-1] if may_leave else None)
+        may_leave = self.options.leaves_one and not self.nemesis.has_harmed_disks
+        self.nemesis.heal(left_out=world.servers[-1] if may_leave else None)
         world.note("", "healed")
         self._converge()
         if self.profile.is_steady:
@@ -159,14 +159,14 @@ class Life:
             events=world.scheduler.events,
             virtual_ms=world.scheduler.now_ns // 1_000_000,
             asked=self.clients.asked,
-            acknowledged=world.truth.end,
+            acknowledged=world.oracle.end,
             elections=world.elections,
             messages=packets.sent,
             lost=packets.lost,
             repeated=packets.repeated,
             reordered=packets.reordered,
             swallowed=packets.swallowed,
-            mishaps=self.fate.happened,
+            mishaps=self.nemesis.happened,
         )
 
     # ---- the end: it comes to rest
@@ -211,7 +211,9 @@ class Life:
             return f"voters are {config.voters}, not {nodes} and some of {there | gone}"
         if len(voting) != count:
             return f"voters are {config.voters}, though there are {there}"
-        ballots = [each for each in self.world.truth.ballots if each.node in nodes | voting & there]
+        ballots = [
+            each for each in self.world.oracle.ballots if each.node in nodes | voting & there
+        ]
         if any(each.config != config for each in ballots):
             return f"a voter does not hold {config}"
         return ""
@@ -221,7 +223,7 @@ class Life:
 
     def _serve(self) -> None:
         """A new cap is defined, and a consume of it is answered yes, everywhere."""
-        metas = self.world.truth.fold.state.metas
+        metas = self.world.oracle.fold.state.metas
         for _ in range(DEFINITIONS_MAX):
             if PROBE in metas and self.clients.are_defined(metas):
                 break
@@ -305,7 +307,7 @@ class Life:
         """
         leader, meta = self.world.leader, self.world.state.metas.get(cap)
         assert leader is not None
-        stamp = self.world.truth.entries[-1].recorded_at
+        stamp = self.world.oracle.entries[-1].recorded_at
         interval = meta.at(max(stamp, leader.moment.utc)) if meta is not None else None
         if meta is None or interval is not meta.at(self.world.now_us):
             return None
@@ -313,7 +315,7 @@ class Life:
 
     def _compare(self) -> None:
         """C5, C7, C13: every copy says the same, and what clients were told is in it."""
-        world, truth = self.world, self.world.truth
+        world, oracle = self.world, self.world.oracle
         world.run(REPORTS_US)
         for _ in range(50):
             world.run(20_000)
@@ -326,7 +328,7 @@ class Life:
         equation_holds(replayed)
         for each in world.masters:
             links = [entry.link for entry in each.log.entries]
-            must(links == [entry.link for entry in truth.entries], "C5", f"{each.name}'s log")
+            must(links == [entry.link for entry in oracle.entries], "C5", f"{each.name}'s log")
             assert each.core is not None
             must(each.core.state == replayed, "C7", f"{each.name} lives in another state")
         self._compare_snapshot()
@@ -338,23 +340,23 @@ class Life:
                 must(last <= spent, "C13", finding)
 
     def _is_at_rest(self, core: Master) -> bool:
-        end = self.world.truth.end
+        end = self.world.oracle.end
         is_whole = core.replica.committed == core.replica.head.position == end
         return is_whole and (core.leadership is None or core.leadership.is_settled)
 
     def _compare_snapshot(self) -> None:
         """C7: a snapshot and what comes behind it give the same as the whole log."""
-        world, truth = self.world, self.world.truth
-        middle = world.random.randint(0, truth.end)
+        world, oracle = self.world, self.world.oracle
+        middle = world.random.randint(0, oracle.end)
         fold = Fold()
-        for fact in truth.facts[:middle]:
+        for fact in oracle.facts[:middle]:
             fold.evolve(fact)
         master = world.masters[0]
         taken = take(fold.state, master.head_at(middle))
-        restored = restore(taken, truth.link_at(middle))
+        restored = restore(taken, oracle.link_at(middle))
         assert isinstance(restored, Snapshot), restored
         again = Fold(restored.state)
-        for fact in truth.facts[middle:]:
+        for fact in oracle.facts[middle:]:
             again.evolve(fact)
         must(
             again.state == world.replay().state, "C7", f"a snapshot at {middle} gives another state"

@@ -22,7 +22,7 @@ from vcap_es.projections.audit import Audit
 from vcap_es.sim.environment.site import NOON
 from vcap_es.sim.environment.violations import Violation
 from vcap_es.sim.lives.editing import edit
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.life import Figures
 from vcap_es.sim.lives.profiles import LIMITS, Profile
 from vcap_es.sim.lives.profiles import mishaps as drawn
@@ -55,7 +55,7 @@ class SharedLife:
         profile: Profile,
         seed: int,
         *,
-        planned: list[Fault] | None = None,
+        planned: list[Mishap] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -120,7 +120,7 @@ class SharedLife:
             events=self.centres.scheduler.events,
             virtual_ms=self.centres.scheduler.now_ns // MS,
             asked=self.asked,
-            acknowledged=sum(each.truth.end for each in worlds),
+            acknowledged=sum(each.oracle.end for each in worlds),
             elections=sum(each.elections for each in worlds),
             messages=self.centres.carried,
             lost=self.centres.lost,
@@ -252,7 +252,7 @@ class SharedLife:
     def _later(self, delay_us: int, call: Callable[[], None]) -> None:
         self.world.later(delay_us, call)
 
-    def _let(self, mishap: Fault) -> None:
+    def _let(self, mishap: Mishap) -> None:
         """Let it happen, if there is such a data centre."""
         worlds = self.centres.worlds
         if self._is_over or mishap.who not in worlds:
@@ -280,7 +280,7 @@ class SharedLife:
             }
             self.centres.cut |= pairs
             self._later(mishap.lasts_ms * 1000, lambda: self._join(pairs))
-        self.world.note("fate", mishap)
+        self.world.note("nemesis", mishap)
         self.happened[mishap.kind] = self.happened.get(mishap.kind, 0) + 1
 
     def _start(self, name: str, master: MasterProcess) -> None:
@@ -317,7 +317,7 @@ class SharedLife:
         self.centres.run(SECOND_US)
         for name, world in self._living.items():
             audit = Audit()
-            for entry in world.truth.entries:
+            for entry in world.oracle.entries:
                 audit.feed(recorded(entry))
             must(not audit.findings, "C1", f"{name}: {audit.findings[:1]}")
             leader = world.leader

@@ -7,7 +7,7 @@ from itertools import count, permutations
 from vcap_es.components.decisions.primacy import Config, is_quorum
 from vcap_es.events.units import MS
 from vcap_es.sim.environment.network import Faults
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.world.masters import MasterProcess
 from vcap_es.sim.world.servers import ServerProcess
 from vcap_es.sim.world.world import World
@@ -33,7 +33,7 @@ class Nemesis:
         self._numbers = count()
         self._is_healed = False
 
-    def plan(self, mishaps: list[Fault]) -> None:
+    def plan(self, mishaps: list[Mishap]) -> None:
         """Let all of these happen in their time."""
         for each in mishaps:
             self._later(each.at_ms, self._happening(each))
@@ -73,12 +73,12 @@ class Nemesis:
 
         self.world.scheduler.later(delay_ms * MS, due)
 
-    def _happening(self, mishap: Fault) -> Callable[[], None]:
+    def _happening(self, mishap: Mishap) -> Callable[[], None]:
         def happen() -> None:
             undo = self._begin(mishap)
             if undo is None:
                 return
-            self.world.note("fate", mishap)
+            self.world.note("nemesis", mishap)
             self.happened[mishap.kind] = self.happened.get(mishap.kind, 0) + 1
             number = next(self._numbers)  # two mishaps may be alike
             self._undos[number] = undo
@@ -91,7 +91,7 @@ class Nemesis:
         if undo is not None:
             undo()
 
-    def _begin(self, mishap: Fault) -> Undo | None:
+    def _begin(self, mishap: Mishap) -> Undo | None:
         """Let it happen; how it is undone, or None where it cannot happen now."""
         who, other, process = mishap.who, mishap.other, self._processes[mishap.who]
         match mishap.kind:
@@ -307,7 +307,7 @@ class Nemesis:
             return None
         lost.kill(is_power_lost=True)
         lost.lose_disk()
-        self.world.truth.give_up(process)
+        self.world.oracle.give_up(process)
         for operator in ("one", "another"):
             process.core.approve_promotion(next(self.world.tokens), operator, process.moment)
         process.flush()
@@ -344,8 +344,8 @@ class Nemesis:
         return [each.proposal for each in leads if each is not None and each.proposal is not None]
 
     def _has_everything(self, master: MasterProcess, configs: list[Config]) -> bool:
-        truth = self.world.truth
-        has_log = master.is_sound and master.log.has(truth.end, truth.link_at(truth.end))
+        oracle = self.world.oracle
+        has_log = master.is_sound and master.log.has(oracle.end, oracle.link_at(oracle.end))
         is_admitted = master.ballots.ballot.config is not None
         return has_log and is_admitted and all(master.node in each.isr for each in configs)
 

@@ -17,7 +17,7 @@ from vcap_es.events.facts import Definition
 from vcap_es.events.units import MS
 from vcap_es.projections.states.meta import Meta
 from vcap_es.sim.environment.violations import Violation
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.life import REPORTS_US, Life
 from vcap_es.sim.lives.profiles import EXACTLY, Profile
 from vcap_es.sim.world.invariants import must
@@ -102,7 +102,7 @@ class ExactLife(Life):
         profile: Profile,
         seed: int,
         *,
-        planned: list[Fault] | None = None,
+        planned: list[Mishap] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from vcap_es.components.volumecap_server.slices.limits import Limits
 from vcap_es.events.units import SECOND_US
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.environment.site import NOON
-from vcap_es.sim.lives.fault_schedule import WEIGHTS, Fault, draw
+from vcap_es.sim.lives.fault_schedule import WEIGHTS, Mishap, draw
 
 LIMITS = Limits(refund_window_ms=300, lead_ms=2000)
 
@@ -45,7 +45,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     is_busy: bool = False
     is_steady: bool = False
     gives_up: bool = False
-    directed: Callable[[Random], list[Fault]] | None = None
+    directed: Callable[[Random], list[Mishap]] | None = None
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ def options(profile: Profile, seed: int) -> Options:
     )
 
 
-def mishaps(profile: Profile, seed: int) -> list[Fault]:
+def mishaps(profile: Profile, seed: int) -> list[Mishap]:
     """The mishaps of the life `seed`."""
     life = options(profile, seed)
     random = Random(f"{seed}/faults/{profile.name}")
@@ -204,91 +204,91 @@ VOTERS = Profile(
 )
 
 
-def _flapping(random: Random) -> list[Fault]:
+def _flapping(random: Random) -> list[Mishap]:
     """The secondary is cut off and comes back, again and again, while the leader is well."""
     starts = [random.randint(0, 300) + 2500 * index for index in range(2)]
-    return [Fault(at_ms, "isolate", "m1", "", random.randint(1400, 2200)) for at_ms in starts]
+    return [Mishap(at_ms, "isolate", "m1", "", random.randint(1400, 2200)) for at_ms in starts]
 
 
-def _joint(random: Random) -> list[Fault]:
+def _joint(random: Random) -> list[Mishap]:
     """Two witnesses join late, and just then the data centre falls into two halves."""
     joined_ms = random.randint(800, 1000)
     parted_ms = joined_ms + random.randint(0, 400)
     halves = [(one, other) for one in ("m0", "s1", "s2") for other in ("m1", "s0")]
-    late = [Fault(0, "crash", name, "", joined_ms) for name in ("s1", "s2")]
+    late = [Mishap(0, "crash", name, "", joined_ms) for name in ("s1", "s2")]
     parts = [
-        Fault(parted_ms, "part", one, other, random.randint(2500, 4000)) for one, other in halves
+        Mishap(parted_ms, "part", one, other, random.randint(2500, 4000)) for one, other in halves
     ]
-    crash = Fault(parted_ms + random.randint(0, 1500), "crash", "m0", "", random.randint(1, 100))
+    crash = Mishap(parted_ms + random.randint(0, 1500), "crash", "m0", "", random.randint(1, 100))
     return sorted([*late, *parts, crash], key=lambda each: each.at_ms)
 
 
-def _solo(random: Random) -> list[Fault]:
+def _solo(random: Random) -> list[Mishap]:
     """The leader goes on alone, dies, and the witness has forgotten what was committed."""
     parted_ms = random.randint(0, 300)
     crashed_ms = parted_ms + random.randint(1500, 3000)
     return [
-        Fault(parted_ms, "part", "m0", "m1", 4500),
-        Fault(parted_ms + 1, "reset", "m0", "m1", 1),
-        Fault(crashed_ms, "crash", "s0", "", random.randint(1, 200)),
-        Fault(crashed_ms + random.randint(0, 250), "crash", "m0", "", random.randint(2500, 4000)),
+        Mishap(parted_ms, "part", "m0", "m1", 4500),
+        Mishap(parted_ms + 1, "reset", "m0", "m1", 1),
+        Mishap(crashed_ms, "crash", "s0", "", random.randint(1, 200)),
+        Mishap(crashed_ms + random.randint(0, 250), "crash", "m0", "", random.randint(2500, 4000)),
     ]
 
 
-def _promises(random: Random) -> list[Fault]:
+def _promises(random: Random) -> list[Mishap]:
     """A voter promises, and loses its process or its disk before the candidate has a majority."""
     ms = random.randint(0, 300)
     lasts_ms = random.randint(3500, 5000)
     apart = [("m0", "m1"), ("m0", "s1"), ("m1", "s2")]
     lost = random.choice(
         (
-            [Fault(ms + 900, "behind", "s0", "", 2000)],
-            [Fault(ms + 900, "behind", "s0", "", 2000, 1)],
+            [Mishap(ms + 900, "behind", "s0", "", 2000)],
+            [Mishap(ms + 900, "behind", "s0", "", 2000, 1)],
             # A slow disk, so that it dies with its promise half written.
-            [Fault(ms, "slow", "s0", "", lasts_ms), Fault(ms + 900, "amid", "s0", "", 2000)],
+            [Mishap(ms, "slow", "s0", "", lasts_ms), Mishap(ms + 900, "amid", "s0", "", 2000)],
         )
     )
     return [
-        *(Fault(ms, "part", one, other, lasts_ms) for one, other in apart),
-        Fault(ms, "part", "m0", "s0", random.randint(1250, 1700)),
-        Fault(ms, "clog", "s1", "m1", lasts_ms, random.randint(120, 300)),
-        Fault(ms + 1, "reset", "m0", "m1", 1),
+        *(Mishap(ms, "part", one, other, lasts_ms) for one, other in apart),
+        Mishap(ms, "part", "m0", "s0", random.randint(1250, 1700)),
+        Mishap(ms, "clog", "s1", "m1", lasts_ms, random.randint(120, 300)),
+        Mishap(ms + 1, "reset", "m0", "m1", 1),
         *lost,
     ]
 
 
-def _tails(random: Random) -> list[Fault]:
+def _tails(random: Random) -> list[Mishap]:
     """The secondary's log has lost its end, and it is needed at once, or is not."""
     ms = random.randint(0, 1500)
-    mishaps = [Fault(ms, "tail", "m1", "heard", random.randint(1, 500), random.randint(1, 20))]
+    mishaps = [Mishap(ms, "tail", "m1", "heard", random.randint(1, 500), random.randint(1, 20))]
     if random.random() < 0.5:
-        mishaps.append(Fault(ms + random.randint(0, 5), "crash", "m0", "", 3000))
+        mishaps.append(Mishap(ms + random.randint(0, 5), "crash", "m0", "", 3000))
     return mishaps
 
 
-def _deposed(random: Random) -> list[Fault]:
+def _deposed(random: Random) -> list[Mishap]:
     """The leader is cut off, all others see it at once, and it does not."""
     ms = random.randint(0, 1000)
-    resets = [Fault(ms, "reset", "m0", name, 1) for name in ("m1", "s0", "s1")]
-    return [Fault(ms, "isolate", "m0", "", random.randint(700, 3000)), *resets]
+    resets = [Mishap(ms, "reset", "m0", name, 1) for name in ("m1", "s0", "s1")]
+    return [Mishap(ms, "isolate", "m0", "", random.randint(700, 3000)), *resets]
 
 
-def _forced(random: Random) -> list[Fault]:
+def _forced(random: Random) -> list[Mishap]:
     """The leader goes on alone, and is lost with all that it had: operators force the other."""
     ms = random.randint(0, 300)
     forced_ms = ms + random.randint(1200, 2200)
     return [
-        Fault(ms, "part", "m0", "m1", 3000),
-        Fault(ms + 1, "reset", "m0", "m1", 1),
-        Fault(forced_ms, "force", "m1", "m0", random.randint(200, 1500)),
+        Mishap(ms, "part", "m0", "m1", 3000),
+        Mishap(ms + 1, "reset", "m0", "m1", 1),
+        Mishap(forced_ms, "force", "m1", "m0", random.randint(200, 1500)),
     ]
 
 
-def _transfers(random: Random) -> list[Fault]:
+def _transfers(random: Random) -> list[Mishap]:
     """Masters die and links break, among as many as five data centres."""
     kinds = ("crash", "crash", "power", "part", "part", "isolate")
     mishaps = [
-        Fault(
+        Mishap(
             random.randint(0, 8000),
             random.choice(kinds),
             random.choice("abcde"),

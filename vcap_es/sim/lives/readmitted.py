@@ -17,7 +17,7 @@ from vcap_es.events.facts.meta import IntervalKind
 from vcap_es.events.periods import window_at
 from vcap_es.events.units import SECOND_US
 from vcap_es.sim.environment.violations import Violation
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.multi_centre import STEP_US, SharedLife
 from vcap_es.sim.lives.profiles import Profile
 from vcap_es.sim.world.centres import SimulatedCentres
@@ -42,7 +42,7 @@ class ReadmittedLife(SharedLife):
         profile: Profile,
         seed: int,
         *,
-        planned: list[Fault] | None = None,
+        planned: list[Mishap] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -147,7 +147,7 @@ class ReadmittedLife(SharedLife):
         self._go_on(self._random.choice((500, 5_000)))
 
     def _backup(self, name: str) -> list[Stored]:
-        while self.centres.worlds[name].truth.end == 0:
+        while self.centres.worlds[name].oracle.end == 0:
             self.centres.run(STEP_US)
         return self.restored.backup(name)
 
@@ -164,14 +164,14 @@ class ReadmittedLife(SharedLife):
         for name, worlds in self.restored.before.items():
             for server in [each for world in worlds for each in world.servers]:
                 server.start_unless_running()
-                fate = self._random.random()
-                if fate < 0.6:
+                nemesis = self._random.random()
+                if nemesis < 0.6:
                     self.restored.send_over(name, server)
                     self._old.remove(server)
                     self._admit(name, server)
                 else:
                     self._all_came_over = False
-                    if fate < 0.8:
+                    if nemesis < 0.8:
                         server.kill()
                 self._go_on(self._random.choice((0, 1_000)))
 

@@ -25,7 +25,7 @@ from vcap_es.projections.audit import Audit
 from vcap_es.projections.balances import amounts_of, balance_of
 from vcap_es.sim.environment.network import Faults
 from vcap_es.sim.lives.editing import edit
-from vcap_es.sim.lives.fault_schedule import Fault
+from vcap_es.sim.lives.fault_schedule import Mishap
 from vcap_es.sim.lives.life import Figures
 from vcap_es.sim.lives.profiles import LIMITS, Profile
 from vcap_es.sim.world.invariants import must
@@ -50,13 +50,13 @@ class RestoredLife:
         profile: Profile,
         seed: int,
         *,
-        planned: list[Fault] | None = None,
+        planned: list[Mishap] | None = None,
         safety_ms: int | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         del planned  # what happens here is drawn as it comes
         self._random = random = Random(f"{seed}/restored")
-        self.mishaps: list[Fault] = []
+        self.mishaps: list[Mishap] = []
         self.safety_ms = random.randint(*profile.safety_ms) if safety_ms is None else safety_ms
         faults = Faults(
             lose=random.choice((0, 0, 10)),
@@ -101,7 +101,7 @@ class RestoredLife:
             events=self.world.scheduler.events,
             virtual_ms=self.world.scheduler.now_ns // MS,
             asked=self.asked,
-            acknowledged=sum(each.truth.end for each in worlds),
+            acknowledged=sum(each.oracle.end for each in worlds),
             elections=sum(each.elections for each in worlds),
             messages=sum(each.network.packets.sent for each in worlds),
             lost=sum(each.network.packets.lost for each in worlds),
@@ -186,14 +186,14 @@ class RestoredLife:
     def _readmit(self, new: World) -> None:
         """Some old servers come over, some die, and the others serve what they hold."""
         for server in list(self.world.servers):
-            fate = self._random.random()
+            nemesis = self._random.random()
             server.start_unless_running()
-            if fate < 0.5:
+            if nemesis < 0.5:
                 self._wait_for_leader(new)
                 done = self.restoring.readmit(server)
                 must(isinstance(done, Done), "C8", f"{server.name} was not readmitted: {done}")
                 self.happened["readmit"] = self.happened.get("readmit", 0) + 1
-            elif fate < 0.7:
+            elif nemesis < 0.7:
                 server.kill()
             self._go_on(new, self._random.choice((0, 3_000)))
 
@@ -239,9 +239,9 @@ class RestoredLife:
         """The independent audit finds nothing, and the same books."""
         new.run(READMISSION_US)
         audit = Audit()
-        events: list[Recorded] = [recorded(each) for each in new.truth.entries]
+        events: list[Recorded] = [recorded(each) for each in new.oracle.entries]
         for event in events:
             audit.feed(event)
-        metas = new.truth.fold.state.metas.values()
+        metas = new.oracle.fold.state.metas.values()
         audit.compare(amounts_of(balance_of(meta) for meta in metas))
         must(not audit.findings, "C1", f"{audit.findings[:1]}")

@@ -68,7 +68,7 @@ def _all_of_them(_state: DataCentre) -> list[str]:
 
 def _whoever_is_heard(self: Recollections, cap: str) -> int | None:
     told = self._told.get(cap, {})
-    others = self._circle.others
+    others = self._membership.others
     return 0 if others and all(each in told for each in others) else None
 
 

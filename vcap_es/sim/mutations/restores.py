@@ -62,7 +62,7 @@ def _never_forgotten(_self: Master, _hello: Hello) -> bool:
     return False
 
 
-def _never_from_before(_self: LocalHandler, _incarnation: str, _desk: object) -> bool:
+def _never_from_before(_self: LocalHandler, _incarnation: str, _allocator: object) -> bool:
     return False
 
 

@@ -1,4 +1,4 @@
-"""Bugs of the master's side of the slice protocol: its desks, its books, and what it lets out."""
+"""Bugs of the master's side of the slice protocol: its allocators, its books, what it lets out."""
 
 from msgspec import structs
 
@@ -113,7 +113,7 @@ def _keep_the_final_back(self: Allocator, incarnation: str) -> Grant:
 def _ask_nobody(self: Allocator, head: str, missing: int, since: int) -> RecallRound:  # noqa: ARG001  # the signature of what it stands for
     self._rounds += 1
     need = self._wishes[head].need if head else 0
-    number = (self._office.epoch, self._rounds)
+    number = (self._host.epoch, self._rounds)
     self._round = RecallRound(number, head, need, self._version, since, {}, set())
     return self._round
 
@@ -197,7 +197,7 @@ def _remind_nobody(_self: LocalHandler, _server: ServerSession, _now: int) -> No
     pass
 
 
-def _desk(name: str, wrong: object) -> Plant:
+def _allocator(name: str, wrong: object) -> Plant:
     return change(Allocator, name, wrong)
 
 
@@ -206,13 +206,13 @@ MASTER = (
     by_scenario(
         "recall_overtaken",
         "while the first in the queue waits for a recall, nobody else gets anything",
-        _desk("serve", _serve_past_the_first),
+        _allocator("serve", _serve_past_the_first),
         recalls.whoever_comes_first_is_served_first,
     ),
     by_scenario(
         "partial_grant",
         "the whole need, or nothing",
-        _desk("_serve_head", _serve_a_part),
+        _allocator("_serve_head", _serve_a_part),
         recalls.who_cannot_be_served_whole_gets_nothing,
     ),
     by_scenario(
@@ -224,41 +224,43 @@ MASTER = (
     by_scenario(
         "final_unseen",
         "a server's last word counts when it has seen all that was moved to it",
-        _desk("_take_newest", _final_unseen),
+        _allocator("_take_newest", _final_unseen),
         allocator_rules.a_final_that_has_not_seen_all_is_none,
     ),
     by_scenario(
         "verdict_across_versions",
         "no verdict on a pool that has changed since the others were asked",
-        _desk("_serve_head", _judge_across_versions),
+        _allocator("_serve_head", _judge_across_versions),
         recalls.what_comes_free_during_a_recall_is_asked_for_too,
     ),
     by_scenario(
         "unordered_wishes",
         "what is not a running total is taken from the newest report only",
-        _desk("hear", _hear_in_any_order),
+        _allocator("hear", _hear_in_any_order),
         allocator_rules.an_older_report_changes_no_wish,
     ),
     by_scenario(
         "final_kept_back",
         "a server that starts anew learns that its last word is told",
-        _desk("grant", _keep_the_final_back),
+        _allocator("grant", _keep_the_final_back),
         ends.refunds_do_not_begin_again_after_a_last_word,
     ),
     # Grants
     by_chance(
-        "topup_unchecked", "nothing is moved that is not available", _desk("_free", _without_limit)
+        "topup_unchecked",
+        "nothing is moved that is not available",
+        _allocator("_free", _without_limit),
     ),
     by_scenario(
         "granted_after_the_end",
         "an ended pool grants nothing",
-        _desk("serve", _serve_after_the_end),
+        _allocator("serve", _serve_after_the_end),
         allocator_rules.after_the_end_nothing_is_granted,
     ),
     by_scenario(
         "share_of_moved",
         "a wish ahead of need counts from what was seen, so that a repeat adds nothing",
-        _desk("_take_newest", _share_of_what_was_moved),
+        _allocator("_take_newest", _share_of_what_was_moved),
         allocator_rules.a_wish_ahead_of_need_counts_from_what_was_received,
     ),
     by_scenario(
@@ -276,18 +278,18 @@ MASTER = (
     by_chance(
         "idle_not_asked",
         "nobody is capped before all holders were asked",
-        _desk("_start_recall", _ask_nobody),
+        _allocator("_start_recall", _ask_nobody),
     ),
     by_scenario(
         "debt_not_recalled",
         "a debt is asked back from who holds something",
-        _desk("_recall_debt", _nothing),
+        _allocator("_recall_debt", _nothing),
         ends.a_lowered_total_is_called_back,
     ),
     by_scenario(
         "refund_wakes_nobody",
         "a refund makes verdicts void",
-        _desk("_take_totals", _refunds_wake_nobody),
+        _allocator("_take_totals", _refunds_wake_nobody),
         verdicts.a_refund_makes_verdicts_void,
     ),
     by_scenario(
@@ -303,13 +305,13 @@ MASTER = (
     by_scenario(
         "holder_wakes_nobody",
         "a holder that connects makes verdicts void",
-        _desk("hear", _holders_wake_nobody),
+        _allocator("hear", _holders_wake_nobody),
         verdicts.a_server_that_comes_with_units_makes_verdicts_void,
     ),
     by_scenario(
         "recovered_wakes_nobody",
         "a topup that the log had lost makes verdicts void",
-        _desk("_recover_topup", _recover_topups_unheard),
+        _allocator("_recover_topup", _recover_topups_unheard),
         allocator_rules.who_was_given_what_the_log_has_lost_is_asked_too,
     ),
     # Books

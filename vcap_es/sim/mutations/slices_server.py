@@ -47,7 +47,7 @@ def _no(*_: object) -> bool:
 
 
 def _spare_everything(self: Returns, found: Slice) -> int:
-    return max(0, found.balance(self._shelf.cells))
+    return max(0, found.balance(self._table.cells))
 
 
 def _give_without_answer(self: Returns, found: Slice) -> None:
@@ -58,7 +58,7 @@ def _give_without_answer(self: Returns, found: Slice) -> None:
 def _answer_with_any_fsync(self: Returns, found: Slice) -> None:
     if found.answering is not None:
         found.answered, found.answering = found.answering, None
-        self._telling.tell(found)
+        self._reporter.tell(found)
 
 
 # ---- telling at once
@@ -86,7 +86,7 @@ def _returned_nothing(_found: Slice, _verdict: Verdict) -> int:
 
 
 def _fresh_for_ever(self: ConsumeQueue, found: Slice) -> Verdict | None:
-    heard_ns, found.heard_ns = found.heard_ns, self._shelf.now_ns
+    heard_ns, found.heard_ns = found.heard_ns, self._table.now_ns
     try:
         return _verdict(self, found)
     finally:
@@ -144,10 +144,10 @@ def _tell_refunds_early(self: Slice, cells: Cells) -> tuple[int, int, int, int]:
 def _begin_as_the_first(
     self: Reporter,
     start: int,  # noqa: ARG001  # likewise
-    shelf: SliceTable,
+    table: SliceTable,
     outputs: list[ServerOutput],
 ) -> None:
-    _begin_telling(self, 1, shelf, outputs)
+    _begin_telling(self, 1, table, outputs)
 
 
 # ---- the journal
@@ -166,7 +166,7 @@ def _higher_ceiling_in_flight(self: JournalWriter, found: Slice) -> Kept:
 
 def _recover_confirmed(self: JournalWriter, journal: Journal) -> None:
     _recover(self, journal)
-    for found in self._shelf.slices.values():
+    for found in self._table.slices.values():
         found.is_confirmed = True
 
 

@@ -82,7 +82,7 @@ def _take_any(self: RemoteHandler, centre: str, at: Exchange, message: Movement)
     number, before = at.shared.interval.number, at.shared.pool.received.get(centre, 0)
     moved = max(message.moved, before + 1)
     self.record(TransferReceived(cap=at.shared.cap, number=number, source=centre, moved=moved))
-    at.received(centre, self._circle.now)
+    at.received(centre, self._membership.now)
 
 
 def _hear_but_phase(self: Exchange, centre: str, about: IntervalStatus, now: int) -> None:
@@ -97,10 +97,10 @@ def _acknowledge_first(
     messages: Sequence[BetweenCentres],
     moment: Moment,
 ) -> Reception:
-    hearing = _forwarded(self, delivery, sender, messages, moment)
-    if hearing == "heard":
+    receiver = _forwarded(self, delivery, sender, messages, moment)
+    if receiver == "heard":
         self._outputs.append(Acknowledge(delivery))
-    return hearing
+    return receiver
 
 
 def _open_all_again(meta: Meta, fact: HomeMoved) -> None:

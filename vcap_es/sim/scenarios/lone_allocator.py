@@ -1,4 +1,4 @@
-"""One desk alone: its servers are made by hand, and what it records becomes true at once."""
+"""One allocator alone: its servers are made by hand, and what it records becomes true at once."""
 
 from vcap_es.components.local_handler.allocator import Allocator
 from vcap_es.components.local_handler.demands import Left
@@ -19,7 +19,7 @@ from vcap_es.sim.environment.site import NOON
 
 
 class LoneAllocator:
-    """The office of one desk: facts become true at once, and everybody is connected."""
+    """The host of one allocator: facts become true at once, and everybody is connected."""
 
     epoch = 3
 
@@ -36,7 +36,7 @@ class LoneAllocator:
                 tzdata="",
             )
         )
-        self.desk = Allocator("c", self.interval, False, self)
+        self.allocator = Allocator("c", self.interval, False, self)
         self.is_forced = False
         self.connected = set(servers)
         self.readmitted: set[str] = set()
@@ -48,7 +48,7 @@ class LoneAllocator:
         """See `Office`."""
         return self.is_forced
 
-    def is_from_before(self, incarnation: str, _desk: Allocator) -> bool:
+    def is_from_before(self, incarnation: str, _allocator: Allocator) -> bool:
         """See `Office`."""
         return incarnation in self.readmitted
 
@@ -56,23 +56,23 @@ class LoneAllocator:
         """See `Office`."""
         raise AssertionError(why)
 
-    def may_come(self, _desk: Allocator, _missing: int, _now: int) -> bool:
+    def may_come(self, _allocator: Allocator, _missing: int, _now: int) -> bool:
         """See `Office`."""
         return False
 
-    def may_be_freed(self, _desk: Allocator) -> bool:
+    def may_be_freed(self, _allocator: Allocator) -> bool:
         """See `Office`."""
         return False
 
-    def left_elsewhere(self, _desk: Allocator) -> Left:
+    def left_elsewhere(self, _allocator: Allocator) -> Left:
         """See `Office`."""
         return Left()
 
-    def is_scarce(self, _desk: Allocator) -> bool:
+    def is_scarce(self, _allocator: Allocator) -> bool:
         """See `Office`."""
         return False
 
-    def reserved(self, _desk: Allocator, _now: int) -> int:
+    def reserved(self, _allocator: Allocator, _now: int) -> int:
         """See `Office`."""
         return 0
 
@@ -81,9 +81,9 @@ class LoneAllocator:
         assert isinstance(fact, ToppedUp | TopupRecovered | HoldingRecovered | Returned)
         volumecap.evolve_moved(self.interval.pool, fact)
 
-    def tell(self, incarnation: str, desk: Allocator) -> None:
+    def tell(self, incarnation: str, allocator: Allocator) -> None:
         """See `Office`."""
-        assert desk is self.desk
+        assert allocator is self.allocator
         self.told.append(incarnation)
 
     def is_connected(self, incarnation: str) -> bool:
@@ -106,9 +106,9 @@ class LoneAllocator:
             "answered": (0, 0),
         }
         holding = Holding("c", 0, *{**known, **fields}.values())  # type: ignore[arg-type]  # in the order of the struct
-        news = self.desk.hear(who, ord(who), (1, order or self.order), holding)
+        news = self.allocator.hear(who, ord(who), (1, order or self.order), holding)
         for entry in SpendReported(incarnation=who, entries=news).entries:
             volumecap.evolve_spend(self.interval.pool, who, entry)
-        self.desk.take_back(who, holding)
-        self.desk.serve(now)
-        return self.desk.grant(who)
+        self.allocator.take_back(who, holding)
+        self.allocator.serve(now)
+        return self.allocator.grant(who)

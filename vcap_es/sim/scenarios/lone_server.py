@@ -153,6 +153,6 @@ class LoneServer:
     @property
     def answered(self) -> RecallRoundId:
         """The recall round that the newest report says is answered."""
-        self.core.holdings.telling.tell(self.core.holdings.slices[("c", 0)])
+        self.core.holdings.reporter.tell(self.core.holdings.slices[("c", 0)])
         self.flush()
         return self.reports[-1].answered

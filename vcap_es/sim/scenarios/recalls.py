@@ -69,7 +69,7 @@ def a_recall_is_answered_by_the_record_with_its_return() -> None:
     idle(world, one, 5)
     world.faults = Faults(fsync_us_max=10_000)
     found = one.core.holdings.slices["c", 0]
-    one.core.holdings.keeper.keep(found)
+    one.core.holdings.journal_writer.keep(found)
     one.flush()
     # Then all of them are found
     taken(world, other, 5)

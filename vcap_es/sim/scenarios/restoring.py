@@ -242,7 +242,7 @@ def _kept(world: World) -> Callable[[], None]:
         master.kill()
         master.ballots.ballot = ballot
         master.log.entries[:], master.log.committed = entries, 0
-        world.truth.give_up(master)
+        world.oracle.give_up(master)
         master.start()
         world.run(3 * SECOND)
 

@@ -65,7 +65,7 @@ def a_recall_that_is_met_already_is_not_spoken_of_before_the_fsync() -> None:
     lone.consume(20)
     lone.grant(5, recall=((1, 1), 4))
     told = len(lone.reports)
-    # When the desk asks for the same again and again, and the disk has not synced
+    # When the allocator asks for the same again and again, and the disk has not synced
     for number in range(2, 10):
         lone.grant(5, recall=((1, number), 4))
     # Then only the need is told, once, that its return has raised; the fsync answers the newest
@@ -252,7 +252,7 @@ def a_final_report_is_told_when_nothing_can_change_any_more() -> None:
     lone.grant(5, ended=True)
 
     def final() -> bool:
-        lone.core.holdings.telling.tell(lone.core.holdings.slices[("c", 0)])
+        lone.core.holdings.reporter.tell(lone.core.holdings.slices[("c", 0)])
         lone.flush()
         return lone.reports[-1].final
 

@@ -86,8 +86,8 @@ class SimulatedCentres:
         self.worlds: dict[str, World] = {}
         self.served: list[Served] = []
         self._gone: list[World] = []
-        self._truths: list[Oracle] = []
-        self.periods = Periods(lambda: self._truths)
+        self._oracles: list[Oracle] = []
+        self.periods = Periods(lambda: self._oracles)
         self._begin = partial(
             World,
             servers,
@@ -103,7 +103,7 @@ class SimulatedCentres:
     def _found(self, name: str, seed: int, now: int) -> None:
         cluster = f"{name}-{len(self._gone)}"
         world = self.worlds[name] = self._begin(dc=name, seed=seed, now=now, cluster=cluster)
-        self._truths.append(world.truth)
+        self._oracles.append(world.oracle)
         self.served.append(watch_closely(world, self.periods))
         world.forward = self.forwarding(name)
         world.acknowledged = self._acknowledged
@@ -198,8 +198,8 @@ class SimulatedCentres:
             return
         self._last += 1
         number, messages = self._last, [decode_between_centres(delivery.data)]
-        hearing = leader.core.forwarded(number, delivery.sender, messages, leader.moment)
-        if hearing != "heard":
+        receiver = leader.core.forwarded(number, delivery.sender, messages, leader.moment)
+        if receiver != "heard":
             self.lost += 1
             return
         if delivery.is_taken(leader.core.state):
@@ -255,7 +255,7 @@ class SimulatedCentres:
         worlds = [*self.worlds.values(), *self._gone]
         for key in {key for served in self.served for key in served.units}:
             units = sum(served.units.get(key, 0) for served in self.served)
-            limit = max(world.truth.minted_max.get(key, 0) for world in worlds)
+            limit = max(world.oracle.minted_max.get(key, 0) for world in worlds)
             must(units <= limit, "C2", f"{key}: {units} served of {limit}")
 
     def _pools(self, cap: str, number: int) -> dict[str, Pool]:

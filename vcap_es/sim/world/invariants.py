@@ -40,7 +40,7 @@ def server_is_within(server: ServerProcess, world: World) -> None:
         if interval is None:
             continue
         account = interval.pool.peek(incarnation)
-        if found.received > max(account.out, world.truth.lost.get((*key, incarnation), 0)):
+        if found.received > max(account.out, world.oracle.lost.get((*key, incarnation), 0)):
             raise Violation("C3", f"{incarnation} {key}: has what never durably left")
         if found.is_confirmed and (
             account.spent > spent
@@ -66,12 +66,12 @@ class Served:
         self._counted: dict[str, int] = {}
         self._settled: dict[str, str] = {}
         self._undone: set[str] = set()
-        self.periods = periods or Periods(lambda: [world.truth], self._served_twice_max)
+        self.periods = periods or Periods(lambda: [world.oracle], self._served_twice_max)
         self._spans: dict[tuple[str, str, int], Spans] = {}
 
     def _served_twice_max(self, cap: str) -> int:
         """Units of a cap that may be served a second time, as operators gave up events."""
-        twice = self.world.truth.twice_max.items()
+        twice = self.world.oracle.twice_max.items()
         return sum(units for (name, _), units in twice if name == cap)
 
     def check(self) -> None:
@@ -83,8 +83,8 @@ class Served:
     def check_totals(self) -> None:
         """Of no interval more was served than it ever had."""
         for key, units in self.units.items():
-            truth = self.world.truth
-            limit = truth.minted_max.get(key, 0) + truth.twice_max.get(key, 0)
+            oracle = self.world.oracle
+            limit = oracle.minted_max.get(key, 0) + oracle.twice_max.get(key, 0)
             must(units <= limit, "C2", f"{key}: {units} served of {limit}")
 
     def is_news(self, server: ServerProcess) -> bool:

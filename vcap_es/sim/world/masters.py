@@ -56,8 +56,8 @@ class MasterProcess(SimulatedProcess):
         ballot = Ballot(node=master_id(slot, site.new_id()))
         self.ballots = BallotDisk(founded(ballot, site.cluster) if is_founder else ballot)
         self.log = LogDisk()
-        site.truth.copies.append(self)
-        site.truth.votes.append(lambda: self.ballots.ballot)
+        site.oracle.copies.append(self)
+        site.oracle.votes.append(lambda: self.ballots.ballot)
         site.master_parties.append(self)
 
     @property
@@ -125,7 +125,7 @@ class MasterProcess(SimulatedProcess):
     def _held(self) -> StoredLog:
         log, fold = self.log, Fold()
         for entry in log.entries[: log.committed]:
-            fold.evolve(self.site.truth.decode(entry))
+            fold.evolve(self.site.oracle.decode(entry))
         history: dict[int, int] = {}
         for entry in log.entries:
             history[entry.epoch] = entry.position
@@ -297,7 +297,7 @@ class MasterProcess(SimulatedProcess):
         if claim.is_elected:
             self.site.elections += 1
             self.site.note(self.name, f"leads epoch {claim.epoch}")
-        self.site.truth.hear(self, claim)
+        self.site.oracle.hear(self, claim)
 
     # ---- the log
 
@@ -348,7 +348,7 @@ class MasterProcess(SimulatedProcess):
             self.core.disk_full(is_full=is_full, moment=self.moment)
 
     def _cut(self, write: Cut) -> tuple[int, bytes]:
-        self.site.truth.is_cut(self, write.after)
+        self.site.oracle.is_cut(self, write.after)
         return self.log.cut(write.after)
 
     def _fetch(self, wanted: Fetch) -> None:

@@ -52,7 +52,7 @@ class RestoredCentres(SimulatedCentres):
 
     def backup(self, name: str) -> list[Stored]:
         """What a backup of a data centre has that is taken now."""
-        return list(self.worlds[name].truth.entries)
+        return list(self.worlds[name].oracle.entries)
 
     def restore(self, name: str, backup: list[Stored], servers: int = 1) -> World:
         """Restore a data centre; the generation before is not reached by any letter any more."""
@@ -73,7 +73,7 @@ class RestoredCentres(SimulatedCentres):
         self._deliveries = {
             number: each for number, each in self._deliveries.items() if each.target != name
         }
-        self._truths.append(new.truth)
+        self._oracles.append(new.oracle)
         self.served.append(watch_closely(new, self.periods))
         new.say = old.say
         old.forward = old.acknowledged = None
@@ -127,7 +127,7 @@ class RestoredCentres(SimulatedCentres):
         old.servers.remove(server)
         server.kill()
         for (cap, number), found in server.core.holdings.slices.items():
-            new.truth.lost[cap, number, server.core.incarnation] = found.received
+            new.oracle.lost[cap, number, server.core.incarnation] = found.received
         server.site = new
         served.skip(server)
         new.servers.append(server)

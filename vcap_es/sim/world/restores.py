@@ -47,13 +47,13 @@ class Restoring:
         self.old = World(servers, seed=seed, faults=faults, limits=limits)
         self.new: World | None = None
         self._seed, self._faults, self._limits = seed, faults, limits
-        self._truths = [self.old.truth]
-        self._periods = Periods(lambda: self._truths)
+        self._oracles = [self.old.oracle]
+        self._periods = Periods(lambda: self._oracles)
         self._served = [watch_closely(self.old, self._periods)]
 
     def backup(self) -> list[Stored]:
         """What a backup has that is taken now."""
-        return list(self.old.truth.entries)
+        return list(self.old.oracle.entries)
 
     def restore(self, backup: list[Stored], servers: int) -> World:
         """Begin a new generation from `backup`, with so many new servers."""
@@ -65,7 +65,7 @@ class Restoring:
             limits=self._limits,
             servers=servers,
         )
-        self._truths.append(new.truth)
+        self._oracles.append(new.oracle)
         self._served.append(watch_closely(new, self._periods))
         return new
 
@@ -78,7 +78,7 @@ class Restoring:
         self.old.servers.remove(server)
         server.kill()
         for (cap, number), found in server.core.holdings.slices.items():
-            new.truth.lost[cap, number, server.core.incarnation] = found.received
+            new.oracle.lost[cap, number, server.core.incarnation] = found.received
         server.site = new
         self._served[1].skip(server)
         new.servers.append(server)
@@ -130,7 +130,7 @@ def restored_world(
     """
     fold = Fold()
     for entry in backup:
-        fold.evolve(old.truth.decode(entry))
+        fold.evolve(old.oracle.decode(entry))
     cluster = restored_cluster(fold.state.primacy.cluster, bytes(4))
     generation = generation_of(cluster)
     new = World(
@@ -169,7 +169,7 @@ def restored_world(
     ]
     entries = [*backup, *sealing.seal(drafts, last.epoch, head_of(last))]
     master.log.append(entries, len(entries))
-    new.truth.begin_with(entries)
+    new.oracle.begin_with(entries)
     new.masters = [master]
     new.masters += [MasterProcess(new, slot, is_founder=False) for slot in range(1, masters)]
     for each in new.masters:

@@ -77,7 +77,7 @@ class ServerProcess(SimulatedProcess):
         self.voter: Voter | None = None
         if is_witness:
             self.ballots = BallotDisk(Ballot(node=witness_id(name, site.new_id())))
-        site.truth.votes.append(lambda: self.ballots.ballot if self.ballots is not None else None)
+        site.oracle.votes.append(lambda: self.ballots.ballot if self.ballots is not None else None)
         self._work_ns = limits.report_ms * MS // WORKS_PER_PERIOD
         self.belonging = _new_belonging()
         self.start(same_boot=True)

@@ -187,12 +187,12 @@ class World(Site):
     @property
     def log(self) -> list[Fact]:
         """All facts that are acknowledged."""
-        return self.truth.facts
+        return self.oracle.facts
 
     @property
     def committed(self) -> Fold:
         """The state that the acknowledged facts give."""
-        return self.truth.fold
+        return self.oracle.fold
 
     def facts(self, kind: type[F]) -> list[F]:
         """All facts of one kind that are on the log."""

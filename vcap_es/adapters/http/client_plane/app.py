@@ -275,10 +275,10 @@ def client_app(plane: ClientPlane) -> Starlette:
         members = problem("internal_error", "the server failed; its log says why")
         return _finish(plane, "other", problem_response(members))
 
-    desk = _Dispatcher(plane)
+    allocator = _Dispatcher(plane)
     app = Starlette(
         routes=[
-            Route(each.path, desk.serve(each), methods=[each.method], name=each.name)
+            Route(each.path, allocator.serve(each), methods=[each.method], name=each.name)
             for each in ENDPOINTS
         ],
         exception_handlers={HTTPException: no_such, Exception: failed},

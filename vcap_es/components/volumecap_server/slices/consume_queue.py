@@ -20,13 +20,13 @@ class ConsumeQueue:
 
     def __init__(
         self,
-        shelf: SliceTable,
-        keeper: JournalWriter,
-        telling: Reporter,
+        table: SliceTable,
+        journal_writer: JournalWriter,
+        reporter: Reporter,
         alarms: TimingWheel,
         wake: Callable[[Slice], None],
     ) -> None:
-        self._shelf, self._keeper, self._telling = shelf, keeper, telling
+        self._table, self._journal_writer, self._reporter = table, journal_writer, reporter
         self._alarms, self._wake = alarms, wake
         self._waiting = 0
 
@@ -39,31 +39,31 @@ class ConsumeQueue:
             waiter.is_done = True
             waiter.refused(unavailable(waiter.cap, why))
             return
-        self._telling.ask_for(waiter.cap)
+        self._reporter.ask_for(waiter.cap)
         self._route(waiter)
         if not waiter.is_done:
             self._waiting += 1
-            at_ns = max(waiter.deadline_ns, self._shelf.now_ns)
+            at_ns = max(waiter.deadline_ns, self._table.now_ns)
             waiter.alarm = self._alarms.at(at_ns, lambda _: self._waited(waiter))
 
     def _closed_because(self) -> str:
-        if self._shelf.is_stopping or self._shelf.is_abandoned:
+        if self._table.is_stopping or self._table.is_abandoned:
             return "this server is stopping"
-        full = self._waiting >= self._shelf.limits.waiting_max
+        full = self._waiting >= self._table.limits.waiting_max
         return "too many consumes wait here" if full else ""
 
     def _route(self, waiter: Waiter) -> None:
         """Put the consume where it waits now: at a slice, or for news of its cap."""
-        refusal = self._shelf.refusal(waiter.cap)
-        found = self._shelf.slice_at(waiter.cap)
+        refusal = self._table.refusal(waiter.cap)
+        found = self._table.slice_at(waiter.cap)
         if refusal is not None:
             self._refuse(waiter, refusal)
         elif waiter.only not in (None, found):
             self._refuse(waiter, unavailable(waiter.cap, "its interval is over"))
         elif found is None:
-            self._shelf.watch(waiter.cap).waiters[waiter] = None
-            self._telling.hunger_for(waiter.cap)
-        elif found.slot == NO_SLOT and self._keeper.is_full:
+            self._table.watch(waiter.cap).waiters[waiter] = None
+            self._reporter.hunger_for(waiter.cap)
+        elif found.slot == NO_SLOT and self._journal_writer.is_full:
             self._refuse(waiter, unavailable(waiter.cap, "the journal has no room for its slice"))
         else:
             found.waiters.append(waiter)
@@ -77,7 +77,7 @@ class ConsumeQueue:
 
     def refuse_all(self, why: str) -> None:
         """Nobody is served here any more."""
-        for watched in list(self._shelf.watched.values()):
+        for watched in list(self._table.watched.values()):
             waiting = list(watched.waiters)
             for found in watched.slices.values():
                 waiting += found.waiters
@@ -103,28 +103,28 @@ class ConsumeQueue:
         if waiter.pins:
             found.pinned += amount
         else:
-            self._shelf.cells[found.slot] += amount
+            self._table.cells[found.slot] += amount
         waiter.taken(found, amount)
 
     # ---- when the time of a consume is over
 
     def _waited(self, waiter: Waiter) -> None:
-        found = self._shelf.slice_at(waiter.cap)
+        found = self._table.slice_at(waiter.cap)
         is_over = waiter.only not in (None, found)
         if found is None or is_over or not self._take_what_is_here(found, waiter):
-            linked = self._telling.is_connected
+            linked = self._reporter.is_connected
             why = "no answer in time" if linked else "no primary master is connected"
             detail = f"{why}, and the slice here does not suffice"
             self._refuse(waiter, unavailable(waiter.cap, detail))
-        self._shelf.watch(waiter.cap).waiters.pop(waiter, None)
-        for each in list(self._shelf.watch(waiter.cap).slices.values()):
+        self._table.watch(waiter.cap).waiters.pop(waiter, None)
+        for each in list(self._table.watch(waiter.cap).slices.values()):
             if waiter in each.waiters:
                 each.waiters.remove(waiter)
                 self._wake(each)
 
     def _take_what_is_here(self, found: Slice, waiter: Waiter) -> bool:
         """The last chance of a consume that would take less than it asked."""
-        cells = self._shelf.cells
+        cells = self._table.cells
         amount = min(waiter.maximum, found.balance(cells), found.countable(cells))
         if amount < waiter.minimum or waiter.minimum == waiter.maximum:
             return False
@@ -141,10 +141,10 @@ class ConsumeQueue:
             waiter = found.waiters[0]
             if waiter.is_done:
                 found.waiters.popleft()
-            elif not found.is_open(self._shelf.now_ns):
+            elif not found.is_open(self._table.now_ns):
                 self._reroute(found)
             elif not self._serve(found, waiter):
-                self._telling.hunger(found)
+                self._reporter.hunger(found)
                 return
 
     def _serve(self, found: Slice, waiter: Waiter) -> bool:
@@ -154,19 +154,19 @@ class ConsumeQueue:
             found.waiters.popleft()
             self._refuse(waiter, self._exhausted(found, waiter, waiter.minimum - amount))
             return True
-        countable = found.countable(self._shelf.cells)
+        countable = found.countable(self._table.cells)
         if countable < waiter.minimum <= found.total:  # of more there is none: it will be capped
             found.waiters.popleft()
-            is_gone = waiter.minimum > found.total - found.net_spent(self._shelf.cells)
+            is_gone = waiter.minimum > found.total - found.net_spent(self._table.cells)
             why = self._exhausted(found, waiter, waiter.minimum) if is_gone else None
             self._refuse(waiter, why or self._counted_out(found, waiter))
             return True
         amount = min(amount, countable)
-        if amount < waiter.minimum or amount > found.balance(self._shelf.cells):
+        if amount < waiter.minimum or amount > found.balance(self._table.cells):
             return False
-        if not found.within_ceiling(self._shelf.cells, amount):
+        if not found.within_ceiling(self._table.cells, amount):
             if found.ceiling < MAX_AMOUNT:  # else some of it is set aside, and comes free or not
-                self._keeper.keep(found)
+                self._journal_writer.keep(found)
             return False
         found.waiters.popleft()
         self._take(found, waiter, amount)
@@ -177,7 +177,7 @@ class ConsumeQueue:
 
         That is its maximum, or by a verdict that is good still what there is at all.
         """
-        balance = found.balance(self._shelf.cells)
+        balance = found.balance(self._table.cells)
         verdict = self.verdict(found)
         if verdict is None or balance >= waiter.maximum:
             return waiter.maximum, waiter.maximum
@@ -187,12 +187,12 @@ class ConsumeQueue:
 
     def verdict(self, found: Slice) -> Verdict | None:
         """The verdict of exhaustion that holds now; none that is older than a moment."""
-        verdict, now_ns = found.verdict, self._shelf.now_ns
+        verdict, now_ns = found.verdict, self._table.now_ns
         if verdict is None:
             return None
         if verdict.until and now_ns >= self._instant_ns(found, verdict.until):
             found.verdict = None
-        is_fresh = now_ns - found.heard_ns < self._shelf.limits.fresh_ms * MS
+        is_fresh = now_ns - found.heard_ns < self._table.limits.fresh_ms * MS
         return found.verdict if is_fresh else None
 
     def _instant_ns(self, found: Slice, instant: int) -> int:
@@ -218,7 +218,7 @@ class ConsumeQueue:
         return counted_out(found.cap, found.number, self._wait_ms(found, found.end))
 
     def _wait_ms(self, found: Slice, until: int) -> int:
-        return max(1, -(-(self._instant_ns(found, until) - self._shelf.now_ns) // MS))
+        return max(1, -(-(self._instant_ns(found, until) - self._table.now_ns) // MS))
 
     def count_refused(self, found: Slice, amount: int) -> None:
         """Count units that were asked for and refused in this interval; the count ends at 2**63-1.
@@ -228,14 +228,14 @@ class ConsumeQueue:
         if found.slot == NO_SLOT:
             found.refused_before = min(found.refused_before + amount, MAX_AMOUNT)
         else:
-            cells, at = self._shelf.cells, found.slot + 1
+            cells, at = self._table.cells, found.slot + 1
             cells[at] = min(cells[at] + amount, MAX_AMOUNT)
 
     def unpin(self, found: Slice, amount: int, *, spend: bool) -> None:
         """Spend units that were set aside, or let them go; `wake` the slice afterwards."""
         found.pinned -= amount
         if spend:
-            self._shelf.cells[found.slot] += amount
+            self._table.cells[found.slot] += amount
 
     def _reroute(self, found: Slice) -> None:
         """The interval is over for new consumes: those that wait go to the next one."""

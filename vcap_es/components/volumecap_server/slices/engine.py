@@ -1,8 +1,8 @@
 """The slices of a volumecap server: the server's side of the slice protocol.
 
-Its parts, each a page: the `shelf` has the slices, the `queues` serve who waits for them,
-`giving_back` returns what is recalled, `refilling` asks ahead of need, the `keeper` keeps every
-total in the journal before anybody is told of it, and `hearing` and `telling` speak with the
+Its parts, each a page: the `table` has the slices, the `consume_queue` serve who waits for them,
+`returns` returns what is recalled, `refilling` asks ahead of need, the `journal_writer` keeps every
+total in the journal before anybody is told of it, and `receiver` and `reporter` speak with the
 master. Whatever happens to a slice, it is then looked at in one order: serve, give back, refill.
 """
 
@@ -54,26 +54,28 @@ class SliceEngine:
         self.noted: Callable[[str], None] = lambda _: None
         self.surveyed: Callable[[Slice], None] = lambda _: None
         self.alarms = TimingWheel()
-        self.shelf = SliceTable(journal.incarnation, cells, limits)
-        self.current, self.slices = self.shelf.current, self.shelf.slices
-        self.keeper = JournalWriter(journal, self.shelf, self.outputs, has_room)
-        self.telling = Reporter(journal.start, self.shelf, self.outputs)
-        self._queues = ConsumeQueue(self.shelf, self.keeper, self.telling, self.alarms, self.wake)
-        self._giving = Returns(self.shelf, self.keeper, self.telling)
-        self._refilling = Refill(
-            self.shelf, self.keeper, self.telling, self.alarms, self._queues.verdict
+        self.table = SliceTable(journal.incarnation, cells, limits)
+        self.current, self.slices = self.table.current, self.table.slices
+        self.journal_writer = JournalWriter(journal, self.table, self.outputs, has_room)
+        self.reporter = Reporter(journal.start, self.table, self.outputs)
+        self._consume_queue = ConsumeQueue(
+            self.table, self.journal_writer, self.reporter, self.alarms, self.wake
         )
-        self._hearing = GrantReceiver(
-            self.shelf,
-            self.keeper,
-            self.telling,
+        self._giving = Returns(self.table, self.journal_writer, self.reporter)
+        self._refilling = Refill(
+            self.table, self.journal_writer, self.reporter, self.alarms, self._consume_queue.verdict
+        )
+        self._receiver = GrantReceiver(
+            self.table,
+            self.journal_writer,
+            self.reporter,
             self.alarms,
             wake=self._heard,
             resume=self._resume,
             drop=self._drop,
             abandon=self._abandon,
         )
-        self.shelf.became_current = self._refilling.remember_to_roll
+        self.table.became_current = self._refilling.remember_to_roll
         self._awake: dict[Slice, None] = {}
         self._is_waking = False
         self._rounds: list[Slice] = []
@@ -95,7 +97,7 @@ class SliceEngine:
             self._is_waking = False
 
     def _look(self, found: Slice) -> None:
-        self._queues.serve(found)
+        self._consume_queue.serve(found)
         self._giving.give(found)
         self._refilling.refresh(found)
 
@@ -107,43 +109,43 @@ class SliceEngine:
             self.heard(found)
 
     def _resume(self, watched: WatchedCap) -> None:
-        self._queues.resume(watched)
+        self._consume_queue.resume(watched)
         if watched.lookups and watched.notice is not None:
             self.noted(watched.notice.cap)
 
     def _drop(self, found: Slice) -> None:
         found.closed = True
         self._freed(found)
-        self.shelf.remove(found)
+        self.table.remove(found)
         self._awake.pop(found, None)
-        self.telling.forget(found)
+        self.reporter.forget(found)
         self.dropped(found)
-        self.keeper.drop(found)
+        self.journal_writer.drop(found)
 
     # ---- what clients ask
 
     def enqueue(self, waiter: Waiter) -> None:
         """Let a consume wait until a slice of its cap suffices, or until it is refused."""
-        self._queues.enqueue(waiter)
+        self._consume_queue.enqueue(waiter)
 
     def unpin(self, found: Slice, amount: int, *, spend: bool) -> None:
         """Spend units that were set aside, or let them go; `wake` the slice afterwards."""
-        self._queues.unpin(found, amount, spend=spend)
+        self._consume_queue.unpin(found, amount, spend=spend)
 
     def count_refused(self, found: Slice, amount: int) -> None:
         """Count units that were asked for and refused in this interval."""
-        self._queues.count_refused(found, amount)
+        self._consume_queue.count_refused(found, amount)
 
     def keep_with(self, entries: list[Entry], found: Slice, then: Callable[[], None]) -> None:
         """Let entries be fsynced in one record with the totals of their slice; then call `then`."""
-        self.keeper.keep_with(entries, found, then)
+        self.journal_writer.keep_with(entries, found, then)
 
     def when_free(self, found: Slice, refunded: int, then: Callable[[], None]) -> None:
         """Call `then` when refunds up to this running total can be had at every server.
 
         That is at once where no master is connected, and after `FREE_NS` at the latest.
         """
-        if not self.telling.is_connected or found.closed or found.ended or found.free >= refunded:
+        if not self.reporter.is_connected or found.closed or found.ended or found.free >= refunded:
             then()
             return
         alarm = self.alarms.at(self.now_ns + FREE_NS, lambda _: self._freed(found))
@@ -154,7 +156,7 @@ class SliceEngine:
         waiting, found.freeing = found.freeing or [], None
         for refunded, alarm, then in waiting:
             is_over = alarm.ring is None  # it has rung
-            is_cut_off = found.closed or found.ended or not self.telling.is_connected
+            is_cut_off = found.closed or found.ended or not self.reporter.is_connected
             if is_over or is_cut_off or found.free >= refunded:
                 self.alarms.call_off(alarm)
                 then()
@@ -167,7 +169,7 @@ class SliceEngine:
 
     def slice_at(self, cap: str) -> Slice | None:
         """The slice of `cap` that may be spent from now."""
-        return self.shelf.slice_at(cap)
+        return self.table.slice_at(cap)
 
     def group_of(self, cap: str) -> str | None:
         """The group of `cap`, as far as it is known here."""
@@ -176,7 +178,7 @@ class SliceEngine:
 
     def notice_of(self, cap: str) -> Notice | None:
         """What the master said of `cap`."""
-        watched = self.shelf.watched.get(cap)
+        watched = self.table.watched.get(cap)
         return watched.notice if watched else None
 
     def shadowed_code(self, refusal: Refused) -> RefusalCode | None:
@@ -186,24 +188,24 @@ class SliceEngine:
         """
         notice, is_served = self.notice_of(refusal.cap), self.slice_at(refusal.cap) is not None
         is_shadow = notice is not None and notice.mode == "shadow" and is_served
-        is_serving = not (self.shelf.is_stopping or self.shelf.is_abandoned)
+        is_serving = not (self.table.is_stopping or self.table.is_abandoned)
         return refusal.code if is_shadow and is_serving and refusal.code in _SHADOWED else None
 
     def refusal_of(self, cap: str) -> Refused | None:
         """Why `cap` is refused whatever is asked, as far as is known; asks the master if needed."""
-        self.telling.ask_for(cap)
-        return self.shelf.refusal(cap)
+        self.reporter.ask_for(cap)
+        return self.table.refusal(cap)
 
     # ---- the master
 
     def connected(self, now_ns: int) -> None:
         """The primary master is connected: tell everything anew."""
-        self.shelf.now_ns = now_ns
-        self.telling.connected()
+        self.table.now_ns = now_ns
+        self.reporter.connected()
 
     def disconnected(self) -> None:
         """The connection is gone. Slices are served on, up to their deadlines."""
-        self.telling.is_connected = False
+        self.reporter.is_connected = False
         for found in list(self.slices.values()):
             if found.freeing:
                 self._freed(found)
@@ -216,56 +218,56 @@ class SliceEngine:
 
     def broadcast(self, message: Broadcast, now_ns: int) -> None:
         """Intervals exist, have changed or have ended."""
-        self.shelf.now_ns = now_ns
+        self.table.now_ns = now_ns
         self._heard_at = now_ns, message.now
-        if not self.shelf.is_abandoned:
-            self._hearing.broadcast(message)
+        if not self.table.is_abandoned:
+            self._receiver.broadcast(message)
 
     def standing(self, message: Grants, now_ns: int) -> None:
         """Where we stand with the pools of some intervals."""
-        self.shelf.now_ns = now_ns
+        self.table.now_ns = now_ns
         self._heard_at = now_ns, message.now
-        if not self.shelf.is_abandoned:
-            self._hearing.standing(message)
+        if not self.table.is_abandoned:
+            self._receiver.standing(message)
 
     def _abandon(self, reason: str) -> None:
         """Serve, write and tell nothing more."""
-        self.shelf.is_abandoned = True
+        self.table.is_abandoned = True
         self._reason = reason
         self._shut("this server's journal is an old copy")
 
     def _shut(self, why: str) -> None:
         for found in self.slices.values():
             found.limit = -1
-        self._queues.refuse_all(why)
+        self._consume_queue.refuse_all(why)
 
     # ---- the journal and the clock
 
     def written(self, ticket: int, now_ns: int) -> None:
         """The record of that ticket is fsynced."""
-        self.shelf.now_ns = now_ns
-        if self.shelf.is_abandoned:
+        self.table.now_ns = now_ns
+        if self.table.is_abandoned:
             return
-        before = [(each, each.told[1:3]) for each, _ in self.keeper.written(ticket)]
+        before = [(each, each.told[1:3]) for each, _ in self.journal_writer.written(ticket)]
         for found, told in before:
             self._giving.answer(found)
             if told != (found.returned_kept, found.refunded_kept):
-                self.telling.tell(found)
+                self.reporter.tell(found)
             self.wake(found)
 
     @property
     def now_ns(self) -> int:
         """The boot clock as it was last told."""
-        return self.shelf.now_ns
+        return self.table.now_ns
 
     def tick(self, now_ns: int) -> None:
         """Time has passed: ring the alarms that are due."""
-        self.shelf.now_ns = now_ns
+        self.table.now_ns = now_ns
         self.alarms.ring(now_ns)
 
     def survey(self, now_ns: int) -> None:
         """Look at a twentieth of the slices: tell what has changed. Wanted 20 times per period."""
-        self.shelf.now_ns = now_ns
+        self.table.now_ns = now_ns
         if not self._rounds:
             self._rounds = list(self.slices.values())
         share = max(1, len(self.slices) // ROUNDS_PER_PERIOD)
@@ -279,7 +281,7 @@ class SliceEngine:
         if self._is_quiet(found):
             return
         self._refilling.rate(found)
-        self.telling.survey(found)
+        self.reporter.survey(found)
         if found.is_open(self.now_ns):
             self._refilling.refresh(found)
 
@@ -291,13 +293,13 @@ class SliceEngine:
 
     def repeat(self, now_ns: int) -> None:
         """Tell again what somebody waits for: a wish repeats until it is met."""
-        self.shelf.now_ns = now_ns
-        self.telling.repeat()
+        self.table.now_ns = now_ns
+        self.reporter.repeat()
 
     @property
     def is_hungry(self) -> bool:
         """Whether `repeat` is wanted soon."""
-        return self.telling.is_hungry
+        return self.reporter.is_hungry
 
     def next_alarm_ns(self) -> int | None:
         """When `tick` is wanted next, on the boot clock."""
@@ -305,11 +307,11 @@ class SliceEngine:
 
     def take(self, now_ns: int) -> list[ServerOutput]:
         """All outputs so far, in order; records and reports are composed now."""
-        self.shelf.now_ns = now_ns
-        if self.shelf.is_abandoned:
+        self.table.now_ns = now_ns
+        if self.table.is_abandoned:
             return self._last_outputs()
-        self.keeper.begin()
-        self.telling.send()
+        self.journal_writer.begin()
+        self.reporter.send()
         outputs = self.outputs[:]
         self.outputs.clear()
         return outputs
@@ -325,17 +327,17 @@ class SliceEngine:
     @property
     def is_stopping(self) -> bool:
         """Whether this server gives everything back, to stop."""
-        return self.shelf.is_stopping
+        return self.table.is_stopping
 
     def stop(self, now_ns: int) -> None:
         """Serve no more, and give everything back."""
-        self.shelf.now_ns = now_ns
-        self.shelf.is_stopping = True
+        self.table.now_ns = now_ns
+        self.table.is_stopping = True
         self._shut("this server is stopping")
         for found in list(self.slices.values()):
             self.wake(found)
             found.told_ns = NEVER_NS
-            self.telling.hunger(found)
+            self.reporter.hunger(found)
 
     def is_empty(self) -> bool:
         """Whether everything is given back and kept, so that an orderly stop is complete.
@@ -343,5 +345,5 @@ class SliceEngine:
         What the master granted before it heard of the stop has come here and gone back too: it
         has answered the last report of each slice.
         """
-        told = self.keeper.is_idle and self.telling.is_idle
+        told = self.journal_writer.is_idle and self.reporter.is_idle
         return told and all(found.is_back(self.cells) for found in self.slices.values())

@@ -27,9 +27,9 @@ class GrantReceiver:
 
     def __init__(
         self,
-        shelf: SliceTable,
-        keeper: JournalWriter,
-        telling: Reporter,
+        table: SliceTable,
+        journal_writer: JournalWriter,
+        reporter: Reporter,
         alarms: TimingWheel,
         *,
         wake: Callable[[Slice], None],
@@ -39,8 +39,8 @@ class GrantReceiver:
     ) -> None:
         self.epoch = 0
         self._newest: Stamp = (0, 0)
-        self._shelf, self._keeper = shelf, keeper
-        self._telling, self._alarms = telling, alarms
+        self._table, self._journal_writer = table, journal_writer
+        self._reporter, self._alarms = reporter, alarms
         self._wake, self._resume, self._drop, self._abandon = wake, resume, drop, abandon
 
     # ---- broadcasts
@@ -50,25 +50,25 @@ class GrantReceiver:
         if message.epoch < self.epoch:
             return
         self.epoch = message.epoch
-        self._telling.heard(message.echo_ns)
+        self._reporter.heard(message.echo_ns)
         stamp = (message.epoch, message.number)
         for notice in message.notices:
-            watched = self._shelf.watch(notice.cap)
+            watched = self._table.watch(notice.cap)
             if stamp >= watched.heard:
                 watched.heard = stamp
                 self._notice(watched, notice, message)
 
     def _notice(self, watched: WatchedCap, notice: Notice, message: Broadcast) -> None:
         is_newer = watched.notice is None or notice.version > watched.notice.version
-        self._shelf.noted(watched, notice)
+        self._table.noted(watched, notice)
         ahead_ns = (notice.begins - message.now) * 1000
-        watched.begins_ns = self._shelf.now_ns + ahead_ns if notice.begins else 0
+        watched.begins_ns = self._table.now_ns + ahead_ns if notice.begins else 0
         for period in notice.periods:
             self._period(watched, notice.cap, period, message)
         for found in list(watched.slices.values()):
             self._follow(found, notice, is_newer=is_newer)
         if notice.asks:
-            self._telling.confirm(notice.cap, notice.version)
+            self._reporter.confirm(notice.cap, notice.version)
         open_numbers = {period.number for period in notice.periods}
         for found in list(watched.slices.values()):
             if found.number not in open_numbers:
@@ -82,7 +82,7 @@ class GrantReceiver:
     ) -> None:
         found = watched.slices.get(period.number)
         if found is None:
-            found = self._shelf.put(cap, period.number, period.start, period.end, period.total)
+            found = self._table.put(cap, period.number, period.start, period.end, period.total)
         if period.version < found.bounded:
             return
         if period.version > found.bounded:
@@ -114,7 +114,7 @@ class GrantReceiver:
         """
         if echo_ns <= 0 or not found.end:
             return
-        margin, now_ns = self._shelf.limits.clock_margin_permille, self._shelf.now_ns
+        margin, now_ns = self._table.limits.clock_margin_permille, self._table.now_ns
         left_ns, ahead_ns = (found.end - now) * 1000, (found.start - now) * 1000
         found.deadline_ns = max(found.deadline_ns, echo_ns + left_ns * (1000 - margin) // 1000)
         found.end_ns = min(found.end_ns, now_ns + left_ns)
@@ -128,7 +128,7 @@ class GrantReceiver:
 
     def _opens(self, found: Slice) -> None:
         """The interval has begun: whoever waited for it goes on."""
-        watched = self._shelf.watched.get(found.cap)
+        watched = self._table.watched.get(found.cap)
         if watched is not None and watched.waiters and not found.closed:
             self._resume(watched)
 
@@ -137,24 +137,24 @@ class GrantReceiver:
         if found.ended:
             return
         found.ended, found.limit = True, -1
-        now_ns = self._shelf.now_ns
+        now_ns = self._table.now_ns
         since_ns = max(0, now - found.end) * 1000 if found.end else 0
         found.ended_at_ns = now_ns - since_ns
-        window_ns = self._shelf.limits.refund_window_ms * MS
-        self._alarms.at(found.ended_at_ns + window_ns, lambda _: self._telling.survey(found))
+        window_ns = self._table.limits.refund_window_ms * MS
+        self._alarms.at(found.ended_at_ns + window_ns, lambda _: self._reporter.survey(found))
 
     # ---- standings
 
     def standing(self, message: Grants) -> None:
         """Where we stand with the pools of some intervals."""
         is_current = message.epoch >= self.epoch
-        self._telling.heard(message.echo_ns)
+        self._reporter.heard(message.echo_ns)
         self.epoch = max(self.epoch, message.epoch)
         stamp = (message.epoch, message.number)
         is_newest = stamp >= self._newest
         self._newest = max(self._newest, stamp)
         for grant in message.grants:
-            if self._shelf.is_abandoned:
+            if self._table.is_abandoned:
                 return
             found = self._slice_of(grant, is_newest)
             if found is not None:
@@ -162,10 +162,10 @@ class GrantReceiver:
 
     def _slice_of(self, grant: Grant, is_newest: bool) -> Slice | None:
         """The slice spoken of. One that is unknown may be dropped already: then it is old news."""
-        found = self._shelf.slices.get((grant.cap, grant.number))
+        found = self._table.slices.get((grant.cap, grant.number))
         if found is None and not grant.closed and grant.moved and is_newest:
-            self._telling.ask_again(grant.cap)
-            return self._shelf.put(grant.cap, grant.number, 0, 0, 0)
+            self._reporter.ask_again(grant.cap)
+            return self._table.put(grant.cap, grant.number, 0, 0, 0)
         return found
 
     def _grant(self, found: Slice, grant: Grant, message: Grants, is_current: bool) -> None:
@@ -178,12 +178,12 @@ class GrantReceiver:
         found.received = max(found.received, grant.moved)
         found.returned_heard = max(found.returned_heard, grant.returned)
         if grew:
-            self._keeper.keep(found)
+            self._journal_writer.keep(found)
         if is_current:
             self._take_newest(found, grant, message)
         self._wake(found)
         if grew and found.want > found.received:
-            self._telling.tell(found)
+            self._reporter.tell(found)
 
     def _close(self, found: Slice, message: Grants) -> None:
         self._end(found, message.now)
@@ -193,7 +193,7 @@ class GrantReceiver:
 
     def _is_suspect(self, found: Slice, grant: Grant) -> bool:
         """The master has seen more of us than we know: our journal is an old copy, or damaged."""
-        spent = found.spent(self._shelf.cells)
+        spent = found.spent(self._table.cells)
         seen = (grant.returned, grant.spent, grant.refunded)
         known = (found.returned_kept, spent, found.refunded_kept)
         if all(each <= own for each, own in zip(seen, known, strict=True)):
@@ -217,11 +217,11 @@ class GrantReceiver:
         if grant.version > found.version:
             found.version = grant.version
             if found.verdict is not None:
-                self._telling.tell(found)
+                self._reporter.tell(found)
             if found.verdict is not None and found.verdict.version < grant.version:
                 found.verdict = None
         if grant.verdict is not None and grant.verdict.version >= found.version:
             found.verdict = grant.verdict
         if grant.recall is not None and grant.recall[0] not in (found.answered, found.answering):
             found.recall = grant.recall
-            self._telling.hunger(found)
+            self._reporter.hunger(found)

@@ -19,12 +19,12 @@ class JournalWriter:
     def __init__(
         self,
         journal: Journal,
-        shelf: SliceTable,
+        table: SliceTable,
         outputs: list[ServerOutput],
         has_room: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """Go on from `journal`; `has_room` says whether there are cells for the first slots."""
-        self._shelf, self._outputs, self._has_room = shelf, outputs, has_room
+        self._table, self._outputs, self._has_room = table, outputs, has_room
         self._to_write: dict[Slice, None] = {}
         self._more_entries: list[Entry] = []
         self._after_write: list[Callable[[], None]] = []
@@ -35,7 +35,7 @@ class JournalWriter:
     def _recover(self, journal: Journal) -> None:
         """Take up the slices where the journal left them."""
         for key, kept in journal.kept.items():
-            found = self._shelf.put(kept.cap, kept.number, kept.start, kept.end, 0)
+            found = self._table.put(kept.cap, kept.number, kept.start, kept.end, 0)
             found.is_confirmed = False
             found.slot = kept.slot
             found.received = kept.received
@@ -72,7 +72,7 @@ class JournalWriter:
         """Whether the journal has no slot for a further slice."""
         if self._free_slots:
             return False
-        is_used_up = self._slots_used >= self._shelf.limits.slots_max
+        is_used_up = self._slots_used >= self._table.limits.slots_max
         return is_used_up or not self._has_room(self._slots_used + 1)
 
     def keep(self, found: Slice) -> None:
@@ -109,7 +109,7 @@ class JournalWriter:
         in_flight, records, then = self._in_flight
         assert in_flight == ticket, "one write at a time"
         self._in_flight = None
-        slices = self._shelf.slices
+        slices = self._table.slices
         kept = [
             (slices[(each.cap, each.number)], each)
             for each in records
@@ -136,7 +136,7 @@ class JournalWriter:
 
     def ceiling_step(self, found: Slice) -> int:
         """By how much the ceiling is raised above what is spent, in units."""
-        return max(self._shelf.limits.ceiling_step_min, found.desired)
+        return max(self._table.limits.ceiling_step_min, found.desired)
 
     def _record(self, found: Slice) -> Kept:
         """The record of a slice. While it is in flight, the lower of the two ceilings holds."""
@@ -161,7 +161,7 @@ class JournalWriter:
 
     def _ceiling_wanted(self, found: Slice) -> int:
         waiting = sum(waiter.maximum for waiter in islice(found.waiters, WAITERS_COUNTED))
-        return found.ceiling_wanted(self._shelf.cells, waiting, self.ceiling_step(found))
+        return found.ceiling_wanted(self._table.cells, waiting, self.ceiling_step(found))
 
     def _give_slot(self, found: Slice) -> None:
         """A slice without a slot spends nothing; what it has received can only go back."""
@@ -172,8 +172,8 @@ class JournalWriter:
         else:
             found.slot = self._slots_used * CELLS_PER_SLOT
             self._slots_used += 1
-        self._shelf.cells[found.slot] = 0
-        self._shelf.cells[found.slot + 1] = found.refused_before
+        self._table.cells[found.slot] = 0
+        self._table.cells[found.slot + 1] = found.refused_before
 
 
 def _key_of(entry: Entry) -> tuple[object, object]:

@@ -31,14 +31,14 @@ Wish = tuple[int, int]
 class Reporter:
     """Gathers what must be told soon, and repeats it while somebody waits for an answer."""
 
-    def __init__(self, start: int, shelf: SliceTable, outputs: list[ServerOutput]) -> None:
+    def __init__(self, start: int, table: SliceTable, outputs: list[ServerOutput]) -> None:
         self.is_connected = False
-        self._shelf, self._outputs = shelf, outputs
+        self._table, self._outputs = table, outputs
         self._order: MessageNumber = (start, 0)
         self._sent_ns = 0
-        self._urgent: dict[Slice, None] = dict.fromkeys(shelf.slices.values())
+        self._urgent: dict[Slice, None] = dict.fromkeys(table.slices.values())
         self._hungry: dict[Slice, Wish] = {}
-        self._asked: dict[str, None] = dict.fromkeys(shelf.watched)
+        self._asked: dict[str, None] = dict.fromkeys(table.watched)
         self._hungry_caps: dict[str, None] = {}
         self._anew: dict[Slice, None] = {}
         self._anew_caps: dict[str, None] = {}
@@ -65,15 +65,15 @@ class Reporter:
 
     def ask_for(self, cap: str) -> None:
         """Ask the master for a cap of which nothing is known, or nothing new since a moment."""
-        watched = self._shelf.watched.get(cap) or self._shelf.watch(cap)
+        watched = self._table.watched.get(cap) or self._table.watch(cap)
         if watched.notice is None or watched.notice.state != "active":
-            now_ns = self._shelf.now_ns
-            if not watched.asked_ns or now_ns - watched.asked_ns > self._shelf.limits.fresh_ms * MS:
+            now_ns = self._table.now_ns
+            if not watched.asked_ns or now_ns - watched.asked_ns > self._table.limits.fresh_ms * MS:
                 self.ask_again(cap)
 
     def ask_again(self, cap: str) -> None:
         """Ask the master what this cap is."""
-        self._shelf.watch(cap).asked_ns = self._shelf.now_ns
+        self._table.watch(cap).asked_ns = self._table.now_ns
         self._asked[cap] = None
 
     def hunger_for(self, cap: str) -> None:
@@ -104,24 +104,24 @@ class Reporter:
             else:
                 self._urgent[found] = None
         for cap in list(self._hungry_caps):
-            watched = self._shelf.watched.get(cap)
+            watched = self._table.watched.get(cap)
             if watched is None or not (watched.waiters or watched.lookups):
                 del self._hungry_caps[cap]
             else:
                 self.ask_again(cap)
 
     def _waits(self, found: Slice) -> bool:
-        leaves = self._shelf.is_stopping and not found.is_back(self._shelf.cells)
+        leaves = self._table.is_stopping and not found.is_back(self._table.cells)
         return bool(found.waiters or found.recall or found.lookups or leaves)
 
     def survey(self, found: Slice) -> None:
         """Tell of this slice if the master may not know how it stands."""
-        if found.received and found.totals(self._shelf.cells) != found.told:
+        if found.received and found.totals(self._table.cells) != found.told:
             self._urgent[found] = None
         elif found.ended:
             if self._is_final(found):
                 self._urgent[found] = None
-        elif self._shelf.now_ns >= found.deadline_ns:
+        elif self._table.now_ns >= found.deadline_ns:
             # Its end, or after a start its bounds, should have been heard by now.
             self._urgent[found] = None
             self.ask_again(found.cap)
@@ -130,8 +130,8 @@ class Reporter:
         """The master is connected: tell and ask everything anew, first what somebody waits for."""
         self.is_connected, self._turn_ns = True, 0
         self._heard.clear()  # who is connected now asks itself
-        self._anew_caps = dict.fromkeys(self._shelf.watched)
-        self._anew = dict.fromkeys(self._shelf.slices.values())
+        self._anew_caps = dict.fromkeys(self._table.watched)
+        self._anew = dict.fromkeys(self._table.slices.values())
         for found in self._anew:
             found.told = (-1, 0, 0, 0)
         self._hungry.clear()
@@ -168,15 +168,15 @@ class Reporter:
                 del self._urgent[found]
                 self._anew.pop(found, None)
             self._outputs.append(SendToMaster(self._report(batch)))
-        if self._shelf.now_ns - self._sent_ns >= SIGN_OF_LIFE_NS:
+        if self._table.now_ns - self._sent_ns >= SIGN_OF_LIFE_NS:
             self._outputs.append(SendToMaster(self._report([])))
 
     def _take_turn(self) -> None:
         """Let some more go of what the master has yet to hear, behind what is urgent."""
-        is_open = self._turn_ns and self._shelf.now_ns - self._turn_ns < TURN_NS
+        is_open = self._turn_ns and self._table.now_ns - self._turn_ns < TURN_NS
         if is_open or not (self._anew or self._anew_caps):
             return
-        self._turn_ns = max(self._sent_ns + 1, self._shelf.now_ns)
+        self._turn_ns = max(self._sent_ns + 1, self._table.now_ns)
         self._asked |= dict.fromkeys(islice(self._anew_caps, ANEW_PER_TURN))
         self._urgent |= dict.fromkeys(islice(self._anew, ANEW_PER_TURN))
 
@@ -184,13 +184,13 @@ class Reporter:
         self._order = (self._order[0], self._order[1] + 1)
         sent_ns = self._stamp()
         for found in batch:
-            found.told = found.totals(self._shelf.cells)
+            found.told = found.totals(self._table.cells)
             found.told_ns = min(found.told_ns, sent_ns)
         heard = list(islice(self._heard.items(), CAPS_PER_WATCH))
         for cap, _ in heard:
             del self._heard[cap]
         return Report(
-            incarnation=self._shelf.incarnation,
+            incarnation=self._table.incarnation,
             order=self._order,
             sent_ns=sent_ns,
             holdings=[self._holding(each) for each in batch],
@@ -199,7 +199,7 @@ class Reporter:
 
     def _stamp(self) -> int:
         """The boot clock; no two messages have the same, so that an echo names one of them."""
-        self._sent_ns = max(self._sent_ns + 1, self._shelf.now_ns)
+        self._sent_ns = max(self._sent_ns + 1, self._table.now_ns)
         return self._sent_ns
 
     def _holding(self, found: Slice) -> Holding:
@@ -215,7 +215,7 @@ class Reporter:
             refunded,
             refused,
             need,
-            0 if self._shelf.is_stopping or found.recall else max(found.want, 0),
+            0 if self._table.is_stopping or found.recall else max(found.want, 0),
             found.is_final,
             found.answered,
             self._queued(found, need),
@@ -233,23 +233,23 @@ class Reporter:
     def _need(self, found: Slice) -> int:
         """The running total that would serve the first waiting consume."""
         waiter = next((each for each in found.waiters if not each.is_done), None)
-        if waiter is None or self._shelf.is_stopping or found.ended:
+        if waiter is None or self._table.is_stopping or found.ended:
             return 0
-        balance = found.balance(self._shelf.cells)
-        verdict, aim = found.verdict, min(waiter.maximum, found.countable(self._shelf.cells))
+        balance = found.balance(self._table.cells)
+        verdict, aim = found.verdict, min(waiter.maximum, found.countable(self._table.cells))
         if verdict is not None and waiter.minimum < waiter.maximum:
             aim = max(waiter.minimum, min(aim, balance + verdict.rest))
         return min(found.received + aim - balance, MAX_AMOUNT) if aim > balance else 0
 
     def _is_final(self, found: Slice) -> bool:
         """Nothing here will ever change again: over, empty, nothing open, everything kept."""
-        window_ns = self._shelf.limits.refund_window_ms * MS
+        window_ns = self._table.limits.refund_window_ms * MS
         return found.is_final or (
             found.ended
-            and found.balance(self._shelf.cells) == 0
+            and found.balance(self._table.cells) == 0
             and found.pinned == 0
             and found.refunded == found.refunded_kept
             and found.returned == found.returned_kept
             and found.open_holds == 0
-            and self._shelf.now_ns - found.ended_at_ns >= window_ns
+            and self._table.now_ns - found.ended_at_ns >= window_ns
         )

@@ -9,8 +9,10 @@ from vcap_es.components.volumecap_server.slices.table import SliceTable
 class Returns:
     """Returns units to the pool: those recalled, and all when the interval or the server ends."""
 
-    def __init__(self, shelf: SliceTable, keeper: JournalWriter, telling: Reporter) -> None:
-        self._shelf, self._keeper, self._telling = shelf, keeper, telling
+    def __init__(
+        self, table: SliceTable, journal_writer: JournalWriter, reporter: Reporter
+    ) -> None:
+        self._table, self._journal_writer, self._reporter = table, journal_writer, reporter
 
     def give(self, found: Slice) -> None:
         """Return what is asked for, as far as it is free; answer a recall when that is decided."""
@@ -21,7 +23,7 @@ class Returns:
         if amount > 0:
             found.returned += amount
             found.want = 0
-            self._keeper.keep(found)
+            self._journal_writer.keep(found)
         if found.recall is not None and (found.returned >= asked or not self._is_undecided(found)):
             found.answering, found.recall = found.recall[0], None
         self.answer(found)
@@ -30,15 +32,15 @@ class Returns:
         """A recall is answered when the record with the return is fsynced."""
         if found.answering is not None and found.returned == found.returned_kept:
             found.answered, found.answering = found.answering, None
-            self._telling.tell(found)
+            self._reporter.tell(found)
 
     def _asked_back(self, found: Slice) -> int | None:
-        if self._shelf.is_stopping or found.ended:
-            return found.returned + max(0, found.balance(self._shelf.cells))
+        if self._table.is_stopping or found.ended:
+            return found.returned + max(0, found.balance(self._table.cells))
         return found.recall[1] if found.recall else None
 
     def _spare(self, found: Slice) -> int:
-        balance = found.balance(self._shelf.cells)
+        balance = found.balance(self._table.cells)
         for waiter in found.waiters:
             if waiter.is_done:
                 continue
@@ -49,6 +51,6 @@ class Returns:
 
     def _is_undecided(self, found: Slice) -> bool:
         """Whether the fate of some unit is open: it may still come free here."""
-        balance = found.balance(self._shelf.cells)
+        balance = found.balance(self._table.cells)
         fits = any(not each.is_done and each.minimum <= balance for each in found.waiters)
         return fits or found.pinned > 0

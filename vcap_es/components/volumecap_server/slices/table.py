@@ -1,4 +1,4 @@
-"""The shelf of a volumecap server: its slices, and what it knows of the caps they are of."""
+"""The table of a volumecap server: its slices, and what it knows of the caps they are of."""
 
 from collections.abc import Callable
 
