@@ -2,6 +2,7 @@
 
 import pytest
 
+from vcap_es.components.messages import server as messages
 from vcap_es.components.messages.client import Consume
 from vcap_es.components.messages.outcomes import Consumed, Refused
 from vcap_es.components.primary_master.outputs import Close
@@ -153,8 +154,8 @@ def test_a_message_of_a_replaced_connection_is_refused() -> None:
     server = world.servers[0]
     world.consume(server, "c")
     assert world.master is not None
-    hello = server.Hello(
-        protocol=server.PROTOCOL,
+    hello = messages.Hello(
+        protocol=messages.PROTOCOL,
         incarnation=server.core.incarnation,
         session="session1",
         name="s0",
@@ -162,7 +163,7 @@ def test_a_message_of_a_replaced_connection_is_refused() -> None:
     )
     old, new = server.connection, 999
     world.master.received(new, hello, world.now_us)
-    report = server.Report(
+    report = messages.Report(
         incarnation=server.core.incarnation, order=(9, 9), sent_ns=1, holdings=[]
     )
     world.master.received(old, report, world.now_us)
@@ -180,8 +181,8 @@ def test_a_server_that_tells_the_impossible_is_not_listened_to() -> None:
     world.run(2 * SECOND)
     assert world.master is not None
     before = len(world.log)
-    holding = server.Holding("c", 0, 1, 0, 99, 0, 0, 0, 0, False, (0, 0))
-    report = server.Report(
+    holding = messages.Holding("c", 0, 1, 0, 99, 0, 0, 0, 0, False, (0, 0))
+    report = messages.Report(
         incarnation=server.core.incarnation, order=(99, 1), sent_ns=1, holdings=[holding]
     )
     world.master.received(server.connection, report, world.now_us)
@@ -221,8 +222,8 @@ def test_one_connection_is_one_server() -> None:
     world.run(SECOND)
     master, [server] = world.master, world.servers
     assert master is not None
-    other = server.Hello(
-        protocol=server.PROTOCOL, incarnation="other", session="s", name="s", address=""
+    other = messages.Hello(
+        protocol=messages.PROTOCOL, incarnation="other", session="s", name="s", address=""
     )
     master.received(server.connection, other, world.now_us)
     committed = master.begin_round(world.now_us)

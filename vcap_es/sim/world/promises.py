@@ -122,6 +122,9 @@ class Promises:
         places = _places(outcome, core)
         if not places:
             return None
+        known = self._known.get((asked.owner, asked.idempotency.key))
+        if known is not None and known.outcome == outcome:
+            return known  # it may be told a little longer than it must, and is no newer for that
         promise = KeyPromise(outcome, core.holdings.now_ns, life, places, self._evictions(core))
         self._known[asked.owner, asked.idempotency.key] = promise
         return promise

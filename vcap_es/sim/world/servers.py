@@ -11,7 +11,8 @@ from msgspec import structs
 
 from vcap_es.components.consensus.voter import Ballot, SaveBallot, Voter
 from vcap_es.components.decisions.primacy import witness_id
-from vcap_es.components.messages import encoding, server
+from vcap_es.components.messages import encoding
+from vcap_es.components.messages import server as messages
 from vcap_es.components.messages.client import Cancel, Command, Idempotency, Refund
 from vcap_es.components.messages.master import (
     FromVoter,
@@ -187,7 +188,7 @@ class ServerProcess(SimulatedProcess):
             return
         self._links[master] = made
         hello = Hello(
-            protocol=server.PROTOCOL,
+            protocol=messages.PROTOCOL,
             incarnation=self.core.incarnation,
             session=f"session{self.lives}",
             name=self.name,
@@ -234,16 +235,16 @@ class ServerProcess(SimulatedProcess):
                 self._heed(connection, message.epoch)
             case Greeting():
                 self._nodes[connection] = message.node
-            case server.Readmitted():
+            case messages.Readmitted():
                 self.later(0, partial(self._move, message))
-            case server.Keyring() | server.NodeDirectory():
+            case messages.Keyring() | messages.NodeDirectory():
                 pass
-            case server.Grants() | server.Broadcast():
+            case messages.Grants() | messages.Broadcast():
                 self.received(connection.number, message)
             case _:
                 self._vote(connection, message)
 
-    def _move(self, message: server.Readmitted) -> None:
+    def _move(self, message: messages.Readmitted) -> None:
         """Begin again as a server of the restored cluster, and as a witness that never voted."""
         if self.belonging.obstacle_to_moving(message, self.core.incarnation):
             return

@@ -232,7 +232,7 @@ from hashlib import sha256
 from vcap_es.components.volumecap_server.keys.ledger import DIGEST_BYTES, KeyLedger, record_of
 from vcap_es.components.messages.outcomes import Consumed
 from vcap_es.components.volumecap_server.keys.packed_answers import pack
-from vcap_es.components.volumecap_server.keys.records import Answered, encode_keys
+from vcap_es.components.volumecap_server.keys.records import KeyAnswered, encode_keys
 from vcap_es.adapters.storage.framing import framed
 
 def resident():
@@ -247,7 +247,7 @@ for key in range(keys):
     mark = key.to_bytes(8, "little")
     record = record_of(sha256(mark).digest()[:DIGEST_BYTES], mark + pack(answer, 1000, "c", {}))
     ledger.add("me", record, key)
-    written += len(framed(encode_keys([Answered(1000, record)])))
+    written += len(framed(encode_keys([KeyAnswered(1000, record)])))
 assert ledger.count == keys
 print((resident() - before) / keys, written / keys)
 """
