@@ -22,7 +22,7 @@ SLOTS = 1 << SLOT_BITS
 """The slots of a level; a turn of the level above takes as many times as long."""
 
 STEPS_MAX = 256
-"""So many alarms ring or move down in one call: whoever else wants a turn is not kept waiting."""
+"""Alarms that ring or move down in one call, at most: nobody else is kept waiting by more."""
 
 
 class ListLink:

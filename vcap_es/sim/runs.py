@@ -31,10 +31,10 @@ from vcap_es.sim.lives.stepwise import SteppedLife
 
 LIVES_PER_COLLECTION = 16
 REPEATED_EVERY = 100
-"""One life in so many is lived twice."""
+"""One life in this many is lived twice."""
 
 CHUNK = 4
-"""So many lives go to a process at once."""
+"""Lives that go to a process at once."""
 
 
 KINDS: dict[str, type[Life | SharedLife | RestoredLife]] = {

@@ -19,7 +19,7 @@ REDIAL_SECONDS = (0.02, 0.5)
 
 GONE_SECONDS = 60.0
 SLOW_SECONDS = 5.0
-"""Where nobody was for so long, while somebody was elsewhere, the pauses are longer."""
+"""After this many seconds of an address without a node, while others answer, pauses get longer."""
 
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 0.5
@@ -30,7 +30,7 @@ just come back into reach.
 """
 
 OPEN_SECONDS = 2.0
-"""A node that is busy may take so long to open a line on a connection that there is."""
+"""Seconds that a busy node may take to open a link on a connection; then it is closed."""
 
 PING_SECONDS = 5.0
 """A peer whose machine is gone is given up after twice that, as those who accept lines do."""

@@ -25,7 +25,7 @@ PAUSE_SECONDS = (0.02, 0.5)
 WATCH_SECONDS = 0.5
 ANSWER_BYTES_MAX = 64 * 1024
 SERVERS_ASKED_MAX = 8
-"""So many servers that were told of are asked as well, when no master is where it was."""
+"""Servers that are asked for masters, at most, when no master is where it was."""
 
 log = structlog.get_logger()
 

@@ -28,7 +28,7 @@ from vcap_es.projections.global_order import in_order, number_after
 
 ANSWER_SECONDS = 5.0
 EVENTS_MAX = 100
-"""So many events travel in one message."""
+"""Events in one message, at most; the rest is asked for with the next."""
 
 REGISTERS_READ_MAX = 1_000
 SERVED_MAX = 32

@@ -20,7 +20,7 @@ from vcap_es.events.log import BATCH_EVENTS_MAX, EventLog
 
 RETRY_FULL_SECONDS = 0.5
 NOTE_SECONDS = 1.0
-"""So long after the last batch the log is told by itself what of it was committed."""
+"""Seconds after the last batch until the log is told by itself what of it was committed."""
 
 log = structlog.get_logger()
 

@@ -24,13 +24,13 @@ from vcap_es.clock import boot_ns
 from vcap_es.events.logs.sqlite_pages import SqlitePages
 
 ALIVE_NS = 1_000_000_000
-"""So often it says that it lives, and looks for what was committed meanwhile."""
+"""Nanoseconds between two signs of life; new events are looked for as often."""
 
 INDEX_AGAIN_NS = 60_000_000_000
-"""After a failure of the index it is made anew, when so much time is over."""
+"""Nanoseconds after a failure of the index until it is made anew."""
 
 STEPS_BETWEEN = 8
-"""While answers are under way, one step of so many goes into the index."""
+"""While answers are under way, one step in this many goes into the index."""
 
 NICENESS = 19
 """The most there is: of a CPU that serving wants as well, it gets a hundredth."""

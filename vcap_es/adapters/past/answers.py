@@ -42,16 +42,16 @@ from vcap_es.projections.statement import Statement
 from vcap_es.projections.verification import Verification as Books
 
 SHEET_BYTES = 64 * 1024
-"""A part of a long answer is sent as soon as it has so many bytes."""
+"""A part of a long answer is sent as soon as it has this many bytes."""
 
 STEP_EVENTS = 200
 """Events that are read and shown in one step: others who ask wait for no more than that."""
 
 STREAM_STEPS = 50
-"""A stream is told how far it has come after so many steps, though nothing was found for it."""
+"""A stream says how far it has come after this many steps that found nothing for it."""
 
 EVENTS_BYTES_MAX = 4 * 2**20
-"""A page of events ends with the one by which it has so many bytes, whatever its limit."""
+"""A page of events ends with the one that brings it to this many bytes, whatever its limit."""
 
 
 class Sheet(Struct, frozen=True, gc=False):

@@ -37,7 +37,7 @@ from vcap_es.errors import InvalidInput, LogError, RequestRefused
 from vcap_es.settings import ReadingSettings
 
 HANGS_SECONDS = 30.0
-"""A process that has not said for so long that it lives is killed: it may keep the WAL long."""
+"""Seconds without a sign of life, after which the process is killed: it may keep the WAL long."""
 
 PAUSE_SECONDS = (0.1, 5.0)
 """Before it is started again: after the first death, and at most."""
@@ -46,7 +46,7 @@ END_SECONDS = 2.0
 """A process that was asked to end and has not by then is killed."""
 
 TRIES = 2
-"""So often a question is asked whose answer never began."""
+"""How often a question is asked, at most, whose answer never began."""
 
 Present = Callable[[Literal["names", "groups"], list[str]], Mapping[str, str]]
 """Tells what servers are called now, or which groups caps have, as far as there is any."""

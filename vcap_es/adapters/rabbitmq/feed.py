@@ -20,7 +20,7 @@ from vcap_es.events.schemas import noun_of
 
 UNCONFIRMED_MAX = 1_000
 AGAIN = UNCONFIRMED_MAX
-"""So many events are told again on each connection: more cannot have been under way."""
+"""Events that are told again on each new connection: no more can have been under way."""
 
 CHUNK = 200
 NEVER_TOLD = "access"

@@ -18,7 +18,9 @@ from vcap_es.errors import LetterRefused
 
 UNACKNOWLEDGED_MAX = 200
 NAMESAKE_SECONDS, NAMESAKES_MAX = 60.0, 100
-"""Of who is not listened to, a letter is kept so often; so many are told apart."""
+"""Of each rejected sender one letter is parked every NAMESAKE_SECONDS; at most NAMESAKES_MAX
+senders are remembered.
+"""
 
 Hear = Callable[[int, Letter], Reception]
 """Takes a delivery; if it is heard or met, `acknowledge` is called when it may be forgotten."""

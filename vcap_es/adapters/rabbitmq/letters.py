@@ -23,7 +23,7 @@ CONTENT_BYTES = 128 * 1024
 
 MESSAGES_MAX = 200
 WINDOW = 65_536
-"""Letters of an epoch that come later than so many others are refused as repeated."""
+"""A letter that comes later than this many others of its epoch is refused as repeated."""
 
 EPOCHS_MAX = 4
 SOURCE_LENGTH_MAX = 64

@@ -8,7 +8,8 @@ from prometheus_client.registry import Collector
 from vcap_es.components.volumecap_server.volumecap_server import VolumecapServer
 
 SHARES_SHOWN = 10
-"""So many API keys are named, those with the most first: metrics do not grow with their number."""
+"""API keys named in the metrics, those with the most first: metrics do not grow with their number.
+"""
 
 
 class ShareMetrics(Collector):

@@ -15,7 +15,7 @@ from vcap_es.events.units import MS
 
 FAST_TRIES = 8
 FAST_RETRY_MS = 20
-"""After a connection broke, others may see it a moment later: so often, so soon, it is retried."""
+"""Milliseconds between tries after a connection broke: others may see that a moment later."""
 
 
 class Election:

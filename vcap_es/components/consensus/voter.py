@@ -24,7 +24,8 @@ from vcap_es.events.clusters import ClusterName
 from vcap_es.events.units import MS
 
 EPOCH_LEAP_MAX = 1 << 30
-"""An epoch so far above all that was promised is not believed: no elections come to so many."""
+"""An epoch further than this above all that was promised is not believed: no elections come to it.
+"""
 
 
 class Ballot(Struct, frozen=True, kw_only=True, gc=False):

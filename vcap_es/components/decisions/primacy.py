@@ -15,7 +15,7 @@ SLOTS = 2
 """Masters of a data centre: each has a slot, 0 or 1."""
 
 WITNESSES_MAX = 3
-"""So many servers vote at most; with fewer of them, one does."""
+"""Servers that vote, at most; where there are fewer than three, one does."""
 
 
 class Config(Struct, frozen=True, array_like=True, gc=False):

@@ -57,7 +57,7 @@ def restored(
 
 
 SKEW_US = 60_000_000
-"""By so much the clocks of two data centres may differ, where the opening of a period is dated."""
+"""Microseconds by which the clocks of two data centres may differ, where an opening is dated."""
 
 
 class ReadmitServer(Struct, frozen=True, kw_only=True, gc=False):

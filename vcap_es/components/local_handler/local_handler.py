@@ -51,7 +51,9 @@ GRANTS_PER_MESSAGE = 2000
 NOTICES_PER_MESSAGE = 2000
 STRANGERS_PER_SERVER_MAX = 100_000
 REMIND_US, REMINDERS_MAX = 500_000, 500
-"""A server that connects is reminded so late, so often, and of so much at once."""
+"""Every REMIND_US after it connects, a server is told of up to REMINDERS_MAX intervals that it
+holds units of and has not reported.
+"""
 
 
 class LocalHandler:

@@ -12,7 +12,7 @@ MASTERS_TOLD_MAX = 16
 """A master whose store was lost is another node ever after: only the last ones are told of."""
 
 ABSENT_TOLD_MAX = 256
-"""Of the servers that went, so many are told of, those seen last."""
+"""Servers that went and are still listed, at most: those seen last."""
 
 
 def masters_of(state: DataCentre) -> list[NodeAddress]:

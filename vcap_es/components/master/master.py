@@ -79,13 +79,14 @@ from vcap_es.events.units import MS
 from vcap_es.projections.states.data_centre import DataCentre
 
 APPROVAL_MS = 600_000
-"""A forced promotion waits so long for the second operator."""
+"""Milliseconds that a forced promotion waits for its second operator; then it is forgotten."""
 
 BACKLOG_MAX = 20_000
 """With more facts than this that no majority lets it commit, a leader listens to no server."""
 
 STRANGERS_MAX = 1000
-"""So many servers of generations before are known, who knocked last; any more may knock again."""
+"""Servers of earlier generations that are remembered, at most, by when they knocked last.
+"""
 
 Message = BetweenMasters | FromMaster | Readmitted
 

@@ -25,7 +25,8 @@ from vcap_es.events.facts import (
 )
 
 CONFIRM_US = 2_000_000
-"""An answer waits so long for who is connected or heard; then it names those that may serve on."""
+"""Microseconds that an answer waits for those connected or heard; then it names who may serve on.
+"""
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from vcap_es.events.chain import Stored
 MESSAGES_UNDER_WAY_MAX = 32
 
 DOUBLINGS_MAX = 4
-"""Each time that something is asked for in vain, the pause is twice as long, so often at most."""
+"""How often, at most, the pause is doubled after something was asked for in vain."""
 
 Tell = Callable[[str, Append], None]
 Fetch = Callable[[str, int, int], None]

@@ -46,7 +46,7 @@ ENTRIES_UNDER_WAY_MAX = 1024
 """With more decided and not committed, the next round waits; the round that got there may pass."""
 
 LAG_TO_JOIN = 1024
-"""A follower that is at most so far behind may be waited for, to be in sync."""
+"""Events that a follower may lack, at most, to be waited for until it is in sync."""
 
 
 class PendingRound(Struct, frozen=True, gc=False):

@@ -21,7 +21,8 @@ from vcap_es.events.facts import CentreIdentified, Fact
 from vcap_es.projections.states.data_centre import DataCentre
 
 NAMED_US = 60_000_000
-"""A namesake is named for so long after it was heard; one that knocks can be let in as long."""
+"""Microseconds for which a namesake is named after it was heard, and one that knocks can be let in.
+"""
 
 Meeting = Literal["known", "new", "mistaken", "namesake", "restored"]
 """Only who is known is listened to; the others are answered, so that both come to be known.

@@ -15,7 +15,7 @@ from vcap_es.events.facts import Fact, Version
 from vcap_es.projections.states.data_centre import DataCentre
 
 CARRY_US = 5_000_000
-"""A data centre that has not answered for so long counts as out of reach."""
+"""Microseconds without an answer after which a data centre counts as out of reach."""
 
 HOPS_MAX = 3
 CARRIED_MAX = 1_000

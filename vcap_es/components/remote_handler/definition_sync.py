@@ -29,13 +29,15 @@ REGISTER_US = 500_000
 """A definition is told to, or asked of, the same data centre no more often than this."""
 
 METAS_PER_STEP = 200
-"""So many caps are looked at in one step, round and round."""
+"""Caps that are looked at in one step, at most, round and round."""
 
 FORGOTTEN_US = 10_000_000
 """Who gives a cap away tells what it has opened within this time, or has forgotten it."""
 
 ANSWER_US, PATIENCE_US = 2_000_000, 60_000_000
-"""An heir asks all others for a cap, and waits so long; longer for those that are not heard."""
+"""Microseconds that an heir waits for the answers of others about a cap: ANSWER_US for those that
+are heard, PATIENCE_US for the others.
+"""
 
 
 class DefinitionSync:

@@ -17,13 +17,14 @@ from vcap_es.components.remote_handler.wisher import Wisher
 from vcap_es.events.facts import Mode, Phase
 
 BLOCK_US = 3_000_000
-"""A wish that cannot be met holds up those behind it for so long, while the rest is gathered."""
+"""Microseconds for which a wish that cannot be met holds up later ones, while the rest is gathered.
+"""
 
 AHEAD_PARTS = 4
-"""Of what is gathered, one of so many parts is given ahead of need."""
+"""One part in this many of what is gathered is given ahead of need."""
 
 STALE_US = 5_000_000
-"""Shares are given out again though somebody did not say, for so long, that it has nothing."""
+"""Microseconds without a word from a data centre, after which shares are given out again."""
 
 SetPhase = Callable[[Phase, int, int], None]
 """Takes (phase, units that are shared out, now)."""

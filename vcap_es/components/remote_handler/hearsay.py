@@ -21,7 +21,8 @@ from vcap_es.events.placements import WEIGHT_MAX, check_placement, check_terms
 from vcap_es.projections.states.places import Pool
 
 DOUBTS_MAX, DOUBT_US = 100, 60_000_000
-"""So many things that were not believed are named, and for so long after they were told."""
+"""At most DOUBTS_MAX things that were not believed are named, each for DOUBT_US after it was told.
+"""
 
 
 class Doubts:

@@ -14,7 +14,7 @@ from vcap_es.projections.states.centre import registers_of
 from vcap_es.projections.states.data_centre import DataCentre
 
 FRESH_US = 3_000_000
-"""Who was not heard for so long is not waited for."""
+"""Microseconds after which a data centre that was not heard is not waited for."""
 
 INTRODUCED_US: Mapping[Meeting, int] = {
     "new": 1_000_000,

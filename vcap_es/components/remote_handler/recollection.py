@@ -19,7 +19,7 @@ ASKED_US = 2_000_000
 """Who has not told of a cap is asked again no sooner."""
 
 CAPS_PER_QUESTION = 200
-"""So many caps are asked for in one message; and of one that asks for more, so many are told."""
+"""Caps that one message asks for, at most; of a message that asks for more, as many are told."""
 
 
 class Recollections:

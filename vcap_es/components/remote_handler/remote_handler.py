@@ -65,10 +65,12 @@ STEP_US = 500_000
 """How often exchanges are looked at where time alone may change something."""
 
 STATUS_US, STATUS_AGAIN_US = 1_000_000, 5_000_000
-"""So often the others hear what has changed, and what has not."""
+"""Microseconds between two messages about what has changed, and about what has not."""
 
 TWINS_MAX, TWIN_US = 100, 60_000_000
-"""So many caps that two data centres have each defined are named, and for so long after a sign."""
+"""At most TWINS_MAX caps that two data centres defined independently are listed, each for TWIN_US
+after it was last seen.
+"""
 
 INTERVALS_PER_MESSAGE = 100
 

@@ -16,7 +16,7 @@ from vcap_es.projections.states.interval import Interval
 from vcap_es.projections.states.meta import Meta
 
 CAPS_PER_STEP = 200
-"""So many caps are looked at in one step, round and round."""
+"""Caps that are looked at in one step, at most, round and round."""
 
 
 class Serving:

@@ -19,7 +19,7 @@ from vcap_es.components.remote_handler.membership import Membership
 from vcap_es.events.facts import PlacementChanged, Stamp, TemplateLearned
 
 SETTINGS_BYTES = 100_000
-"""A message has so many at least, and is sent when it has more."""
+"""A message of settings is sent as soon as it has this many bytes."""
 
 TELL_ALL_US = 1_000_000
 """One data centre is told all of them no more often than this."""

@@ -27,7 +27,7 @@ RESENDS_US = (800_000, 6_000_000)
 """A movement is told again after the first of these, then after twice as long, up to the last."""
 
 WISH_US = 600_000
-"""A wish that is not answered for so long is made to somebody else."""
+"""Microseconds without an answer after which a wish is made to another data centre."""
 
 
 class ExchangeHost(Protocol):

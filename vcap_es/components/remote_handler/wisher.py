@@ -13,10 +13,10 @@ from vcap_es.components.remote_handler.shared_interval import WISH_US, SharedInt
 from vcap_es.components.remote_handler.spend_rate import SpendRate
 
 RESTS_US = (500_000, 1_000_000, 2_000_000, 4_000_000)
-"""So long a refused wish rests: after the first refusal, the second and so on."""
+"""Microseconds for which a refused wish rests: after the first refusal, the second and so on."""
 
 IDLE_US = 5_000_000
-"""A refusal holds for so long while others have units at their servers."""
+"""Microseconds for which a refusal holds while others have units at their servers."""
 
 
 class PendingWish(Struct):

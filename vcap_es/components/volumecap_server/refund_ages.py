@@ -13,7 +13,7 @@ from vcap_es.components.volumecap_server.slices.journal import Aged
 from vcap_es.components.volumecap_server.slices.slice import Slice
 
 STEPS = 16
-"""The total is noted so often in a refund age: a refund is ended by this part of it too late."""
+"""The total is noted this often in a refund age: a refund ends up to one such part too late."""
 
 LONGEST_MONTH_US = 32 * 86_400 * 1_000_000
 """A period that is longer ends its refunds by their age."""

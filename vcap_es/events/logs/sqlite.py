@@ -22,7 +22,7 @@ from vcap_es.events.logs.sqlite_reader import SqliteReader
 from vcap_es.events.logs.sqlite_writer import AppendJob, CopyJob, Outcome, SqliteWriter
 
 WAITING_APPENDS_MAX = 8192
-"""Whoever comes when so many wait is made to wait before joining them, first in, first out."""
+"""Appends that wait, at most; whoever comes then waits to join them, first in, first out."""
 
 _Waiting = tuple[AppendJob | CopyJob, "asyncio.Future[list[Recorded]]"]
 

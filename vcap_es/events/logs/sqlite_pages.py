@@ -25,7 +25,7 @@ PAGE_EVENTS = 500
 """The most events of a page."""
 
 PAGE_BYTES = 2**20
-"""A page ends with the event by which its facts have so many bytes."""
+"""A page ends with the event that brings its facts to this many bytes."""
 
 SCANNED_MAX = 5_000
 """Positions that one page looks through for a kind that may be rare."""

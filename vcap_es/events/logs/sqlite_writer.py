@@ -45,7 +45,7 @@ from vcap_es.events.logs.sqlite_rows import COLUMNS, Row, recorded, row_of, stor
 Outcome = list[Recorded] | LogError
 
 _WAL_BYTES = 16 * 2**20
-"""After so many bytes the WAL is brought into the main file, as far as readers let it."""
+"""After this many bytes the WAL is brought into the main file, as far as readers let it."""
 
 _WAL_BYTES_MAX = 64 * 2**20
 """A WAL that readers have kept from beginning anew until it is so long is not written on before

@@ -6,7 +6,7 @@ from vcap_es.events.facts import NodeAddressChanged
 from vcap_es.events.facts.node import Role
 
 NODES_MAX = 10_000
-"""Beyond so many, the node that told its address longest ago is forgotten first."""
+"""Nodes that are known, at most: beyond, the one that told its address longest ago is forgotten."""
 
 
 class NodeSeen(Struct, frozen=True, kw_only=True, gc=False):

@@ -15,11 +15,11 @@ from vcap_es.events.facts import (
 )
 
 FORCED_MAX = 100
-"""So many forced promotions are remembered here; the log has them all."""
+"""Forced promotions that are remembered here, at most; the log has them all."""
 
 
 BEFORE_MAX = 100
-"""So many generations before are remembered; a server of an earlier one cannot be readmitted."""
+"""Earlier generations that are remembered, at most; a server of one before cannot be readmitted."""
 
 
 class Primacy(Struct):

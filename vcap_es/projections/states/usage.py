@@ -14,7 +14,7 @@ from vcap_es.events.instants import EPOCH, MICROSECOND
 from vcap_es.events.units import SECOND_US
 
 USAGES_MAX = 8
-"""So many records are kept of a cap; two of them become one where there would be more."""
+"""Records that are kept of a cap, at most; two of them become one where there would be more."""
 
 HOUR_US, DAY_US = 3600 * SECOND_US, 24 * 3600 * SECOND_US
 

@@ -27,7 +27,8 @@ from vcap_es.events.placements import WEIGHT_MAX, check_centre, shares_of
 from vcap_es.projections.states.data_centre import DataCentre
 
 HEARD_SECONDS = 5.0
-"""Who is added has so long to answer."""
+"""How long `dc add` waits, in seconds, until the added data centre has answered; then it says so.
+"""
 
 
 class CentreView(Struct, frozen=True, kw_only=True):

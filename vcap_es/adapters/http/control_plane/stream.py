@@ -23,7 +23,7 @@ STREAMS_PER_KEY_MAX = 25
 """The share of one key: others have room for theirs."""
 
 QUIET_SECONDS = 10.0
-"""After so long without an event a comment is sent: who is gone is noticed by it."""
+"""After this many seconds without an event a comment is sent, by which a lost reader is noticed."""
 
 NOUNS = sorted({noun_of(fact) for fact in FACTS.values()})
 _streaming = asyncio.Semaphore(STREAMS_MAX)

@@ -30,7 +30,7 @@ _SHADOWED: tuple[RefusalCode, ...] = ("capped", "paced", "counted_out", "unavail
 """What a shadow cap says yes to, and a hard one does not."""
 
 FREE_NS = 500 * MS
-"""An answer to a refund waits so long until it can be had at every server; then it is given."""
+"""Nanoseconds that the answer to a refund waits, at most, until every server can have the units."""
 
 
 class SliceEngine:

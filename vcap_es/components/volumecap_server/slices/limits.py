@@ -10,7 +10,7 @@ LIMIT_MAX = 10**10
 """No time in milliseconds and no count is larger: 115 days, and more than any memory holds."""
 
 SLOTS_MAX = 1 << 26
-"""So many slices at most have their cells in one journal: those take a GiB."""
+"""Slices that have their cells in one journal, at most: those take a GiB."""
 
 Positive = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
 Retention = Annotated[int, Meta(ge=RETENTION_MS, le=LIMIT_MAX)]

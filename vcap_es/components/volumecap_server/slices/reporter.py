@@ -13,16 +13,17 @@ from vcap_es.events.units import MS
 HOLDINGS_PER_REPORT = 2000
 CAPS_PER_WATCH = 2000
 SIGN_OF_LIFE_NS = 5_000 * MS
-"""A server with nothing to tell for so long tells that: the master takes silence for death."""
+"""Nanoseconds with nothing to tell, after which a server tells that: silence counts as death.
+"""
 
 QUEUED_MAX = 100
-"""So many waiting consumes of a slice are told of, one by one served or not."""
+"""A report adds up at most this many waiting consumes in `queued`."""
 
 ANEW_PER_TURN = 500
 """A new master hears of everything in turns: what somebody waits for must not queue behind it."""
 
 TURN_NS = 500 * MS
-"""A turn begins when the one before it was answered, or after so long."""
+"""A turn begins when the one before it was answered, or after this many nanoseconds."""
 
 Wish = tuple[int, int]
 """What somebody waits for: the need, with what was received."""
