@@ -47,6 +47,9 @@ from vcap_es.events.facts import (
 
 NOON = 1_767_268_800_000_000
 SECOND = 1_000_000
+GENERATION_NUMBERS = 1_000_000_000
+"""Each generation of a restored log numbers its intervals from as many on as the one before."""
+
 DAY = 86_400 * SECOND
 CAPS = ("campaign", "key.1", "user:7")
 SERVERS = ("a1", "b2", "c3")
@@ -72,7 +75,14 @@ class Life:
     def define(self, first: int, second: int, amount: int) -> None:
         name = CAPS[first % len(CAPS)]
         cap = self._caps.setdefault(
-            name, {"version": 0, "next": 0, "until": NOON, "open": {}, "retired": None}
+            name,
+            {
+                "version": 0,
+                "next": self._generation * GENERATION_NUMBERS,
+                "until": NOON,
+                "open": {},
+                "retired": None,
+            },
         )
         cap["version"] += 1
         version, definition = Version(0, cap["version"]), Definition(total=amount * 2)
@@ -178,7 +188,7 @@ class Life:
                 restored_at=NOON - 1,
             )
         )
-        numbers = self._generation * 1_000_000_000
+        numbers = self._generation * GENERATION_NUMBERS
         for name, cap in self._caps.items():
             cap["next"] = max(cap["next"], numbers)
             for number, interval in cap["open"].items():
