@@ -100,14 +100,15 @@ def test_a_seed_is_the_same_life_in_every_process() -> None:
 
 def test_a_failing_life_shrinks_to_what_matters() -> None:
     """Mishaps that do not matter are taken away, and the rest still fails."""
-    profile, seed = "solo", 5
-    with BY_NAME["no_isr_check"].plant():
-        outcome = live_once(profile, seed)
-        assert outcome.check == "C3"
-        case = shrink(profile, seed, outcome.check)
-        assert case.live() == "C3"
-    assert len(case.mishaps) < len(mishaps(PROFILES[profile], seed))
-    assert case.live() == ""
+    for seed in range(30):
+        with BY_NAME["no_isr_check"].plant():
+            outcome = live_once("solo", seed)
+            case = shrink("solo", seed, outcome.check) if outcome.check else None
+            assert case is None or case.live() == outcome.check
+        if case is not None and len(case.mishaps) < len(mishaps(PROFILES["solo"], seed)):
+            assert case.live() == ""
+            return
+    raise AssertionError("no life was found that fails and shrinks")
 
 
 def test_what_is_drawn_does_not_depend_on_what_is_left_out() -> None:

@@ -13,7 +13,7 @@ def test_whoever_dies_at_a_step_loses_nothing() -> None:
         outcome = live_once("steps", seed)
         assert not outcome.check, outcome.finding
         met |= outcome.figures.mishaps.keys()
-    assert met == set(STEPS)
+    assert met >= set(STEPS)
 
 
 def test_nothing_dies_once_all_is_healed() -> None:

@@ -49,10 +49,11 @@ class Log(Protocol):
 
 
 class ServedUnits(Struct, frozen=True):
-    """So many units were served at an instant, in microseconds UTC."""
+    """So many units of an interval were served at an instant, in microseconds UTC."""
 
     at: int
     units: int
+    number: int
 
 
 class Opened(Struct):
@@ -133,6 +134,11 @@ class Edited(Struct):
         """How a data centre knows the cap."""
         return self.views.setdefault(place, View())
 
+    def instant(self, served: ServedUnits) -> int:
+        """When units count as served: not before their interval begins."""
+        views = (each.opened.get(served.number) for each in self.views.values())
+        return max([served.at, *(each.start for each in views if each is not None)])
+
 
 class Periods:
     """Checks every yes answer against the largest total that was in force in its period."""
@@ -183,20 +189,18 @@ class Periods:
     def check(self, cap: str, id_: str, units: int, at: int) -> None:
         """So much was served at `at`: with all else in that period it is within a total of it.
 
-        Where clocks are wrong, an interval is served before it begins: it counts as its first unit.
+        Where clocks are wrong, an interval is served before it begins: it counts as its first unit,
+        by the bounds that it has now.
         """
         edited = self._caps.setdefault(cap, Edited())
-        number = parse_consume_id(id_).number
-        starts = [
-            each.opened[number].start for each in edited.views.values() if number in each.opened
-        ]
-        at = max([at, *starts])
-        edited.answers[id_] = ServedUnits(at, units)
+        edited.answers[id_] = ServedUnits(at, units, parse_consume_id(id_).number)
         if not edited.definitions:
             return
-        period = _period(edited.definitions, at)
+        period = _period(edited.definitions, edited.instant(edited.answers[id_]))
         served = sum(
-            each.units for each in edited.answers.values() if period.start <= each.at < period.end
+            each.units
+            for each in edited.answers.values()
+            if period.start <= edited.instant(each) < period.end
         )
         most = max(each.most(period) for each in edited.views.values()) + self._spare(cap)
         if served > most:
